@@ -1,0 +1,33 @@
+"""LSTM and vanilla RNN layers for Keras 3: from their equations, fast, open to inspection, ready for the edge."""
+
+from importlib import import_module
+from typing import Any
+
+from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
+from keras_lstm_custom.layers import LSTM, VanillaRNN, from_keras, to_keras
+from keras_lstm_custom.version import __version__
+
+#: Loaded on first use, so that a model alone needs none of what they import.
+_ON_FIRST_USE = {
+    "export": "keras_lstm_custom.export",
+    "gradient_flow": "keras_lstm_custom.diagnostics:gradient_flow",
+    "plots": "keras_lstm_custom.diagnostics.plots",
+    "report": "keras_lstm_custom.diagnostics:report",
+    "tasks": "keras_lstm_custom.tasks",
+    "timeseries": "keras_lstm_custom.timeseries",
+    "trace": "keras_lstm_custom.diagnostics:trace",
+}
+
+__all__ = ["LSTM", "LSTMCell", "VanillaRNN", "VanillaRNNCell", "__version__", "from_keras", "to_keras"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _ON_FIRST_USE[name].partition(":")
+    value = import_module(module)
+    return getattr(value, attribute) if attribute else value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ON_FIRST_USE])

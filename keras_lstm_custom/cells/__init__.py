@@ -1,0 +1,6 @@
+"""Recurrent cells: the weights of one step, and one call to its equations."""
+
+from keras_lstm_custom.cells.lstm_cell import LSTMCell
+from keras_lstm_custom.cells.vanilla_rnn_cell import VanillaRNNCell
+
+__all__ = ["LSTMCell", "VanillaRNNCell"]

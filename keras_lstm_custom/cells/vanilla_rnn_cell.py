@@ -1,0 +1,53 @@
+"""The vanilla RNN cell."""
+
+from __future__ import annotations
+
+import inspect
+
+import keras
+from keras import ops
+
+from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.equations import rnn_step
+from keras_lstm_custom.structures import RNNState, RNNStep
+
+
+@keras.saving.register_keras_serializable(package="keras_lstm_custom")
+class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
+    r"""One step of a vanilla RNN, for `keras.layers.RNN` and `keras.layers.StackedRNNCells`.
+
+    $$ h_t = \tanh(W x_t + U h_{t-1} + b) $$
+
+    Weights, as `keras.layers.SimpleRNNCell` has them: `kernel` `(features, units)`,
+    `recurrent_kernel` `(units, units)`, `bias` `(units,)` (absent with `use_bias=False`).
+    Source: `keras_lstm_custom.equations.rnn_step`.
+
+    Args: those of `keras.layers.SimpleRNNCell`.
+
+    Call arguments:
+        inputs: `(batch, features)`.
+        states: `[h]` or `h`, `(batch, units)`.
+        training: whether dropout applies.
+
+    Returns:
+        `(h, [h])`, or `(h, h)` when the state came bare; each `(batch, units)`.
+
+    Raises:
+        ArgumentError: `units` is not a positive integer, a dropout rate is outside [0, 1), an
+            activation is unknown.
+    """
+
+    keras_class = keras.layers.SimpleRNNCell
+    kind = "vanilla_rnn"
+    state_type = RNNState
+    step_type = RNNStep
+    __signature__ = inspect.signature(keras_class)
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        return rnn_step(
+            z_x,
+            state,
+            ops.cast(self.recurrent_kernel, self.compute_dtype),
+            activation=self.activation,
+            recurrent_dropout=recurrent_dropout,
+        )

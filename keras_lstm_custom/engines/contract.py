@@ -1,0 +1,63 @@
+"""What an engine is asked, what it answers, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from keras_lstm_custom.keras_hooks import NO_DROPOUT, DropoutMasks
+from keras_lstm_custom.structures import Tensor
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a recurrent layer. Shapes: `sequences` `(batch, timesteps, features)`, states `(batch, units)`.
+
+    `sequences` and states are tensors, or `keras.KerasTensor`s when only `supports` is asked.
+    """
+
+    cell: Any  #: an `EquationCell`: kind, weights, activations, `project_inputs`, `step`
+    sequences: Tensor
+    initial_state: list[Tensor]
+    mask: Tensor | None = None  #: `(batch, timesteps)`; a masked step keeps the state and repeats the output
+    dropout: DropoutMasks = NO_DROPOUT
+    go_backwards: bool = False  #: run over reversed time; outputs come in the order they were computed
+    unroll: bool = False
+    return_sequences: bool = False  #: all outputs are wanted; else only the last one is
+    zero_output_for_mask: bool = False
+    stateful: bool = False
+    training: bool = False
+    use_cudnn: bool | str = "auto"  #: Keras' option: False forbids cuDNN
+    keep_steps: bool = False  #: return all that each step computed, too
+
+
+class Support(NamedTuple):
+    """Whether an engine can serve a request, and why (not)."""
+
+    ok: bool
+    reason: str
+
+
+class Result(NamedTuple):
+    """What a run returns. `outputs` is `(batch, timesteps, units)` when all outputs were asked for."""
+
+    last_output: Tensor
+    outputs: Tensor
+    state: list[Tensor]
+    engine: str  #: name of the engine that ran
+    steps: Any = None  #: the cell's `step_type`, each field `(batch, timesteps, units)`, if asked for
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way to run a cell over time.
+
+    `supports` decides from shapes, dtypes and options alone and never runs anything; `run` may
+    assume that `supports` said yes.
+    """
+
+    name: str
+    summary: str
+    supports: Callable[[Request], Support]
+    run: Callable[[Request], Result]

@@ -1,0 +1,54 @@
+"""The reference engine: Keras' generic loop over the equations. Serves every request; the others must agree with it."""
+
+from __future__ import annotations
+
+from keras import ops
+
+from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+from keras_lstm_custom.keras_hooks import loop_over_time
+
+
+def supports(request: Request) -> Support:
+    """Say yes: there is nothing it cannot serve."""
+    return Support(True, "serves every cell, mask, direction, dtype and Keras backend")
+
+
+def run(request: Request) -> Result:
+    """Project all inputs at once, then loop over the steps."""
+    cell = request.cell
+    z_x = _project(request)
+
+    def step(z_t, states):
+        new = cell.step(z_t, cell.state_type(*states), request.dropout.recurrent)
+        # The loop carries one output tensor, so the fields of the step travel side by side.
+        return ops.concatenate(new, axis=-1) if request.keep_steps else new.h, list(new.state)
+
+    last, outputs, state = loop_over_time(
+        step,
+        z_x,
+        request.initial_state,
+        request.mask,
+        go_backwards=request.go_backwards,
+        unroll=request.unroll,
+        return_sequences=request.return_sequences or request.keep_steps,
+        stateful=request.stateful,
+        zero_output_for_mask=request.zero_output_for_mask,
+    )
+    steps = None
+    if request.keep_steps:
+        steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1))
+        last, outputs = ops.split(last, len(steps), axis=-1)[0], steps.h
+    return Result(last, outputs, state, ENGINE.name, steps)
+
+
+def _project(request: Request):
+    """Project the inputs of all steps in one product; a dropout mask is the same at every step."""
+    mask = request.dropout.inputs
+    if isinstance(mask, (list, tuple)):
+        mask = [ops.expand_dims(m, axis=1) for m in mask]
+    elif mask is not None:
+        mask = ops.expand_dims(mask, axis=1)
+    return request.cell.project_inputs(request.sequences, mask)
+
+
+ENGINE = Engine("reference", "Keras' generic loop over the equations", supports, run)

@@ -1,0 +1,77 @@
+"""The table of engines, and the choice among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keras_lstm_custom.engines import reference
+from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+from keras_lstm_custom.errors import EngineError
+
+#: Every engine by name, in the order in which "auto" asks them.
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (reference.ENGINE,)}
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which engine serves a request, and what each engine answered. `str()` gives a table."""
+
+    chosen: str
+    answers: dict[str, Support]
+
+    def __str__(self) -> str:
+        width = max(map(len, self.answers))
+        rows = [
+            f"{'->' if name == self.chosen else '  '} {name:<{width}}  {'yes' if ok else 'no '}  {reason}"
+            for name, (ok, reason) in self.answers.items()
+        ]
+        return "\n".join(rows)
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it is "auto" or a known engine.
+
+    Raises:
+        EngineError: it is neither.
+    """
+    if name != AUTO and name not in ENGINES:
+        raise EngineError(
+            "There is no engine of that name.",
+            expected=", ".join(repr(known) for known in (AUTO, *ENGINES)),
+            received=repr(name),
+            remedy="Pass engine='auto', or one of the names above.",
+        )
+    return name
+
+
+def choose(name: str, request: Request) -> Engine:
+    """Return the engine `name`, or for "auto" the first engine that can serve the request.
+
+    Raises:
+        EngineError: the name is unknown, or a forced engine cannot serve; the message has its reasons.
+    """
+    if check_name(name) == AUTO:
+        return next(engine for engine in ENGINES.values() if engine.supports(request).ok)
+    engine = ENGINES[name]
+    support = engine.supports(request)
+    if not support.ok:
+        raise EngineError(
+            f"The engine {name!r} was forced but cannot serve this call.",
+            expected=f"a call that {name!r} supports",
+            received=support.reason,
+            remedy="Pass engine='auto', or change what the reason names; `layer.explain_engine` lists every engine.",
+        )
+    return engine
+
+
+def explain(name: str, request: Request) -> Explanation:
+    """Return what every engine answers to the request, and which one serves it."""
+    answers = {engine.name: engine.supports(request) for engine in ENGINES.values()}
+    return Explanation(chosen=choose(name, request).name, answers=answers)
+
+
+def run(name: str, request: Request) -> Result:
+    """Run the request on the engine that `choose` picks."""
+    return choose(name, request).run(request)

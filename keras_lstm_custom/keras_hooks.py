@@ -1,0 +1,97 @@
+"""The undocumented parts of Keras this package stands on; there are two, and they are all in this file.
+
+1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
+   states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
+   `loop_over_time` calls Keras' original for the reference engine.
+2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
+   call of the layer, drawn before the loop starts.
+
+`tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_lstm_custom.equations.projection import DropoutMask
+from keras_lstm_custom.structures import Tensor
+
+
+class DropoutMasks(NamedTuple):
+    """Masks for one call of a layer, each as `equations.project` takes it."""
+
+    inputs: DropoutMask = None
+    recurrent: DropoutMask = None
+
+
+NO_DROPOUT = DropoutMasks()
+
+
+def dropout_masks(cell: Any, x_t: Tensor, h: Tensor, training: bool) -> DropoutMasks:
+    """Return the masks of `cell` for this call: drawn at its first step, the same at every later one.
+
+    Args:
+        cell: a Keras recurrent cell.
+        x_t: `(batch, features)`, the input of any one step.
+        h: `(batch, units)`.
+        training: no mask is drawn outside training.
+    """
+    if not training:
+        return NO_DROPOUT
+    return DropoutMasks(
+        inputs=cell.get_dropout_mask(x_t) if 0 < cell.dropout < 1 else None,
+        recurrent=cell.get_recurrent_dropout_mask(h) if 0 < cell.recurrent_dropout < 1 else None,
+    )
+
+
+class EngineRNN(keras.layers.RNN):
+    """A `keras.layers.RNN` whose loop over time is `run_loop`."""
+
+    def run_loop(
+        self, sequences: Tensor, initial_state: list[Tensor], mask: Tensor | None, training: bool
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return the last output, all outputs and the final state. Subclasses write this."""
+        raise NotImplementedError
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        return self.run_loop(sequences, list(initial_state), mask, bool(training))
+
+
+class _StepCell:
+    """The least that `keras.layers.RNN` accepts as a cell: a function of input and states."""
+
+    def __init__(self, step: Callable, state_size: list[int]):
+        self.call = step
+        self.state_size = state_size
+
+    def __call__(self, inputs, states):
+        return self.call(inputs, states)
+
+
+def loop_over_time(
+    step: Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]],
+    sequences: Tensor,
+    initial_state: list[Tensor],
+    mask: Tensor | None = None,
+    **options: bool,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Run `step` over axis 1 of `sequences` by Keras' own generic loop, on every backend.
+
+    Args:
+        step: `(x_t, states) -> (output, new states)`.
+        sequences: `(batch, timesteps, features)`.
+        initial_state: one `(batch, n)` tensor for each state.
+        mask: `(batch, timesteps)`, or None. A masked step keeps the state and repeats the output.
+        **options: `go_backwards`, `unroll`, `return_sequences`, `stateful` and
+            `zero_output_for_mask` of `keras.layers.RNN`.
+
+    Returns:
+        The last output, all outputs and the final states.
+    """
+    cell = _StepCell(step, [state.shape[-1] for state in initial_state])
+    loop = keras.layers.RNN(cell, name="loop_over_time", **options)
+    last_output, outputs, states = loop.inner_loop(sequences, initial_state, mask)
+    return last_output, outputs, list(states)

@@ -1,0 +1,52 @@
+"""Checks of what a recurrent layer is called with. A size that is not known yet (None) fits anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import tree
+
+from keras_lstm_custom.errors import InputError
+
+
+def check_rank(layer: Any, shape) -> None:
+    """Raise `InputError` unless the shape has the axes batch, timesteps and features."""
+    if len(shape) != 3:
+        raise InputError(
+            f"{layer.name!r} runs over sequences, so its input has three axes.",
+            expected="(batch, timesteps, features)",
+            received=f"an input of shape {tuple(shape)}",
+            remedy="For one feature add an axis: x[..., None]; for one sequence add a batch axis: x[None].",
+        )
+
+
+def check_mask(layer: Any, sequences, mask) -> None:
+    """Raise `InputError` unless the mask has one value for each timestep of each sequence."""
+    if mask is None:
+        return
+    expected = tuple(sequences.shape[:2])
+    if len(mask.shape) != 2 or any(m != s for m, s in zip(mask.shape, expected, strict=True) if None not in (m, s)):
+        raise InputError(
+            f"The mask given to {layer.name!r} does not fit its input.",
+            expected=f"(batch, timesteps) = {expected}",
+            received=f"a mask of shape {tuple(mask.shape)}",
+            remedy="Give one boolean for each timestep of each sequence: True to read the step, False to skip it.",
+        )
+
+
+def check_state(layer: Any, sequences, initial_state) -> None:
+    """Raise `InputError` unless the state has the tensors that the cell keeps, of its size."""
+    names = layer.cell.state_type._fields
+    shapes = [tuple(state.shape) for state in tree.flatten(initial_state)]
+    batch, units = sequences.shape[0], layer.cell.units
+    fits = len(shapes) == len(names) and all(
+        len(shape) == 2 and shape[1] in (None, units) and (None in (shape[0], batch) or shape[0] == batch)
+        for shape in shapes
+    )
+    if not fits:
+        raise InputError(
+            f"The initial state given to {layer.name!r} does not fit.",
+            expected=f"{len(names)} tensor(s) {', '.join(names)} of shape (batch, units) = ({batch}, {units})",
+            received=f"{len(shapes)} tensor(s) of shape {', '.join(map(str, shapes))}",
+            remedy="Pass what a layer with return_state=True and the same units returned, in the same order.",
+        )

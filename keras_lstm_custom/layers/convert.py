@@ -1,0 +1,148 @@
+"""Whole models between Keras' recurrent layers and ours: the same graph, names and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
+from keras_lstm_custom.errors import ConversionError
+from keras_lstm_custom.layers.lstm import LSTM
+from keras_lstm_custom.layers.vanilla_rnn import VanillaRNN
+
+#: Ours and Keras', class by class.
+COUNTERPARTS: dict[type, type] = {
+    LSTM: keras.layers.LSTM,
+    LSTMCell: keras.layers.LSTMCell,
+    VanillaRNN: keras.layers.SimpleRNN,
+    VanillaRNNCell: keras.layers.SimpleRNNCell,
+}
+
+
+def from_keras(model: keras.Model) -> keras.Model:
+    """Return a copy of `model` with Keras' LSTM and SimpleRNN layers and cells replaced by ours.
+
+    Layers inside `Bidirectional`, `TimeDistributed`, `RNN`, `StackedRNNCells` and nested models are
+    replaced too. Graph, names, weights, and the compiled loss, metrics and optimizer (with its
+    state) are kept; predictions are the same.
+
+    Args:
+        model: a built Sequential or functional model; it is left as it is.
+
+    Returns:
+        A new model of the same kind.
+
+    Raises:
+        ConversionError: the model is subclassed, is not built, or holds what cannot be serialised.
+    """
+    return rebuild(model, _exchange({theirs: ours for ours, theirs in COUNTERPARTS.items()}))
+
+
+def to_keras(model: keras.Model) -> keras.Model:
+    """Return a copy of `model` with our layers and cells replaced by Keras' own; the inverse of `from_keras`.
+
+    The option `engine` has no counterpart and is dropped.
+
+    Args:
+        model: a built Sequential or functional model; it is left as it is.
+
+    Returns:
+        A new model of the same kind.
+
+    Raises:
+        ConversionError: the model is subclassed, is not built, or holds what cannot be serialised.
+    """
+    return rebuild(model, _exchange(COUNTERPARTS))
+
+
+def rebuild(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model:
+    """Return a copy of `model` made from its serialised form, with `rewrite` applied to every object in it.
+
+    Args:
+        model: a built Sequential or functional model.
+        rewrite: takes and returns the serialised form of one object (`class_name`, `config`, ...);
+            it must not change which weights the object has, nor their order.
+
+    Raises:
+        ConversionError: the model is subclassed, is not built, or holds what cannot be serialised.
+    """
+    _check(model)
+    try:
+        copy = keras.saving.deserialize_keras_object(_walk(keras.saving.serialize_keras_object(model), rewrite))
+    except (TypeError, ValueError) as error:
+        raise ConversionError(
+            f"The model {model.name!r} cannot be rebuilt from its configuration.",
+            expected="layers and options that Keras can serialise",
+            received=f"{type(error).__name__}: {error}",
+            remedy="Register custom classes and functions with keras.saving.register_keras_serializable.",
+        ) from error
+    copy.set_weights(model.get_weights())
+    _copy_optimizer(model, copy)
+    return copy
+
+
+def _exchange(counterparts: dict[type, type]) -> Callable[[dict], dict]:
+    """Return a rewrite that turns objects of each class into objects of its counterpart."""
+    table = {_identity(_address(source)): target for source, target in counterparts.items()}
+
+    def rewrite(entry: dict) -> dict:
+        target = table.get(_identity(entry))
+        if target is None:
+            return entry
+        config = dict(entry["config"])
+        if target in COUNTERPARTS.values():
+            config.pop("engine", None)
+        return {**entry, **_address(target), "config": config}
+
+    return rewrite
+
+
+def _address(keras_class: type) -> dict:
+    """Return the part of a serialised object that says which class it is."""
+    if keras_class in COUNTERPARTS:
+        registered = keras.saving.get_registered_name(keras_class)
+        return {"module": keras_class.__module__, "class_name": keras_class.__name__, "registered_name": registered}
+    return {"module": "keras.layers", "class_name": keras_class.__name__, "registered_name": None}
+
+
+def _identity(entry: dict) -> tuple:
+    return entry.get("registered_name") or (entry.get("module"), entry.get("class_name"))
+
+
+def _walk(node: Any, rewrite: Callable[[dict], dict]) -> Any:
+    """Apply `rewrite` to every serialised object in `node`, inner ones first."""
+    if isinstance(node, dict):
+        node = {key: _walk(value, rewrite) for key, value in node.items()}
+        return rewrite(node) if "class_name" in node and "config" in node else node
+    if isinstance(node, (list, tuple)):
+        return type(node)(_walk(value, rewrite) for value in node)
+    return node
+
+
+def _copy_optimizer(model: keras.Model, copy: keras.Model) -> None:
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and optimizer.built and getattr(copy, "optimizer", None) is not None:
+        copy.optimizer.build(copy.trainable_variables)
+        for target, source in zip(copy.optimizer.variables, optimizer.variables, strict=True):
+            target.assign(source)
+
+
+def _check(model: Any) -> None:
+    if not isinstance(model, keras.Model) or (
+        not isinstance(model, keras.Sequential) and not hasattr(model, "operations")
+    ):
+        raise ConversionError(
+            "Only a model that is a graph of layers can be rebuilt; what a subclassed model does stands in its `call`.",
+            expected="a keras.Sequential or a functional keras.Model",
+            received=f"{type(model).__name__} ({type(model).__module__})",
+            remedy="Use the layers of keras_lstm_custom in the model's own code.",
+        )
+    if not model.built:
+        raise ConversionError(
+            f"The model {model.name!r} has no weights yet.",
+            expected="a built model",
+            received="an unbuilt one",
+            remedy="Give it an Input, call it once on data, or call model.build(input_shape).",
+        )

@@ -1,0 +1,159 @@
+"""What the recurrent layers share: options, checks of input, and the call of an engine."""
+
+from __future__ import annotations
+
+import inspect
+from operator import attrgetter
+from typing import Any, ClassVar
+
+import keras
+from keras import ops, tree
+
+from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.engines import Request, registry
+from keras_lstm_custom.errors import ArgumentError, InputError
+from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks
+from keras_lstm_custom.layers import checks
+from keras_lstm_custom.options import bind, parameters_of
+
+
+class Recurrent(EngineRNN):
+    """A cell of ours run over time by an engine.
+
+    A subclass names its Keras counterpart, whose arguments it takes (plus `engine`), and its cell.
+    """
+
+    keras_class: ClassVar[type]
+    cell_class: ClassVar[type[EquationCell]]
+    cell_name: ClassVar[str]  #: the name Keras gives the cell, so that weight paths are the same
+
+    def __init__(self, *args: Any, engine: str = registry.AUTO, **kwargs: Any):
+        options = bind(self.keras_class, args, kwargs)
+        self_options = {name: options.pop(name) for name in ("use_cudnn",) if name in options}
+        cell_names = [*parameters_of(self.cell_class.keras_class), "implementation"]
+        cell_options = {name: options.pop(name) for name in cell_names if name in options}
+        shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
+        super().__init__(self.cell_class(**cell_options, **shared, name=self.cell_name), **options)
+        self.engine = registry.check_name(engine)
+        self.use_cudnn = _check_use_cudnn(**self_options)
+        self.last_engine: str | None = None  #: name of the engine that served the latest call or trace
+
+    def build(self, sequences_shape, initial_state_shape=None):
+        checks.check_rank(self, sequences_shape)
+        if self.stateful and sequences_shape[0] is None:
+            raise InputError(
+                f"With `stateful=True` {self.name!r} keeps a state for each row, so it must know the batch size.",
+                expected="a fixed batch size",
+                received=f"sequences of shape {tuple(sequences_shape)}",
+                remedy="Declare it: keras.Input(batch_shape=(batch, timesteps, features)).",
+            )
+        super().build(sequences_shape, initial_state_shape)
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        checks.check_rank(self, sequences.shape)
+        if tree.is_nested(mask):  # one mask for each call argument; only the sequence's counts
+            mask = mask[0]
+        checks.check_mask(self, sequences, mask)
+        if initial_state is not None:
+            checks.check_state(self, sequences, initial_state)
+        if sequences.shape[1] == 0:
+            return self._no_timesteps(sequences, initial_state)
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def run_loop(self, sequences, initial_state, mask, training):
+        masks = dropout_masks(self.cell, sequences[:, 0, :], initial_state[0], training)
+        result = registry.run(self.engine, self.request(sequences, initial_state, mask, training, masks))
+        self.last_engine = result.engine
+        return result.last_output, result.outputs, result.state
+
+    def request(self, sequences, initial_state, mask=None, training=False, dropout=NO_DROPOUT, **more) -> Request:
+        """Return what this layer would ask of an engine for this input; `more` are further fields of `Request`."""
+        return Request(
+            cell=self.cell,
+            sequences=sequences,
+            initial_state=initial_state,
+            mask=mask,
+            dropout=dropout,
+            go_backwards=self.go_backwards,
+            unroll=self.unroll,
+            return_sequences=self.return_sequences,
+            zero_output_for_mask=self.zero_output_for_mask,
+            stateful=self.stateful,
+            training=training,
+            use_cudnn=self.use_cudnn,
+            **more,
+        )
+
+    def explain_engine(self, input_shape, *, masked: bool = False, training: bool = False) -> registry.Explanation:
+        """Return which engine would serve an input of this shape, and what each engine answers.
+
+        Args:
+            input_shape: `(batch, timesteps, features)`; None where a size is not known.
+            masked: whether a mask comes with the input.
+            training: whether dropout applies.
+
+        Returns:
+            An `Explanation`; print it to see a table.
+
+        Raises:
+            InputError: the shape does not have three axes.
+            EngineError: a forced engine cannot serve such an input.
+        """
+        checks.check_rank(self, input_shape)
+        batch, timesteps, _ = input_shape
+        dtype = self.compute_dtype
+        sequences = keras.KerasTensor(input_shape, dtype)
+        state = [keras.KerasTensor((batch, size), dtype) for size in self.state_size]
+        mask = keras.KerasTensor((batch, timesteps), "bool") if masked else None
+        request = self.request(sequences, state, mask, training)
+        return registry.explain(self.engine, request)
+
+    def _no_timesteps(self, sequences, initial_state):
+        """An empty sequence leaves a given state as it is; without one there is nothing to return."""
+        state = initial_state if initial_state is not None else self.states
+        if state is None:
+            raise InputError(
+                f"{self.name!r} got a sequence without timesteps and without a state.",
+                expected="at least one timestep, or an `initial_state`",
+                received=f"sequences of shape {tuple(sequences.shape)}",
+                remedy="Drop empty sequences before the call, or pass the state that should be kept.",
+            )
+        state = [ops.convert_to_tensor(s, dtype=self.compute_dtype) for s in tree.flatten(state)]
+        empty = ops.zeros((ops.shape(sequences)[0], 0, self.cell.units), dtype=self.compute_dtype)
+        output = empty if self.return_sequences else state[0]
+        return (output, *state) if self.return_state else output
+
+    def get_config(self):
+        own = super().get_config()
+        del own["cell"]
+        config = {**self.cell.get_config(), **own, "engine": self.engine}
+        config["activity_regularizer"] = keras.regularizers.serialize(self.activity_regularizer)
+        if "use_cudnn" in parameters_of(self.keras_class):
+            config["use_cudnn"] = self.use_cudnn
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def mirror_keras(layer_class: Any) -> Any:
+    """Give a layer the signature of its Keras counterpart plus `engine`, and its cell's options as attributes."""
+    signature = inspect.signature(layer_class.keras_class)
+    engine = inspect.signature(Recurrent).parameters["engine"]
+    *named, kwargs = signature.parameters.values()
+    layer_class.__signature__ = signature.replace(parameters=[*named, engine, kwargs])
+    for name in parameters_of(layer_class.cell_class.keras_class):
+        setattr(layer_class, name, property(attrgetter(f"cell.{name}")))
+    return layer_class
+
+
+def _check_use_cudnn(use_cudnn: Any = "auto") -> bool | str:
+    if use_cudnn not in ("auto", True, False):
+        raise ArgumentError(
+            "`use_cudnn` says whether cuDNN may serve.",
+            expected="'auto', True or False",
+            received=repr(use_cudnn),
+            remedy="Leave it at 'auto', and choose an engine with `engine`.",
+        )
+    return use_cudnn

@@ -1,0 +1,73 @@
+"""Checks of the options that cells and layers share.
+
+The argument lists are Keras' own: a cell or layer of ours takes what its Keras counterpart takes.
+They are read from Keras' signatures, so each name has one home.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_lstm_custom.errors import ArgumentError
+
+
+def parameters_of(keras_class: type) -> list[str]:
+    """Return the names of the arguments that `keras_class` takes, in order."""
+    return [p.name for p in inspect.signature(keras_class).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
+def bind(keras_class: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call of `keras_class` by name, defaults filled in, and checked.
+
+    Raises:
+        TypeError: as Python does when an argument is missing or given twice.
+        ArgumentError: `units`, `dropout`, `recurrent_dropout` or an activation is not usable.
+    """
+    bound = inspect.signature(keras_class).bind(*args, **kwargs)
+    bound.apply_defaults()
+    options = {**bound.arguments, **bound.arguments.pop("kwargs", {})}
+    options.pop("kwargs", None)
+    _check_units(options["units"])
+    for name in ("dropout", "recurrent_dropout"):
+        _check_rate(name, options[name])
+    for name in ("activation", "recurrent_activation"):
+        if name in options:
+            _check_activation(name, options[name])
+    return options
+
+
+def _check_units(units: Any) -> None:
+    is_whole = hasattr(units, "__index__") and not isinstance(units, bool)
+    if not is_whole or units <= 0:
+        raise ArgumentError(
+            "`units` is the size of the hidden state and must be positive.",
+            expected="a positive integer",
+            received=repr(units),
+            remedy="Pass how many hidden units the layer should have, e.g. units=64.",
+        )
+
+
+def _check_rate(name: str, rate: Any) -> None:
+    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate < 1:
+        raise ArgumentError(
+            f"`{name}` is the share of values that training sets to zero.",
+            expected="a number in [0, 1)",
+            received=repr(rate),
+            remedy=f"Pass e.g. {name}=0.2 to drop a fifth, or {name}=0 for none.",
+        )
+
+
+def _check_activation(name: str, activation: Any) -> None:
+    try:
+        keras.activations.get(activation)
+    except ValueError as error:
+        raise ArgumentError(
+            f"`{name}` is not an activation that Keras knows.",
+            expected="a name from keras.activations such as 'tanh' or 'sigmoid', a callable, or None",
+            received=repr(activation),
+            remedy="Check the spelling, or pass the function itself.",
+        ) from error
