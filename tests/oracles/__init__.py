@@ -1,0 +1,1 @@
+"""Independent truth to compare the package with."""
