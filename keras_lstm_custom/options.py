@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import keras
@@ -52,7 +53,7 @@ def _check_units(units: Any) -> None:
 
 
 def _check_rate(name: str, rate: Any) -> None:
-    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate < 1:
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= rate < 1:
         raise ArgumentError(
             f"`{name}` is the share of values that training sets to zero.",
             expected="a number in [0, 1)",

@@ -29,13 +29,14 @@ class Recurrent(EngineRNN):
 
     def __init__(self, *args: Any, engine: str = registry.AUTO, **kwargs: Any):
         options = bind(self.keras_class, args, kwargs)
-        self_options = {name: options.pop(name) for name in ("use_cudnn",) if name in options}
+        use_cudnn = options.pop("use_cudnn", None)  # an argument of Keras' LSTM only
         cell_names = [*parameters_of(self.cell_class.keras_class), "implementation"]
         cell_options = {name: options.pop(name) for name in cell_names if name in options}
         shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
         super().__init__(self.cell_class(**cell_options, **shared, name=self.cell_name), **options)
         self.engine = registry.check_name(engine)
-        self.use_cudnn = _check_use_cudnn(**self_options)
+        if "use_cudnn" in parameters_of(self.keras_class):
+            self.use_cudnn = _check_use_cudnn(use_cudnn)
         self.last_engine: str | None = None  #: name of the engine that served the latest call or trace
 
     def build(self, sequences_shape, initial_state_shape=None):
@@ -80,7 +81,7 @@ class Recurrent(EngineRNN):
             zero_output_for_mask=self.zero_output_for_mask,
             stateful=self.stateful,
             training=training,
-            use_cudnn=self.use_cudnn,
+            use_cudnn=getattr(self, "use_cudnn", "auto"),
             **more,
         )
 
@@ -128,7 +129,7 @@ class Recurrent(EngineRNN):
         del own["cell"]
         config = {**self.cell.get_config(), **own, "engine": self.engine}
         config["activity_regularizer"] = keras.regularizers.serialize(self.activity_regularizer)
-        if "use_cudnn" in parameters_of(self.keras_class):
+        if hasattr(self, "use_cudnn"):
             config["use_cudnn"] = self.use_cudnn
         return config
 
@@ -148,7 +149,7 @@ def mirror_keras(layer_class: Any) -> Any:
     return layer_class
 
 
-def _check_use_cudnn(use_cudnn: Any = "auto") -> bool | str:
+def _check_use_cudnn(use_cudnn: Any) -> bool | str:
     if use_cudnn not in ("auto", True, False):
         raise ArgumentError(
             "`use_cudnn` says whether cuDNN may serve.",

@@ -1,0 +1,108 @@
+"""One row for each public layer and cell: its Keras counterpart, and every option with a value that is not the default.
+
+Tests that hold for all of them walk `LAYERS` and `CELLS`; `test_descriptors.py` fails when a public
+class or one of its options has no place here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_lstm_custom as ours
+from tests.oracles import numpy_cells
+
+BATCH, TIMESTEPS, FEATURES, UNITS = 3, 4, 2, 5
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """How to build one public class, and what to compare it with."""
+
+    public_class: type
+    keras_class: type
+    options: dict[str, Any]  #: a non-default value for every argument except `units`
+    oracle: Any  #: the NumPy network of the same equations
+    states: int  #: how many state tensors it keeps
+
+    @property
+    def name(self) -> str:
+        return self.public_class.__name__
+
+    def build(self, **options: Any) -> Any:
+        return self.public_class(UNITS, **options)
+
+    def keras_twin(self, **options: Any) -> Any:
+        """Build the Keras counterpart, without the faster paths that Keras itself does not compare."""
+        if self.keras_class is keras.layers.LSTM:
+            options.setdefault("use_cudnn", False)
+        return self.keras_class(UNITS, **options)
+
+    def random_states(self, rng: np.random.Generator, batch: int = BATCH) -> list[np.ndarray]:
+        return [rng.normal(size=(batch, UNITS)).astype("float32") for _ in range(self.states)]
+
+
+_CELL_OPTIONS = {
+    "activation": "softsign",
+    "use_bias": False,
+    "kernel_initializer": "he_normal",
+    "recurrent_initializer": "glorot_normal",
+    "bias_initializer": "ones",
+    "kernel_regularizer": keras.regularizers.L2(0.01),
+    "recurrent_regularizer": keras.regularizers.L1(0.02),
+    "bias_regularizer": keras.regularizers.L1L2(0.03, 0.04),
+    "kernel_constraint": keras.constraints.MaxNorm(1.5),
+    "recurrent_constraint": keras.constraints.UnitNorm(),
+    "bias_constraint": keras.constraints.NonNeg(),
+    "dropout": 0.25,
+    "recurrent_dropout": 0.5,
+    "seed": 11,
+    # from here on: taken through **kwargs
+    "implementation": 1,
+    "name": "renamed",
+    "dtype": "mixed_bfloat16",
+    "trainable": False,
+}
+_LSTM_CELL_OPTIONS = {**_CELL_OPTIONS, "recurrent_activation": "hard_sigmoid", "unit_forget_bias": False}
+_LAYER_OPTIONS = {
+    "activity_regularizer": keras.regularizers.L2(0.05),
+    "return_sequences": True,
+    "return_state": True,
+    "go_backwards": True,
+    "stateful": True,
+    "unroll": True,
+    "zero_output_for_mask": True,
+    "engine": "reference",
+}
+# Keras' SimpleRNN has no `implementation` and SimpleRNNCell none either.
+_RNN_CELL_OPTIONS = {name: value for name, value in _CELL_OPTIONS.items() if name != "implementation"}
+
+LAYERS = [
+    Descriptor(
+        ours.LSTM,
+        keras.layers.LSTM,
+        {**_LSTM_CELL_OPTIONS, **_LAYER_OPTIONS, "use_cudnn": False},
+        numpy_cells.lstm,
+        states=2,
+    ),
+    Descriptor(
+        ours.VanillaRNN,
+        keras.layers.SimpleRNN,
+        {**_RNN_CELL_OPTIONS, **_LAYER_OPTIONS},
+        numpy_cells.vanilla_rnn,
+        states=1,
+    ),
+]
+CELLS = [
+    Descriptor(ours.LSTMCell, keras.layers.LSTMCell, _LSTM_CELL_OPTIONS, numpy_cells.lstm, states=2),
+    Descriptor(ours.VanillaRNNCell, keras.layers.SimpleRNNCell, _RNN_CELL_OPTIONS, numpy_cells.vanilla_rnn, states=1),
+]
+
+
+def randomise(layer: Any, rng: np.random.Generator) -> None:
+    """Give a built layer weights in which any two columns, and any two gates, differ; biases too."""
+    layer.set_weights([rng.normal(scale=0.5, size=w.shape).astype("float32") for w in layer.get_weights()])
