@@ -1,0 +1,223 @@
+"""An exported file against the Keras model it comes from, on every runtime that is installed here."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lstm_custom.errors import ExportError, InputError
+from keras_lstm_custom.export import runtimes as rt
+from keras_lstm_custom.export.report import ExportReport, OutputError, RuntimeCheck
+
+#: The largest error that is accepted, as a share of the standard deviation of the model's output, for each `quantize`.
+BOUNDS: dict[str | None, float] = {None: 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1, "int16x8": 5e-2}
+
+
+def verify(
+    path: str | os.PathLike,
+    model: keras.Model,
+    x: Any,
+    runtimes: Sequence[str] | None = None,
+    *,
+    bound: float | None = None,
+    quantize: str | None = "unknown",
+    made_for: Sequence[str] | None = None,
+    stateful: bool = False,
+    timed_invocations: int = 10,
+    notes: Iterable[str] = (),
+) -> ExportReport:
+    """Run a TFLite file on each runtime, in processes of their own, and compare it with the Keras model.
+
+    The samples are fed one after another **without a reset in between**, as an application would, so that a file
+    that lets one sample leak into the next shows an error. With `stateful=True` the state is reset before each.
+
+    Args:
+        path: the file; its inputs and outputs stand in the order of the model's.
+        model: the Keras model it was made from.
+        x: samples, `(rows, ...)`; a list or a dict for several inputs, as for `model.predict`.
+        runtimes: names from `runtimes.RUNTIMES`; None = all that are installed.
+        bound: the largest accepted error, as a share of the standard deviation of the model's output
+            (of its root mean square if the output does not vary); None = `BOUNDS[quantize]`.
+        quantize: how the file holds its values; "unknown" reads it from the file.
+        made_for: the runtimes the file is meant for; None = those in `runtimes`, or else those that run it at all.
+        stateful: the file keeps its state between invocations on purpose.
+        timed_invocations: how many invocations to time on each runtime.
+        notes: what else the report should say.
+
+    Returns:
+        An `ExportReport`; a runtime that refuses, crashes or hangs is one of its checks.
+
+    Raises:
+        ExportError: there is no such file, it is not a TFLite file, or no runtime is installed.
+        InputError: `x` does not fit the model, or holds NaN or infinity.
+    """
+    names = list(runtimes) if runtimes is not None else rt.installed()
+    if not names:
+        raise ExportError(
+            "No runtime is installed that could run the file.",
+            expected=" or ".join(sorted({runtime.package for runtime in rt.RUNTIMES.values()})),
+            received="neither",
+            remedy="pip install 'keras_lstm_custom[export]'",
+        )
+    ops, values = contents(path)
+    quantize = values if quantize == "unknown" else quantize
+    bound = BOUNDS[quantize] if bound is None else bound
+    inputs = arrays_of(model, x)
+    reference = predictions(model, inputs)
+    checks = []
+    for name in names:
+        reset_every = 1 if stateful else 0
+        run = rt.run_file(path, inputs, name, reset_every=reset_every, timed_invocations=timed_invocations)
+        checks.append(check(run, reference, list(model.output_names), bound))
+    if made_for is None:
+        made_for = names if runtimes is not None else [check.runtime for check in checks if check.ran]
+    missing = [name for name in made_for if name not in names]
+    untested = (f"not run on {', '.join(missing)}, which is not installed here",) if missing else ()
+    return ExportReport(
+        path=str(path),
+        quantize=quantize,
+        bytes=os.path.getsize(path),
+        ops=ops,
+        runtimes=tuple(made_for),
+        checks=tuple(checks),
+        bound=bound,
+        notes=(*notes, *untested),
+    )
+
+
+def check(run: rt.Run, reference: Sequence[np.ndarray], names: Sequence[str], bound: float) -> RuntimeCheck:
+    """Compare what a runtime gave with what the model gave."""
+    if not run.ok:
+        return RuntimeCheck(run.runtime, ok=False, message=run.message)
+    shapes = [[array.shape for array in arrays] for arrays in (reference, run.outputs)]
+    if shapes[0] != shapes[1]:
+        told = f"it gives outputs of shape {shapes[1]}, the model {shapes[0]}"
+        return RuntimeCheck(run.runtime, ok=False, message=told)
+    errors = tuple(
+        output_error(name, expected, got) for name, expected, got in zip(names, reference, run.outputs, strict=True)
+    )
+    # Written so that NaN is not ok.
+    beyond = [error for error in errors if not error.relative_to_signal <= bound]
+    message = "; ".join(
+        f"{error.name}: error of {error.relative_to_signal:.3g} of the signal, accepted {bound:.3g}" for error in beyond
+    )
+    return RuntimeCheck(run.runtime, not beyond, errors, run.ms_per_invocation, message)
+
+
+def output_error(name: str, expected: np.ndarray, got: np.ndarray) -> OutputError:
+    """Return the error of one output; the signal is its standard deviation, or its root mean square if that is 0."""
+    expected = expected.astype(np.float64)
+    difference = got.astype(np.float64) - expected
+    rmse = float(np.sqrt(np.mean(difference**2)))
+    signal = float(np.std(expected)) or float(np.sqrt(np.mean(expected**2))) or 1.0
+    return OutputError(name, float(np.max(np.abs(difference))), rmse, rmse / signal)
+
+
+def predictions(model: keras.Model, inputs: Sequence[np.ndarray], rows_at_once: int = 256) -> list[np.ndarray]:
+    """Return the model's outputs for all rows, each row on its own: a stateful layer is reset before each batch."""
+    batch = model.inputs[0].shape[0] or rows_at_once
+    stateful = [layer for layer in _layers_within(model) if getattr(layer, "stateful", False)]
+    parts = []
+    for start in range(0, len(inputs[0]), batch):
+        for layer in stateful:
+            layer.reset_state()
+        rows = [array[start : start + batch] for array in inputs]
+        outputs = model(keras.tree.pack_sequence_as(model.input, rows), training=False)
+        parts.append([keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(outputs)])
+    for layer in stateful:
+        layer.reset_state()
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def arrays_of(model: keras.Model, x: Any) -> list[np.ndarray]:
+    """Return `x` as one array for each of the model's inputs, in their order, and checked.
+
+    Raises:
+        InputError: their number or shape does not fit, or they hold NaN or infinity.
+    """
+    if isinstance(x, dict):
+        x = [x[tensor.name] for tensor in model.inputs if tensor.name in x]
+    arrays = [np.asarray(array) for array in (x if isinstance(x, (list, tuple)) else [x])]
+    wanted = [tuple(tensor.shape) for tensor in model.inputs]
+    came = [array.shape for array in arrays]
+    if len(wanted) != len(came) or not all(map(_fits, wanted, came)) or len({shape[0] for shape in came}) != 1:
+        raise InputError(
+            "The samples do not fit the model's inputs.",
+            expected=f"{len(wanted)} array(s) of shape {', '.join(map(str, wanted))}, None being free",
+            received=f"{len(came)} array(s) of shape {', '.join(map(str, came))}",
+            remedy="Pass x as for model.predict(x): a row for each sample, one array for each input.",
+        )
+    for tensor, array in zip(model.inputs, arrays, strict=True):
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"The samples for the input {tensor.name!r} hold NaN or infinity.",
+                expected="finite numbers",
+                received=f"{int(np.sum(~np.isfinite(array)))} that are not, of {array.size}",
+                remedy="Drop or fill those rows first.",
+            )
+    return [array.astype(tensor.dtype) for array, tensor in zip(arrays, model.inputs, strict=True)]
+
+
+def contents(path: str | os.PathLike) -> tuple[dict[str, int], str | None]:
+    """Return how often each op stands in a TFLite file, the most frequent first, and how it is quantised.
+
+    Raises:
+        ExportError: there is no such file, or it is not a TFLite file.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = Path(path).read_bytes() if Path(path).is_file() else b""
+    if data[4:8] != b"TFL3":
+        raise ExportError(
+            f"{str(path)!r} is not a TFLite file.",
+            expected="the path of a file written by export.tflite or another TFLite converter",
+            received=f"a file of {len(data)} bytes without its mark" if data else "no such file, or an empty one",
+            remedy="Check the path, or export the model again.",
+        )
+    model = schema.Model.GetRootAs(data, 0)
+    op_names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    graphs = [model.Subgraphs(k) for k in range(model.SubgraphsLength())]
+    ops: Counter[str] = Counter()
+    for graph in graphs:
+        for k in range(graph.OperatorsLength()):
+            code = model.OperatorCodes(graph.Operators(k).OpcodeIndex())
+            custom = code.CustomCode()
+            ops[custom.decode() if custom else op_names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]] += 1
+    stored: set[int] = set()
+    computed: set[int] = set()
+    for graph in graphs:
+        for tensor in (graph.Tensors(k) for k in range(graph.TensorsLength())):
+            (stored if model.Buffers(tensor.Buffer()).DataLength() else computed).add(tensor.Type())
+    return dict(ops.most_common()), _quantisation(schema.TensorType, stored, computed)
+
+
+def _quantisation(types: Any, stored: set[int], computed: set[int]) -> str | None:
+    """Tell the kind of quantisation by the types of a file's weights and of its activations."""
+    if types.INT8 in computed:
+        return "int8"
+    if types.INT16 in computed:
+        return "int16x8"
+    if types.INT8 in stored:
+        return "dynamic"
+    return "float16" if types.FLOAT16 in stored else None
+
+
+def _fits(wanted: Sequence[int | None], came: Sequence[int]) -> bool:
+    return len(wanted) == len(came) and all(w in (None, c) for w, c in zip(wanted[1:], came[1:], strict=True))
+
+
+def _layers_within(layer: Any) -> Iterable[Any]:
+    """Yield every layer inside models and wrappers."""
+    for inner in [*getattr(layer, "layers", []), *(getattr(layer, name, None) for name in _WRAPPED)]:
+        if inner is not None:
+            yield inner
+            yield from _layers_within(inner)
+
+
+_WRAPPED = ("layer", "forward_layer", "backward_layer")
