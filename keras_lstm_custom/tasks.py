@@ -1,0 +1,183 @@
+"""Tasks from the literature that need a memory over many steps, as generators of fresh sequences.
+
+Both are from Hochreiter & Schmidhuber 1997, *Long Short-Term Memory*, Neural Computation 9(8):
+the adding problem (section 5.4) and the temporal order problem (section 5.6, task 6a). What counts
+as correct is theirs, too.
+
+```python
+task = tasks.TASKS["adding"]
+x, y, marks = task.draw(1000, length=100, rng=np.random.default_rng(0))
+share = task.correct(y, model.predict(x)).mean()      # solved if at least 0.99 on fresh sequences
+```
+
+Lengths vary from sequence to sequence. Shorter ones are filled up with all-zero steps at the end,
+which no real step is, so that a `keras.layers.Masking()` in front of the network skips them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_lstm_custom.errors import ArgumentError, InputError
+
+#: Symbols of the temporal order problem, in the order of its input columns.
+SYMBOLS = ("E", "B", "a", "b", "c", "d", "X", "Y")
+#: Its classes, in the order of the target's columns, and what each stands for.
+CLASSES = {"Q": ("X", "X"), "R": ("X", "Y"), "S": ("Y", "X"), "U": ("Y", "Y")}
+
+
+class Sequences(NamedTuple):
+    """Sequences with their targets."""
+
+    x: np.ndarray  #: `(count, timesteps, features)` float32; all-zero steps after a sequence's end
+    y: np.ndarray  #: `(count, outputs)` float32
+    marks: np.ndarray  #: `(count, 2)`, the two steps (from 0) that the target depends on, earlier one first
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: how its sequences are drawn, and when an answer is correct."""
+
+    name: str
+    features: int
+    outputs: int
+    tolerance: float  #: an answer is correct if the absolute error of every output is below this
+    shortest: int  #: the smallest `length` for which the definition makes sense
+    draw: Callable[..., Sequences]  #: `(count, length, rng)`
+
+    def correct(self, y: np.ndarray, answer: np.ndarray) -> np.ndarray:
+        """Return for each sequence whether the answer is correct, `(count,)` booleans.
+
+        Args:
+            y: targets, `(count, outputs)`.
+            answer: what the network gave, of the same shape.
+
+        Raises:
+            InputError: the shapes differ, so that comparing them would mix up sequences.
+        """
+        if np.shape(y) != np.shape(answer):
+            raise InputError(
+                f"Targets and answers of the task {self.name!r} do not fit.",
+                expected=f"answers of the targets' shape {np.shape(y)}",
+                received=f"answers of shape {np.shape(answer)}",
+                remedy=f"End the model in a layer with {self.outputs} output(s) for each sequence.",
+            )
+        return (np.abs(np.asarray(y) - np.asarray(answer)) < self.tolerance).all(axis=-1)
+
+
+def adding_problem(count: int, length: int, rng: np.random.Generator) -> Sequences:
+    """Draw sequences of the adding problem: remember two marked numbers, answer with their sum.
+
+    Each step is a pair: a number drawn uniformly from [-1, 1], and a marker. One of the first ten
+    steps and one of the first `length / 2 - 1` that are then still unmarked carry the marker 1; the
+    first and the last step carry -1 (if the first step was the marked one, it counts as 0); all
+    others 0. A sequence has from `length` to `length + length / 10` steps, all equally likely. The
+    target is `0.5 + (X1 + X2) / 4`, in [0, 1]; correct means an absolute error below 0.04. The
+    answer is due at least `length / 2` steps after the second marked number.
+
+    Args:
+        count: how many sequences.
+        length: T of the paper, which uses 100, 500 and 1000; at least 20.
+        rng: source of randomness.
+
+    Returns:
+        `Sequences`; x is `(count, length + length // 10, 2)`, y is `(count, 1)`.
+
+    Raises:
+        ArgumentError: `count` or `length` is too small.
+    """
+    _check("adding", count, length)
+    lengths, timesteps = _lengths(count, length, rng)
+    rows = np.arange(count)
+
+    first = rng.integers(0, 10, count)
+    second = rng.integers(0, length // 2 - 1, count)  # counts the unmarked steps; skip the marked one
+    second += second >= first
+
+    numbers = rng.uniform(-1, 1, (count, timesteps))
+    numbers[(first == 0) | (second == 0), 0] = 0
+    markers = np.zeros((count, timesteps))
+    markers[rows, first] = markers[rows, second] = 1
+    markers[:, 0] = markers[rows, lengths - 1] = -1
+
+    y = 0.5 + (numbers[rows, first] + numbers[rows, second]) / 4
+    x = np.stack([numbers, markers], axis=-1) * _inside(lengths, timesteps)
+    return Sequences(x.astype("float32"), y[:, None].astype("float32"), np.sort(np.stack([first, second], 1)))
+
+
+def temporal_order(count: int, length: int, rng: np.random.Generator) -> Sequences:
+    """Draw sequences of the temporal order problem: which of X and Y came first, which second?
+
+    Each step is one symbol, coded with a single 1. A sequence starts with E, ends with B, and
+    consists of random symbols from a, b, c, d, but for an X or a Y at each of two steps t1 and t2.
+    The class is Q for X, X; R for X, Y; S for Y, X; U for Y, Y. With `length=100`, the paper's
+    case, a sequence has 100 to 110 steps, t1 lies from 10 to 20 and t2 from 50 to 60 (counted from
+    0); for other lengths these numbers are scaled and rounded down. Correct means that the absolute
+    error of every output is below 0.3. The two symbols are at least `0.3 * length`
+    steps apart, and the answer is due at least `0.4 * length - 1` steps after the second.
+
+    Args:
+        count: how many sequences.
+        length: 100 in the paper; at least 20.
+        rng: source of randomness.
+
+    Returns:
+        `Sequences`; x is `(count, length + length // 10, 8)` in the order of `SYMBOLS`, y is
+        `(count, 4)`, a single 1 in the order of `CLASSES`.
+
+    Raises:
+        ArgumentError: `count` or `length` is too small.
+    """
+    _check("temporal order", count, length)
+    lengths, timesteps = _lengths(count, length, rng)
+    rows = np.arange(count)
+
+    marks = np.stack(
+        [rng.integers(length * start // 10, length * (start + 1) // 10 + 1, count) for start in (1, 5)], axis=1
+    )
+    which = rng.integers(0, 2, (count, 2))  # 0 for X, 1 for Y
+
+    symbols = rng.integers(SYMBOLS.index("a"), SYMBOLS.index("d") + 1, (count, timesteps))
+    symbols[rows[:, None], marks] = SYMBOLS.index("X") + which
+    symbols[:, 0] = SYMBOLS.index("E")
+    symbols[rows, lengths - 1] = SYMBOLS.index("B")
+
+    x = np.eye(len(SYMBOLS))[symbols] * _inside(lengths, timesteps)
+    y = np.eye(len(CLASSES))[2 * which[:, 0] + which[:, 1]]
+    return Sequences(x.astype("float32"), y.astype("float32"), marks)
+
+
+#: The tasks by name.
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("adding", features=2, outputs=1, tolerance=0.04, shortest=20, draw=adding_problem),
+        Task("temporal order", features=8, outputs=4, tolerance=0.3, shortest=20, draw=temporal_order),
+    )
+}
+
+
+def _check(name: str, count: int, length: int) -> None:
+    shortest = TASKS[name].shortest
+    if count < 1 or length < shortest:
+        raise ArgumentError(
+            f"Sequences of the task {name!r} cannot be drawn.",
+            expected=f"count of at least 1, length of at least {shortest} (room for its marked steps)",
+            received=f"count={count!r}, length={length!r}",
+            remedy="The paper starts at length=100.",
+        )
+
+
+def _lengths(count: int, length: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Return the length of each sequence, and that of the longest possible one."""
+    longest = length + length // 10
+    return rng.integers(length, longest + 1, count), longest
+
+
+def _inside(lengths: np.ndarray, timesteps: int) -> np.ndarray:
+    """Return `(count, timesteps, 1)`: whether a step belongs to its sequence."""
+    return (np.arange(timesteps) < lengths[:, None])[..., None]
