@@ -1,0 +1,6 @@
+"""Look inside a recurrent model: its gates, its memory, and its gradients through time."""
+
+from keras_lstm_custom.diagnostics.records import GateTrace, RNNTrace, Traces
+from keras_lstm_custom.diagnostics.tracing import trace
+
+__all__ = ["GateTrace", "RNNTrace", "Traces", "trace"]

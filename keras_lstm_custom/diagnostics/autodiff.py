@@ -1,0 +1,57 @@
+"""Gradients by the framework that Keras runs on: the only file of the diagnostics that knows which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import keras
+
+from keras_lstm_custom.structures import Tensor
+
+#: Takes tensors, returns a scalar tensor.
+Scalar = Callable[[list[Tensor]], Tensor]
+
+
+def value_and_gradients(function: Scalar, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Return `function(inputs)` and its gradient with respect to every input.
+
+    Inputs that the value does not depend on have a gradient of zero. `function` is called once.
+    """
+    return _FRAMEWORKS[keras.backend.backend()](function, inputs)
+
+
+def no_gradients() -> AbstractContextManager:
+    """Return a context in which no framework keeps what a gradient would need."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.no_grad()
+    return nullcontext()  # TensorFlow and JAX keep nothing unless asked
+
+
+def _tensorflow(function: Scalar, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    import tensorflow as tf
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        value = function(inputs)
+    return value, tape.gradient(value, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
+def _jax(function: Scalar, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    import jax
+
+    return jax.value_and_grad(function)(inputs)
+
+
+def _torch(function: Scalar, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    import torch
+
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+    value = function(leaves)
+    found = torch.autograd.grad(value, leaves, allow_unused=True)
+    return value.detach(), [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
+
+
+_FRAMEWORKS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

@@ -1,0 +1,290 @@
+"""`trace`: what every recurrent layer of a model computed, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_lstm_custom.diagnostics.autodiff import no_gradients
+from keras_lstm_custom.diagnostics.inputs import check_batch, rows
+from keras_lstm_custom.diagnostics.records import TRACES, Traces
+from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable, recurrent_layers
+from keras_lstm_custom.engines import Request, Result, reference
+from keras_lstm_custom.engines.recording import recording
+from keras_lstm_custom.errors import ArgumentError, InputError
+
+#: What one run of the loop over time may hold at once, in numbers; longer sequences are cut in time.
+CHUNK = 2**24
+#: Seconds after which a progress bar appears.
+SLOW = 2.0
+
+
+def trace(
+    model: keras.Model,
+    x: Any,
+    layers: str | Sequence[str] | None = None,
+    *,
+    batch_size: int = 256,
+    max_bytes: int = 4 * 2**30,
+    verbose: int | str = "auto",
+) -> Traces:
+    r"""Run `model` on `x` and return all that its recurrent layers computed at every step.
+
+    The model runs once, as `model(x, training=False)`, each recurrent layer on the reference
+    engine, which scans the equations themselves: what is returned is what the layer computed, and h
+    is its output. Layers of `keras.layers` are traced through a copy of the model with ours in
+    their place. Nothing of the model is changed; the state that a stateful layer keeps is read, and
+    left as it is.
+
+    ```python
+    steps = trace(model, x)             # {"lstm": GateTrace(...), "bidirectional/forward_lstm": ...}
+    steps["lstm"].f[0, :, 3]            # the forget gate of unit 3 over the first sequence
+    steps.to_frame(); steps.to_npz("steps.npz")
+    ```
+
+    Args:
+        model: a built model. Subclassed models need recurrent layers of ours.
+        x: what the model takes: an array `(batch, timesteps, features)`, or a list or dict of arrays.
+        layers: names of the layers to keep, as in the result; the name of a model or wrapper stands
+            for all within it. None keeps all.
+        batch_size: how many sequences run at a time. Long sequences are cut in time, too, with the
+            state carried over.
+        max_bytes: refuse to hold more than this many bytes of traces.
+        verbose: 1 shows a progress bar, 0 does not; "auto" shows one when it takes longer than two seconds.
+
+    Returns:
+        `Traces`, a dict from the layer's place in the model to a `GateTrace` (LSTM) or an `RNNTrace`
+        (vanilla RNN), in the order of the calls. A layer called again is there again as "name#2".
+        Arrays are `(batch, timesteps, units)` in the order of time.
+
+    Raises:
+        ArgumentError: there is no recurrent layer to trace, or no layer of the name asked for.
+        InputError: x holds NaN or no sequence, the model is not built, or the traces need more than
+            `max_bytes`.
+        ConversionError: a subclassed model holds Keras' own recurrent layers.
+    """
+    return trace_observable(observable(model), x, layers, batch_size=batch_size, max_bytes=max_bytes, verbose=verbose)
+
+
+def trace_observable(
+    watched: Observable,
+    x: Any,
+    layers: str | Sequence[str] | None = None,
+    *,
+    batch_size: int = 256,
+    max_bytes: int = 4 * 2**30,
+    verbose: int | str = "auto",
+) -> Traces:
+    """Do the work of `trace` on a model that is already in observable form."""
+    x, batch = check_batch(watched.source, x)
+    if any(layer.stateful for layer in recurrent_layers(watched.source).values()):
+        batch_size = batch  # every row has its own state
+    wanted = _selection(layers, watched)
+    progress = _Progress(batch * len(watched.names), verbose)
+    recorder = _TraceRecorder(watched.names, wanted, batch, max_bytes, progress)
+    for start in range(0, batch, batch_size):
+        part = rows(x, start, start + batch_size)
+        recorder.begin(start)
+        # Inside the scope no variable changes: states that layers keep stay as they are.
+        with recording(recorder), keras.StatelessScope(), no_gradients():
+            watched.model(part, training=False)
+    progress.finish()
+    return recorder.traces()
+
+
+class _TraceRecorder:
+    """Serves requests on the reference engine and files what each step computed."""
+
+    def __init__(self, names, wanted, batch: int, max_bytes: int, progress: _Progress):
+        self._names = names
+        self._wanted = wanted
+        self._batch = batch
+        self._max_bytes = max_bytes
+        self._progress = progress
+        self._arrays: dict[str, dict[str, Any]] = {}
+        self._start = 0
+        self._calls: dict[str, int] = {}
+
+    def begin(self, start: int) -> None:
+        """Say that the next call of the model holds the sequences from `start` on."""
+        self._start, self._calls = start, {}
+
+    def traces(self) -> Traces:
+        """Return all that was filed."""
+        return Traces({name: TRACES[arrays.pop("kind")](name=name, **arrays) for name, arrays in self._arrays.items()})
+
+    def __call__(self, request: Request) -> Result:
+        layer = self._names[id(request.cell)]
+        self._calls[layer] = call = self._calls.get(layer, 0) + 1
+        name = layer if call == 1 else f"{layer}#{call}"
+        if not self._wanted(layer):
+            self._progress.add(request.sequences.shape[0])
+            return reference.run(request)
+        if name not in self._arrays:
+            self._arrays[name] = self._allocate(name, request)
+        return self._run_in_chunks(request, self._arrays[name])
+
+    def _run_in_chunks(self, request: Request, arrays: dict[str, Any]) -> Result:
+        batch, timesteps, _ = request.sequences.shape
+        here = slice(self._start, self._start + batch)
+        state, outputs, result = request.initial_state, [], None
+        arrays["x"][here] = _numpy(request.sequences)
+        for field, value in zip(request.cell.state_type._fields, state, strict=True):
+            arrays[f"initial_{field}"][here] = _numpy(value)
+        if request.mask is not None:
+            arrays["mask"][here] = _numpy(request.mask)
+        for span in _spans(request):
+            result = reference.run(_cut(request, span, state))
+            state = result.state
+            for field, values in zip(request.cell.step_type._fields, result.steps, strict=True):
+                values = _numpy(values)
+                arrays[field][here, span] = values[:, ::-1] if request.go_backwards else values
+            outputs.append(result.outputs)
+            self._progress.add(batch * (span.stop - span.start) / timesteps)
+        if request.mask is not None:
+            _keep_state_at_masked_steps(arrays, here, request)
+        if len(outputs) == 1:
+            return result
+        return _join(request, outputs, state, arrays, here)
+
+    def _allocate(self, name: str, request: Request) -> dict[str, Any]:
+        """Make room for all sequences, or say beforehand that there is not enough."""
+        cell = request.cell
+        _, timesteps, features = request.sequences.shape
+        dtype = np.float64 if cell.compute_dtype == "float64" else np.float32
+        steps = (self._batch, timesteps, cell.units)
+        shapes = {
+            "x": (self._batch, timesteps, features),
+            **{field: steps for field in cell.step_type._fields},
+            **{f"initial_{field}": (self._batch, cell.units) for field in cell.state_type._fields},
+        }
+        held = sum(a.nbytes for arrays in self._arrays.values() for a in arrays.values() if isinstance(a, np.ndarray))
+        needed = held + sum(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(dtype).itemsize
+        if needed > self._max_bytes:
+            raise InputError(
+                f"The traces up to {name!r} would need {needed / 2**30:.2f} GiB.",
+                expected=f"at most max_bytes = {self._max_bytes / 2**30:.2f} GiB",
+                received=f"{self._batch} sequences x {timesteps} steps x {cell.units} units "
+                f"x {len(cell.step_type._fields)} values",
+                remedy="Trace fewer or shorter sequences, only some `layers`, or raise `max_bytes`.",
+            )
+        arrays: dict[str, Any] = {field: np.empty(shape, dtype) for field, shape in shapes.items()}
+        if request.mask is not None:
+            arrays["mask"] = np.empty(steps[:2], bool)
+        return {**arrays, "kind": cell.kind, "go_backwards": request.go_backwards}
+
+
+def _spans(request: Request) -> Iterator[slice]:
+    """Yield the chunks of time in the order in which the layer reads them."""
+    batch, timesteps, _ = request.sequences.shape
+    numbers_in_a_step = batch * request.cell.units * (len(request.cell.step_type._fields) + 4)
+    length = max(1, CHUNK // numbers_in_a_step)
+    starts = range(0, timesteps, length)
+    for start in reversed(starts) if request.go_backwards else starts:
+        yield slice(start, min(start + length, timesteps))
+
+
+def _cut(request: Request, span: slice, state: list) -> Request:
+    mask = None if request.mask is None else request.mask[:, span]
+    sequences = request.sequences[:, span]
+    return replace(request, sequences=sequences, mask=mask, initial_state=state, keep_steps=True, return_sequences=True)
+
+
+def _keep_state_at_masked_steps(arrays: dict[str, Any], here: slice, request: Request) -> None:
+    """Put NaN where nothing was computed, and the state that was kept in h and c."""
+    read = arrays["mask"][here]
+    state_fields = request.cell.state_type._fields
+    for field in request.cell.step_type._fields:
+        values = arrays[field][here]
+        if field in state_fields:
+            initial = arrays[f"initial_{field}"][here]
+            arrays[field][here] = _fill_forward(values, initial, read, request.go_backwards)
+        else:
+            values[~read] = np.nan
+
+
+def _fill_forward(values: np.ndarray, initial: np.ndarray, read: np.ndarray, go_backwards: bool) -> np.ndarray:
+    """Return `values` with each step that was not read replaced by the one read before it."""
+    order = slice(None, None, -1 if go_backwards else 1)
+    read, values = read[:, order], np.concatenate([initial[:, None], values[:, order]], axis=1)
+    latest = np.maximum.accumulate(np.where(read, np.arange(1, read.shape[1] + 1), 0), axis=1)
+    return np.take_along_axis(values, latest[:, :, None], axis=1)[:, order]
+
+
+def _join(request: Request, outputs: list, state: list, arrays: dict[str, Any], here: slice) -> Result:
+    """Return the result of all chunks as the layer would have had it from one run.
+
+    Masked steps at the start of a chunk repeat an output of the chunk before, so with a mask the
+    outputs are put together from the states.
+    """
+    if request.mask is None:
+        joined = ops.concatenate(outputs, axis=1)
+        return Result(joined[:, -1], joined, state, reference.ENGINE.name)
+    read, h = arrays["mask"][here], arrays["h"][here]
+    if request.go_backwards:
+        read, h = read[:, ::-1], h[:, ::-1]
+    shown = read if request.zero_output_for_mask else np.maximum.accumulate(read, axis=1)
+    joined = ops.convert_to_tensor(np.where(shown[:, :, None], h, 0), dtype=request.cell.compute_dtype)
+    return Result(joined[:, -1], joined, state, reference.ENGINE.name)
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    try:
+        return ops.convert_to_numpy(tensor)
+    except Exception as error:  # each framework has its own class for "this is not a number yet"
+        raise InputError(
+            "A recurrent layer runs inside a compiled function, where its numbers cannot be read.",
+            expected="a model whose `call` runs eagerly",
+            received=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            remedy="Take @tf.function, jax.jit or vectorized_map out of the model's `call`.",
+        ) from error
+
+
+def _selection(layers: str | Sequence[str] | None, watched: Observable) -> Callable[[str], bool]:
+    """Return a function that says whether the layer of a name was asked for."""
+    if layers is None:
+        return lambda name: True
+    asked = [layers] if isinstance(layers, str) else list(layers)
+    known = list(watched.names.values())
+
+    def within(name: str, outer: str) -> bool:
+        return name == outer or name.startswith(f"{outer}/")
+
+    for outer in asked:
+        if not any(within(name, outer) for name in known):
+            raise ArgumentError(
+                "There is no recurrent layer of that name in the model.",
+                expected=", ".join(map(repr, known)),
+                received=repr(outer),
+                remedy="Use one of the names above, or the name of a model or wrapper around them.",
+            )
+    return lambda name: any(within(name, outer) for outer in asked)
+
+
+class _Progress:
+    """A progress bar that counts sequences, one for each recurrent layer they pass through."""
+
+    def __init__(self, total: int, verbose: int | str):
+        self._total = total
+        self._done = 0.0
+        self._verbose = verbose
+        self._started = time.monotonic()
+        self._bar: Any = None
+
+    def add(self, sequences: float) -> None:
+        self._done += sequences
+        slow = self._verbose == "auto" and time.monotonic() - self._started > SLOW
+        if self._bar is None and (self._verbose == 1 or slow):
+            self._bar = keras.utils.Progbar(self._total, unit_name="sequence")
+        if self._bar is not None and self._done < self._total - 0.5:
+            self._bar.update(int(self._done), finalize=False)
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.update(self._total, finalize=True)
