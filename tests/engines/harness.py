@@ -1,0 +1,153 @@
+"""Runs one request on an engine and differentiates it: what the engine tests and the parity matrix share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+import keras_lstm_custom as klc
+from keras_lstm_custom.engines import ENGINES
+from keras_lstm_custom.keras_hooks import DropoutMasks
+
+BATCH, TIMESTEPS, FEATURES, UNITS = 4, 6, 3, 5  # all different, so that no axis can stand in for another
+LAYERS = {"lstm": (klc.LSTM, 4), "vanilla_rnn": (klc.VanillaRNN, 1)}
+
+#: Every shape of mask: 1 = read the step.
+MASKS = {
+    "none": None,
+    "right padded": [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0]],
+    "left padded": [[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1], [0, 1, 1, 1, 1, 1]],
+    "scattered": [[1, 0, 1, 1, 0, 1], [0, 1, 0, 0, 1, 0], [1, 1, 0, 1, 1, 1], [0, 0, 1, 0, 1, 1]],
+    "rows without a step": [[0] * 6, [1] * 6, [0] * 6, [0, 1, 0, 0, 0, 0]],
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call. `inputs_dropout` and `recurrent_dropout` are the number of masks: 0, 1, or one for each gate."""
+
+    kind: str = "lstm"
+    mask: str = "none"
+    go_backwards: bool = False
+    return_sequences: bool = True
+    zero_output_for_mask: bool = False
+    use_bias: bool = True
+    inputs_dropout: int = 0
+    recurrent_dropout: int = 0
+    training: bool = True
+    dtype: str = "float32"
+    batch: int = BATCH
+    units: int = UNITS
+    features: int = FEATURES
+
+    def __str__(self):
+        changed = {n: v for n, v in vars(self).items() if v != getattr(Case(), n)}
+        return ",".join(f"{n}={v}" for n, v in changed.items()) or "default"
+
+
+def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
+    """Random weights, inputs, non-zero states, dropout masks and weights of the loss for a case."""
+    rng = np.random.default_rng(seed)
+    gates = LAYERS[case.kind][1]
+    b, u, f = case.batch, case.units, case.features
+    mask = MASKS[case.mask]
+    timesteps = TIMESTEPS
+
+    def dropout(count, width):
+        masks = [rng.integers(0, 2, (b, width)) * 2.0 for _ in range(count)]
+        return masks[0] if count == 1 else masks or None
+
+    states = 2 if case.kind == "lstm" else 1
+    return {
+        "x": rng.normal(size=(b, timesteps, f)),
+        "state": [rng.normal(size=(b, u)) for _ in range(states)],
+        "weights": [
+            rng.normal(size=(f, gates * u)) / np.sqrt(f),
+            rng.normal(size=(u, gates * u)) / np.sqrt(u),
+            *([rng.normal(size=gates * u)] if case.use_bias else []),
+        ],
+        "mask": None if mask is None else np.resize(np.array(mask, bool), (b, timesteps)),
+        "inputs_dropout": dropout(case.inputs_dropout, f),
+        "recurrent_dropout": dropout(case.recurrent_dropout, u),
+        "loss": [rng.normal(size=(b, timesteps, u)), *(rng.normal(size=(b, u)) for _ in range(states + 1))],
+    }
+
+
+def layer_of(case: Case, weights):
+    layer = LAYERS[case.kind][0](
+        case.units,
+        return_sequences=case.return_sequences,
+        go_backwards=case.go_backwards,
+        zero_output_for_mask=case.zero_output_for_mask,
+        use_bias=case.use_bias,
+        recurrent_initializer="zeros",  # the weights are set below; the default needs a QR that bfloat16 has not
+        dtype=case.dtype,
+    )
+    layer.build((None, None, case.features))
+    layer.set_weights(weights)
+    return layer
+
+
+def request_of(case: Case, layer, data, x=None, state=None, mask=None):
+    """The request of a case; shapes of tensors given count, else those of `data`."""
+    dtype = layer.compute_dtype
+
+    def cast(value):
+        return [cast(v) for v in value] if isinstance(value, list) else None if value is None else value.astype(dtype)
+
+    dropout = DropoutMasks(*(_tensors(cast(data[name])) for name in ("inputs_dropout", "recurrent_dropout")))
+    return layer.request(
+        keras.ops.convert_to_tensor(data["x"], dtype) if x is None else x,
+        [keras.ops.convert_to_tensor(s, dtype) for s in data["state"]] if state is None else state,
+        (None if data["mask"] is None else keras.ops.convert_to_tensor(data["mask"])) if mask is None else mask,
+        case.training,
+        dropout,
+    )
+
+
+def _tensors(value):
+    if isinstance(value, list):
+        return [keras.ops.convert_to_tensor(v) for v in value]
+    return None if value is None else keras.ops.convert_to_tensor(value)
+
+
+def run(engine: str, case: Case, data=None, *, wrap=lambda function: function) -> dict[str, np.ndarray]:
+    """Return all outputs and all gradients of a random linear loss over all outputs, by name (TensorFlow).
+
+    `wrap` may make a `tf.function` of what is run: it takes x, the states and the mask.
+    """
+    import tensorflow as tf
+
+    data = data or arrays(case)
+    layer = layer_of(case, data["weights"])
+    request = request_of(case, layer, data)
+    assert ENGINES[engine].supports(request).ok, ENGINES[engine].supports(request).reason
+    loss = [tf.constant(w, layer.compute_dtype) for w in data["loss"]]
+    variables = [w.value for w in layer.weights]
+
+    def outputs_and_gradients(x, state, mask):
+        with tf.GradientTape() as tape:
+            tape.watch([x, state])
+            result = ENGINES[engine].run(request_of(case, layer, data, x, state, mask))
+            outputs = [result.outputs if case.return_sequences else result.outputs[:, -1:]]
+            outputs += [result.last_output, *result.state]
+            total = sum(tf.reduce_sum(o * w[:, : o.shape[1]]) for o, w in zip(outputs, loss, strict=True))
+        return outputs, tape.gradient(total, [x, *state, *variables])
+
+    outputs, gradients = wrap(outputs_and_gradients)(request.sequences, request.initial_state, request.mask)
+    states = ["h", "c"][: len(request.initial_state)]
+    names = ["outputs", "last_output", *(f"final {s}" for s in states), "dx", *(f"d{s}" for s in states)]
+    names += [f"d{w.name}" for w in layer.weights]
+    values = [tf.convert_to_tensor(v) for v in (*outputs, *gradients)]
+    return {n: tf.cast(v, "float64").numpy() for n, v in zip(names, values, strict=True)}
+
+
+def assert_same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolerance: float) -> None:
+    """Each tensor may differ by `tolerance` times its own largest value (and 1 at least: sums of small numbers)."""
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        assert got[name].shape == value.shape, name
+        bound = tolerance * max(1.0, np.abs(value).max(initial=0))
+        np.testing.assert_allclose(got[name], value, rtol=0, atol=bound, err_msg=name)
