@@ -1,0 +1,36 @@
+"""From a table of measurements to arrays a recurrent network can learn from, and back to the data's units.
+
+```python
+from keras_lstm_custom import timeseries
+
+frame = timeseries.read_csv("load.csv", target="load")          # strict: says which line or column is wrong
+parts = timeseries.split(frame, validation=0.15, test=0.15)     # in time order
+scaler = timeseries.Scaler.fit(parts.train)                     # knows the training part only
+train = timeseries.windows(scaler.transform(parts.train), "load", window=48, horizon=24)
+# model.fit(train.x, train.y); scaler.inverse(model.predict(test.x), "load")
+```
+
+Everything is NumPy and pandas and serves every Keras backend; only `dataset` imports TensorFlow.
+"""
+
+from keras_lstm_custom.timeseries.baselines import mae, period_of, rmse, seasonal_naive
+from keras_lstm_custom.timeseries.reading import read_csv
+from keras_lstm_custom.timeseries.scaling import Scaler
+from keras_lstm_custom.timeseries.splitting import Parts, split
+from keras_lstm_custom.timeseries.windowing import Windows, dataset, latest, next_times, windows
+
+__all__ = [
+    "Parts",
+    "Scaler",
+    "Windows",
+    "dataset",
+    "latest",
+    "mae",
+    "next_times",
+    "period_of",
+    "read_csv",
+    "rmse",
+    "seasonal_naive",
+    "split",
+    "windows",
+]

@@ -1,0 +1,121 @@
+"""Windows of a table: what the network sees, and what it must forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from keras_lstm_custom.errors import DataError
+from keras_lstm_custom.timeseries.checks import check_columns, check_size
+
+
+class Windows(NamedTuple):
+    """Samples of one table.
+
+    Attributes:
+        x: float32 (samples, window, features), what is known.
+        y: float32 (samples, horizon), the target in the steps that follow.
+        past: float32 (samples, window), the target in the steps of x.
+        times: (samples, horizon), the index values of y.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    past: np.ndarray
+    times: np.ndarray
+
+
+def windows(
+    frame: pd.DataFrame,
+    target: str,
+    *,
+    window: int,
+    horizon: int = 1,
+    stride: int = 1,
+    features: Sequence[str] | None = None,
+) -> Windows:
+    """Cut a table into overlapping windows and what follows each.
+
+    Sample k starts at row r = k * stride: x[k] and past[k] hold the features and the target of rows
+    r ... r + window - 1, y[k] the target of rows r + window ... r + window + horizon - 1. There are
+    (rows - window - horizon) // stride + 1 samples.
+
+    Args:
+        frame: one row per time step, in time order and equal steps.
+        target: the column to forecast.
+        window: how many steps the network sees.
+        horizon: how many steps it forecasts.
+        stride: how many rows lie between the starts of two samples.
+        features: the columns it sees; None means all, the target's past included.
+
+    Raises:
+        ArgumentError: a size is not a positive integer.
+        DataError: a column is missing or not finite numbers, or the table is too short for one sample.
+    """
+    for name, size in (("window", window), ("horizon", horizon), ("stride", stride)):
+        check_size(name, size)
+    features = list(frame.columns) if features is None else list(features)
+    check_columns(frame, [*features, target])
+    _check_length(frame, window + horizon)
+    starts = np.arange(0, len(frame) - window - horizon + 1, stride)[:, None]
+    seen, future = starts + np.arange(window), starts + np.arange(window, window + horizon)
+    values = frame[target].to_numpy("float32")
+    return Windows(
+        x=frame[features].to_numpy("float32")[seen],
+        y=values[future],
+        past=values[seen],
+        times=frame.index.to_numpy()[future],
+    )
+
+
+def latest(frame: pd.DataFrame, *, window: int, features: Sequence[str] | None = None) -> np.ndarray:
+    """Return the last `window` rows as one sample (1, window, features): the input of a forecast beyond the table."""
+    check_size("window", window)
+    features = list(frame.columns) if features is None else list(features)
+    check_columns(frame, features)
+    _check_length(frame, window)
+    return frame[features].to_numpy("float32")[None, -window:]
+
+
+def next_times(index: pd.DatetimeIndex, horizon: int) -> pd.DatetimeIndex:
+    """Return the `horizon` time stamps that follow `index`, whose `freq` must be set (`read_csv` sets it)."""
+    check_size("horizon", horizon)
+    if getattr(index, "freq", None) is None:
+        raise DataError(
+            "How far apart the time steps are is not known.",
+            expected="a pandas.DatetimeIndex with a `freq`",
+            received=f"{type(index).__name__} with freq {getattr(index, 'freq', None)}",
+            remedy="Set it, e.g. frame = frame.asfreq('h').",
+        )
+    return pd.date_range(index[-1], periods=horizon + 1, freq=index.freq)[1:]
+
+
+def dataset(samples: Windows, *, batch_size: int = 32, shuffle: bool = False, seed: int | None = None) -> Any:
+    """Return `samples` as a `tf.data.Dataset` of batches (x, y). Needs TensorFlow.
+
+    Args:
+        samples: what `windows` returned.
+        batch_size: samples in a batch; the last batch may have fewer.
+        shuffle: draw the samples in a new random order in each epoch.
+        seed: makes that order repeatable.
+    """
+    import tensorflow as tf
+
+    check_size("batch_size", batch_size)
+    data = tf.data.Dataset.from_tensor_slices((samples.x, samples.y))
+    if shuffle:
+        data = data.shuffle(len(samples.x), seed=seed)
+    return data.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _check_length(frame: pd.DataFrame, needed: int) -> None:
+    if len(frame) < needed:
+        raise DataError(
+            "The table is too short for one sample.",
+            expected=f"at least {needed} rows (the window and what follows it)",
+            received=f"{len(frame)} rows",
+            remedy="Use a longer record, or a shorter window or horizon.",
+        )

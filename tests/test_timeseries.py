@@ -1,0 +1,342 @@
+"""Windows, splits, scaling, baselines and the strict reading of CSV files."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_lstm_custom import timeseries
+from keras_lstm_custom.errors import ArgumentError, DataError, InputError, RecurrentError
+
+
+def hourly(rows, **columns):
+    index = pd.date_range("2013-01-01", periods=rows, freq="h", name="time")
+    return pd.DataFrame(columns or {"load": np.arange(rows) * 1.0, "wind": -np.arange(rows) * 1.0}, index=index)
+
+
+# Windows
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 7), st.integers(1, 5), st.integers(1, 4), st.integers(0, 20))
+def test_windows_hold_the_rows_they_say(window, horizon, stride, extra):
+    rows = window + horizon + extra
+    samples = timeseries.windows(hourly(rows), "load", window=window, horizon=horizon, stride=stride)
+    # The cells are their row numbers, so a plain loop over rows says what each sample must hold.
+    expected = [r for r in range(rows) if r % stride == 0 and r + window + horizon <= rows]
+    assert samples.x.shape == (len(expected), window, 2)
+    assert samples.y.shape == samples.times.shape == (len(expected), horizon)
+    for k, r in enumerate(expected):
+        assert samples.x[k, :, 0].tolist() == samples.past[k].tolist() == list(range(r, r + window))
+        assert samples.x[k, :, 1].tolist() == [-v for v in range(r, r + window)]
+        assert samples.y[k].tolist() == list(range(r + window, r + window + horizon))
+        assert samples.times[k, 0] == np.datetime64("2013-01-01") + np.timedelta64(r + window, "h")
+
+
+def test_features_choose_and_order_what_is_seen():
+    samples = timeseries.windows(hourly(9), "load", window=3, horizon=2, features=["wind"])
+    assert samples.x.shape == (5, 3, 1)
+    assert samples.x[0, :, 0].tolist() == [0, -1, -2]
+    assert samples.past[0].tolist() == [0, 1, 2]
+
+
+def test_latest_is_the_window_after_the_last_sample():
+    frame = hourly(9)
+    samples = timeseries.windows(frame, "load", window=3, horizon=1)
+    newest = timeseries.latest(frame, window=3)
+    assert newest.shape == (1, 3, 2)
+    np.testing.assert_array_equal(newest[0, :-1], samples.x[-1, 1:])
+    assert newest[0, -1].tolist() == [8, -8]
+
+
+def test_next_times_follow_the_calendar():
+    months = pd.date_range("2013-01-01", periods=5, freq="MS")
+    assert list(timeseries.next_times(months, 2)) == [pd.Timestamp("2013-06-01"), pd.Timestamp("2013-07-01")]
+    with pytest.raises(DataError, match="freq"):
+        timeseries.next_times(pd.DatetimeIndex(["2013-01-01", "2013-01-02"]), 2)
+
+
+@pytest.mark.tensorflow
+def test_dataset_holds_every_sample_once():
+    samples = timeseries.windows(hourly(40), "load", window=3, horizon=2)
+    plain = list(timeseries.dataset(samples, batch_size=8))
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in plain]), samples.x)
+    shuffled = np.concatenate([y for _, y in timeseries.dataset(samples, batch_size=8, shuffle=True, seed=3)])
+    assert not np.array_equal(shuffled, samples.y)
+    np.testing.assert_array_equal(shuffled[np.argsort(shuffled[:, 0])], samples.y)
+
+
+def test_a_model_learns_from_windows_on_every_backend():
+    time = np.arange(300)
+    frame = hourly(300, load=10 + 3 * np.sin(2 * np.pi * time / 12))
+    scaler = timeseries.Scaler.fit(frame)
+    samples = timeseries.windows(scaler.transform(frame), "load", window=12, horizon=2)
+    model = keras.Sequential([keras.Input((12, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    model.fit(samples.x, samples.y, epochs=40, verbose=0)
+    truth = scaler.inverse(samples.y, "load")
+    forecast = scaler.inverse(model.predict(samples.x, verbose=0), "load")
+    assert timeseries.rmse(truth, forecast) < 0.3  # a sine of amplitude 3 is linear in its past
+
+
+# Parts
+
+
+def test_parts_are_the_table_cut_in_time_order():
+    frame = hourly(101)
+    parts = timeseries.split(frame, validation=0.2, test=0.1)
+    assert [len(part) for part in parts] == [71, 20, 10]
+    pd.testing.assert_frame_equal(pd.concat(parts), frame)
+
+
+def test_no_later_value_reaches_what_is_learnt_from():
+    """Change the later parts: the scaler and the training windows must not notice."""
+
+    def learnt(frame):
+        parts = timeseries.split(frame, at_least=6)
+        scaler = timeseries.Scaler.fit(parts.train)
+        return scaler, timeseries.windows(scaler.transform(parts.train), "load", window=4, horizon=2)
+
+    frame = hourly(100)
+    changed = frame.copy()
+    changed.iloc[70:] = 1e6
+    (scaler, samples), (same_scaler, same_samples) = learnt(frame), learnt(changed)
+    assert scaler == same_scaler
+    np.testing.assert_array_equal(samples.x, same_samples.x)
+    np.testing.assert_array_equal(samples.y, same_samples.y)
+    assert samples.times.max() < timeseries.split(frame).validation.index[0].to_datetime64()
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.2), (0.2, 1.0), (0.6, 0.4), (-0.1, 0.2)])
+def test_shares_that_leave_nothing_raise(shares):
+    with pytest.raises(ArgumentError, match="leave nothing for training"):
+        timeseries.split(hourly(50), validation=shares[0], test=shares[1])
+
+
+def test_too_short_a_part_says_how_long_the_series_must_be():
+    with pytest.raises(
+        DataError, match=r"too short for a (validation|test) part[\s\S]*at least 72 rows[\s\S]*481 in all"
+    ):
+        timeseries.split(hourly(100), at_least=72)
+
+
+# Scaling
+
+
+def test_scaler_normalises_and_inverts(rng):
+    frame = hourly(50, load=rng.normal(30, 7, 50), wind=rng.normal(-2, 0.1, 50))
+    scaler = timeseries.Scaler.fit(frame)
+    scaled = scaler.transform(frame)
+    np.testing.assert_allclose(scaled.to_numpy().mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(scaled.to_numpy().std(axis=0), 1, atol=1e-12)
+    np.testing.assert_allclose(scaler.inverse(scaled["wind"].to_numpy().reshape(5, 10), "wind").ravel(), frame["wind"])
+    assert timeseries.Scaler(**scaler.to_dict()) == scaler
+
+
+def test_scaler_keeps_to_the_columns_it_is_given():
+    scaler = timeseries.Scaler.fit(hourly(5))
+    swapped = scaler.transform(hourly(5)[["wind", "load"]])
+    assert list(swapped.columns) == ["wind", "load"]
+    assert swapped["load"].iloc[-1] == pytest.approx(np.sqrt(2))
+    with pytest.raises(DataError, match="does not know the column 'rain'"):
+        scaler.transform(hourly(5, rain=np.ones(5)))
+    with pytest.raises(DataError, match="does not know the column 'rain'"):
+        scaler.inverse([1.0], "rain")
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e9])
+def test_a_constant_column_raises(value):
+    with pytest.raises(DataError, match="'wind' is constant"):
+        timeseries.Scaler.fit(hourly(7, load=np.arange(7.0), wind=np.full(7, value)))
+
+
+# Tables and sizes that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (hourly(20, wind=np.ones(20)), r"no column 'load'[\s\S]*\['wind'\]"),
+        (hourly(20, load=["a"] * 20), "'load' does not hold numbers"),
+        (
+            hourly(20, load=[1.0] * 12 + [np.nan] * 2 + [1.0] * 6),
+            r"'load' is not finite[\s\S]*2013-01-01 12:00:00 \(2 rows",
+        ),
+        (hourly(20, load=[1.0] * 19 + [np.inf]), r"inf at 2013-01-01 19:00:00"),
+        (hourly(5), r"too short for one sample[\s\S]*at least 6 rows[\s\S]*5 rows"),
+        (np.ones((20, 2)), r"table with named columns[\s\S]*ndarray"),
+    ],
+)
+def test_unusable_tables_raise(frame, words):
+    with pytest.raises(DataError, match=words):
+        timeseries.windows(frame, "load", window=4, horizon=2, features=["load"])
+
+
+@pytest.mark.parametrize("name", ["window", "horizon", "stride"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, None])
+def test_sizes_must_be_positive_integers(name, value):
+    with pytest.raises(ArgumentError, match=f"`{name}` counts time steps"):
+        timeseries.windows(hourly(20), "load", **{"window": 4, "horizon": 2, name: value})
+
+
+# Baselines
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 15), st.integers(0, 5))
+def test_seasonal_naive_repeats_the_season(period, horizon, extra):
+    window = period + extra
+    past = np.random.default_rng(period).normal(size=(3, window))
+    forecast = timeseries.seasonal_naive(past, horizon=horizon, period=period)
+    for row in range(3):
+        series = list(past[row])
+        for _ in range(horizon):
+            series.append(series[-period])
+        assert forecast[row].tolist() == series[window:]
+
+
+def test_seasonal_naive_needs_a_whole_season():
+    with pytest.raises(InputError, match=r"one whole season[\s\S]*period = 8[\s\S]*\(2, 7\)"):
+        timeseries.seasonal_naive(np.ones((2, 7)), horizon=3, period=8)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "period"),
+    [("h", 24), ("30min", 48), ("15min", 96), ("D", 7), ("B", 5), ("W-TUE", 52), ("MS", 12), ("QE-NOV", 4), ("YS", 1)],
+)
+def test_period_follows_from_the_spacing(frequency, period):
+    assert timeseries.period_of(pd.date_range("2013-01-01", periods=9, freq=frequency)) == period
+
+
+@pytest.mark.parametrize("frequency", ["5h", "2D", "36h", "2MS"])
+def test_a_spacing_without_a_season_raises(frequency):
+    with pytest.raises(DataError, match="length of a season"):
+        timeseries.period_of(pd.date_range("2013-01-01", periods=9, freq=frequency))
+
+
+def test_errors_are_those_of_the_text_books():
+    truth, forecast = [[1.0, 2.0], [3.0, 4.0]], [[1.0, 5.0], [3.0, 0.0]]
+    assert timeseries.mae(truth, forecast) == pytest.approx(7 / 4)
+    assert timeseries.rmse(truth, forecast) == pytest.approx(5 / 2)
+    for function in (timeseries.mae, timeseries.rmse):
+        # (2, 2) against (2,) would broadcast to a number that means nothing.
+        with pytest.raises(ArgumentError, match="cannot be compared"):
+            function(truth, [1.0, 2.0])
+
+
+# Reading
+
+
+def write(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "load.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def csv_lines(rows=6, start="2013-01-01", freq="h"):
+    times = pd.date_range(start, periods=rows, freq=freq)
+    return ["time,load,wind"] + [f"{time:%Y-%m-%d %H:%M},{k}.5,{-k}" for k, time in enumerate(times)]
+
+
+def test_a_good_file_is_read_as_it_is(tmp_path):
+    frame = timeseries.read_csv(write(tmp_path, "\n".join(csv_lines())), target="load")
+    assert list(frame.columns) == ["load", "wind"]
+    assert frame["load"].tolist() == [k + 0.5 for k in range(6)]
+    assert frame.index.name == "time"
+    assert frame.index.freq == pd.tseries.frequencies.to_offset("h")
+    assert frame.index[-1] == pd.Timestamp("2013-01-01 05:00")
+
+
+@pytest.mark.parametrize("frequency", ["h", "10min", "D", "W-WED", "MS", "ME", "QS", "YE", "B", "7h"])
+def test_every_regular_spacing_is_read(tmp_path, frequency):
+    frame = timeseries.read_csv(write(tmp_path, "\n".join(csv_lines(40, freq=frequency))))
+    expected = pd.date_range("2013-01-01", periods=40, freq=frequency)
+    assert list(frame.index) == list(expected)
+    assert list(timeseries.next_times(frame.index, 3)) == list(expected.union(expected + 3 * expected.freq)[-3:])
+
+
+def test_other_separator_time_column_offset_quotes_and_byte_order_mark(tmp_path):
+    lines = ['"a, b";note;when'] + [f"{k};x;2013-01-01T0{k}:00:00+01:00" for k in range(4)] + ["", ""]
+    path = write(tmp_path, "\r\n".join(lines), encoding="utf-8-sig")
+    frame = timeseries.read_csv(path, target="a, b", columns=[], time="when", separator=";")
+    assert list(frame.columns) == ["a, b"]
+    assert frame.index[0] == pd.Timestamp("2012-12-31 23:00")
+
+
+def replaced(number, line):
+    """Return a good file with one line (1 is the header) replaced, or removed by None."""
+    lines = csv_lines(8)
+    lines[number - 1 : number] = [] if line is None else [line]
+    return "\n".join(lines)
+
+
+BAD = {
+    "missing column": (replaced(1, "time,power,wind"), r"no column 'load'[\s\S]*\['time', 'power', 'wind'\]"),
+    "text in numbers": (
+        replaced(4, "2013-01-01 02:00,many,1"),
+        r"line 4, column 'load': this is not a number[\s\S]*'many'",
+    ),
+    "decimal comma": (
+        replaced(4, '2013-01-01 02:00,"2,5",1'),
+        r"line 4, column 'load'[\s\S]*decimal point[\s\S]*'2,5'",
+    ),
+    "empty cell": (replaced(5, "2013-01-01 03:00,1,"), r"line 5, column 'wind': the value is missing"),
+    "NaN": (replaced(5, "2013-01-01 03:00,NaN,1"), r"line 5, column 'load': the value is missing[\s\S]*'NaN'"),
+    "infinite": (replaced(5, "2013-01-01 03:00,inf,1"), r"line 5, column 'load': this is not a number[\s\S]*'inf'"),
+    "too large": (replaced(5, "2013-01-01 03:00,1e400,1"), r"line 5, column 'load'[\s\S]*too large"),
+    "gap": (replaced(5, None), r"line 5, column 'time': the spacing[\s\S]*2013-01-01 03:00[\s\S]*'2013-01-01 04:00'"),
+    "duplicate": (
+        replaced(5, "2013-01-01 02:00,1,1"),
+        r"line 5, column 'time'[\s\S]*not come after[\s\S]*rise, each once",
+    ),
+    "unsorted": (replaced(5, "2012-01-01 03:00,1,1"), r"line 5, column 'time'[\s\S]*not come after"),
+    "not a time": (replaced(3, "yesterday,1,1"), r"line 3, column 'time': this is not a time stamp[\s\S]*ISO 8601"),
+    "day first": (replaced(3, "31.01.2013 01:00,1,1"), r"line 3, column 'time': this is not a time stamp"),
+    "some offsets": (replaced(3, "2013-01-01 01:00Z,1,1"), r"line 2, column 'time': some time stamps have an offset"),
+    "time missing": (replaced(3, ",1,1"), r"line 3, column 'time': the value is missing"),
+    "row of separators": (replaced(5, ",,"), r"line 5, column 'time': the value is missing"),
+    "ragged row": (replaced(6, "2013-01-01 04:00,1"), r"line 6: the row does not fit[\s\S]*3 cells[\s\S]*2 cells"),
+    "too short": ("\n".join(csv_lines(2)), r"too short[\s\S]*2 rows"),
+    "header only": ("time,load", r"too short[\s\S]*0 rows"),
+    "empty file": ("", r"header[\s\S]*empty file"),
+    "other separator": ("\n".join(csv_lines()).replace(",", ";"), r"line 1[\s\S]*'time;load;wind'[\s\S]*`separator`"),
+    "name twice": (replaced(1, "time,load,load"), r"line 1: the header"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files_are_refused_with_line_and_column(tmp_path, kind):
+    text, words = BAD[kind]
+    with pytest.raises(DataError, match=words) as caught:
+        timeseries.read_csv(write(tmp_path, text), target="load")
+    assert isinstance(caught.value, RecurrentError)
+    assert all(part in str(caught.value) for part in ("Expected:", "Received:", "What to do:"))
+
+
+def test_the_line_is_that_of_the_file_even_after_blank_lines_and_line_breaks_in_quotes(tmp_path):
+    lines = (
+        ["time,load,note"] + [f'2013-01-01 0{k}:00,{k},"two\nlines"' for k in range(4)] + ["", "2013-01-01 04:00,x,y"]
+    )
+    with pytest.raises(DataError, match="line 11, column 'load'"):
+        timeseries.read_csv(write(tmp_path, "\n".join(lines)), target="load", columns=["load"])
+
+
+def test_further_faults_of_the_same_kind_are_counted(tmp_path):
+    lines = csv_lines(8)
+    lines[3:6] = [line.replace(".5", " kW") for line in lines[3:6]]
+    with pytest.raises(DataError, match=r"line 4, [\s\S]*'2 kW' \(and 2 more"):
+        timeseries.read_csv(write(tmp_path, "\n".join(lines)), target="load")
+
+
+def test_files_that_are_no_text_and_no_files(tmp_path):
+    with pytest.raises(DataError, match=r"cannot be read[\s\S]*FileNotFoundError"):
+        timeseries.read_csv(tmp_path / "nowhere.csv")
+    with pytest.raises(DataError, match=r"cannot be read[\s\S]*UnicodeDecodeError"):
+        timeseries.read_csv(write(tmp_path, "time,last\nä,1", encoding="latin-1"))
+
+
+def test_the_time_column_is_no_target(tmp_path):
+    with pytest.raises(DataError, match="no column of numbers"):
+        timeseries.read_csv(write(tmp_path, "\n".join(csv_lines())), target="time")
