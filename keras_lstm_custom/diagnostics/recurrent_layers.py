@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,31 @@ def observable(model: keras.Model) -> Observable:
         copy = rebuild(from_keras(model), _watch_cells)
         _copy_states(model, copy)
     return Observable(model, copy, {id(cell): name for name, cell in cells(copy).items()})
+
+
+def selection(layers: str | Sequence[str] | None, watched: Observable) -> Callable[[str], bool]:
+    """Return a function that says whether the layer of a name was asked for; None asks for all.
+
+    Raises:
+        ArgumentError: there is no layer of a name asked for.
+    """
+    if layers is None:
+        return lambda name: True
+    asked = [layers] if isinstance(layers, str) else list(layers)
+    known = list(watched.names.values())
+
+    def within(name: str, outer: str) -> bool:
+        return name == outer or name.startswith(f"{outer}/")
+
+    for outer in asked:
+        if not any(within(name, outer) for name in known):
+            raise ArgumentError(
+                "There is no recurrent layer of that name in the model.",
+                expected=", ".join(map(repr, known)),
+                received=repr(outer),
+                remedy="Use one of the names above, or the name of a model or wrapper around them.",
+            )
+    return lambda name: any(within(name, outer) for outer in asked)
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom.diagnostics")

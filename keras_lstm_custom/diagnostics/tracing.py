@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,16 +12,15 @@ from keras import ops
 
 from keras_lstm_custom.diagnostics.autodiff import no_gradients
 from keras_lstm_custom.diagnostics.inputs import check_batch, rows
+from keras_lstm_custom.diagnostics.progress import Progress
 from keras_lstm_custom.diagnostics.records import TRACES, Traces
-from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable, recurrent_layers
+from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable, recurrent_layers, selection
 from keras_lstm_custom.engines import Request, Result, reference
 from keras_lstm_custom.engines.recording import recording
-from keras_lstm_custom.errors import ArgumentError, InputError
+from keras_lstm_custom.errors import InputError
 
 #: What one run of the loop over time may hold at once, in numbers; longer sequences are cut in time.
 CHUNK = 2**24
-#: Seconds after which a progress bar appears.
-SLOW = 2.0
 
 
 def trace(
@@ -85,8 +83,8 @@ def trace_observable(
     x, batch = check_batch(watched.source, x)
     if any(layer.stateful for layer in recurrent_layers(watched.source).values()):
         batch_size = batch  # every row has its own state
-    wanted = _selection(layers, watched)
-    progress = _Progress(batch * len(watched.names), verbose)
+    wanted = selection(layers, watched)
+    progress = Progress(batch * len(watched.names), verbose)
     recorder = _TraceRecorder(watched.names, wanted, batch, max_bytes, progress)
     for start in range(0, batch, batch_size):
         part = rows(x, start, start + batch_size)
@@ -101,7 +99,7 @@ def trace_observable(
 class _TraceRecorder:
     """Serves requests on the reference engine and files what each step computed."""
 
-    def __init__(self, names, wanted, batch: int, max_bytes: int, progress: _Progress):
+    def __init__(self, names, wanted, batch: int, max_bytes: int, progress: Progress):
         self._names = names
         self._wanted = wanted
         self._batch = batch
@@ -133,7 +131,7 @@ class _TraceRecorder:
     def _run_in_chunks(self, request: Request, arrays: dict[str, Any]) -> Result:
         batch, timesteps, _ = request.sequences.shape
         here = slice(self._start, self._start + batch)
-        state, outputs, result = request.initial_state, [], None
+        state, outputs = request.initial_state, []
         arrays["x"][here] = _numpy(request.sequences)
         for field, value in zip(request.cell.state_type._fields, state, strict=True):
             arrays[f"initial_{field}"][here] = _numpy(value)
@@ -149,9 +147,7 @@ class _TraceRecorder:
             self._progress.add(batch * (span.stop - span.start) / timesteps)
         if request.mask is not None:
             _keep_state_at_masked_steps(arrays, here, request)
-        if len(outputs) == 1:
-            return result
-        return _join(request, outputs, state, arrays, here)
+        return result if len(outputs) == 1 else _join(request, outputs, state, arrays, here)
 
     def _allocate(self, name: str, request: Request) -> dict[str, Any]:
         """Make room for all sequences, or say beforehand that there is not enough."""
@@ -161,7 +157,7 @@ class _TraceRecorder:
         steps = (self._batch, timesteps, cell.units)
         shapes = {
             "x": (self._batch, timesteps, features),
-            **{field: steps for field in cell.step_type._fields},
+            **dict.fromkeys(cell.step_type._fields, steps),
             **{f"initial_{field}": (self._batch, cell.units) for field in cell.state_type._fields},
         }
         held = sum(a.nbytes for arrays in self._arrays.values() for a in arrays.values() if isinstance(a, np.ndarray))
@@ -244,47 +240,3 @@ def _numpy(tensor: Any) -> np.ndarray:
             received=f"{type(error).__name__}: {str(error).splitlines()[0]}",
             remedy="Take @tf.function, jax.jit or vectorized_map out of the model's `call`.",
         ) from error
-
-
-def _selection(layers: str | Sequence[str] | None, watched: Observable) -> Callable[[str], bool]:
-    """Return a function that says whether the layer of a name was asked for."""
-    if layers is None:
-        return lambda name: True
-    asked = [layers] if isinstance(layers, str) else list(layers)
-    known = list(watched.names.values())
-
-    def within(name: str, outer: str) -> bool:
-        return name == outer or name.startswith(f"{outer}/")
-
-    for outer in asked:
-        if not any(within(name, outer) for name in known):
-            raise ArgumentError(
-                "There is no recurrent layer of that name in the model.",
-                expected=", ".join(map(repr, known)),
-                received=repr(outer),
-                remedy="Use one of the names above, or the name of a model or wrapper around them.",
-            )
-    return lambda name: any(within(name, outer) for outer in asked)
-
-
-class _Progress:
-    """A progress bar that counts sequences, one for each recurrent layer they pass through."""
-
-    def __init__(self, total: int, verbose: int | str):
-        self._total = total
-        self._done = 0.0
-        self._verbose = verbose
-        self._started = time.monotonic()
-        self._bar: Any = None
-
-    def add(self, sequences: float) -> None:
-        self._done += sequences
-        slow = self._verbose == "auto" and time.monotonic() - self._started > SLOW
-        if self._bar is None and (self._verbose == 1 or slow):
-            self._bar = keras.utils.Progbar(self._total, unit_name="sequence")
-        if self._bar is not None and self._done < self._total - 0.5:
-            self._bar.update(int(self._done), finalize=False)
-
-    def finish(self) -> None:
-        if self._bar is not None:
-            self._bar.update(self._total, finalize=True)

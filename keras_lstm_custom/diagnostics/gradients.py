@@ -1,0 +1,232 @@
+"""`gradient_flow`: the gradient of the loss with respect to the state after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_lstm_custom.diagnostics.autodiff import no_gradients, value_and_gradients
+from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows
+from keras_lstm_custom.diagnostics.inputs import check_batch
+from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable, selection
+from keras_lstm_custom.engines import Request, Result, reference
+from keras_lstm_custom.engines.recording import recording
+from keras_lstm_custom.errors import ArgumentError, InputError
+from keras_lstm_custom.structures import LSTMStep, RNNStep, Tensor
+
+#: What a gradient has to keep of each step and unit, in numbers: the step itself, its parts, and the taps.
+KEPT_FOR_EACH_UNIT = 16
+
+
+def gradient_flow(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    loss: Any = None,
+    layers: str | Sequence[str] | None = None,
+    *,
+    max_bytes: int = 4 * 2**30,
+) -> GradientFlows:
+    r"""Return how large the gradient is at every step of every recurrent layer.
+
+    For each layer and step it is the norm over the units of the total derivative: $\partial L /
+    \partial h_t$ over everything that $h_t$ reaches (the output at t and all later steps), and for
+    an LSTM $\partial L / \partial c_t$ likewise, through $h_t$ and through $c_{t+1}$. In a vanilla
+    RNN the way from one step to the one before is the Jacobian
+
+    $$ \frac{\partial h_t}{\partial h_{t-1}} = \operatorname{diag}(\tanh'(z_t))\,U, $$
+
+    whose product over many steps vanishes or explodes (Bengio, Simard & Frasconi 1994; Pascanu et
+    al. 2013); in an LSTM it is mainly $\partial c_t / \partial c_{t-1} = f_t$.
+
+    It is computed by the framework: a tensor of zeros is added to every state, and the gradient
+    with respect to it is taken. The model runs once for the shapes and once for the gradient, with
+    `training=False`, all sequences at a time; nothing of it is changed.
+
+    ```python
+    flow = gradient_flow(model, x, y)
+    print(flow)                          # a verdict for each layer, with its numbers
+    flow["lstm"].mean("c")               # (timesteps,): mean over the sequences
+    flow["lstm"].verdict.name            # "healthy"
+    ```
+
+    Where the loss reads every step (`return_sequences=True` up to the output), each step has a
+    gradient of its own, and the norms say little about long lags; pass a `loss` of the last step
+    alone to see them: `loss=lambda y, p: keras.ops.mean((y[:, -1] - p[:, -1]) ** 2)`.
+
+    Args:
+        model: a built model, as for `trace`.
+        x: what the model takes.
+        y: what the loss compares its output with.
+        loss: None for the compiled loss. A name or a `keras.losses.Loss` is applied to every
+            output, and the losses are added; a function gets `y` and the output as they are. What
+            is not a scalar is averaged.
+        layers: names of the layers to return, as for `trace`.
+        max_bytes: refuse when the gradient would have to keep more than about this many bytes.
+
+    Returns:
+        `GradientFlows`, a dict from the layer's place in the model to a `GradientFlow` with norms
+        `(batch, timesteps)`. The loss is one number for the batch: if it is a mean over the
+        sequences, each sequence's gradient has the factor 1 / batch in it.
+
+    Raises:
+        ArgumentError: as `trace`; or there is neither a compiled loss nor `loss`.
+        InputError: as `trace`; or y does not fit x.
+        ConversionError: as `trace`.
+    """
+    return flow_of_observable(observable(model), x, y, loss, layers, max_bytes=max_bytes)
+
+
+def flow_of_observable(
+    watched: Observable, x: Any, y: Any, loss: Any = None, layers=None, *, max_bytes: int = 4 * 2**30
+) -> GradientFlows:
+    """Do the work of `gradient_flow` on a model that is already in observable form."""
+    model = watched.model
+    x, batch = check_batch(watched.source, x)
+    y, targets = check_batch(watched.source, y, "target")
+    if batch != targets:
+        raise InputError(
+            "Every sequence needs a target.",
+            expected=f"{batch} targets, as many as there are sequences",
+            received=f"{targets} targets",
+            remedy="Pass x and y of the same rows.",
+        )
+    wanted = selection(layers, watched)
+    loss_of = _loss(model, x, tree.map_structure(ops.convert_to_tensor, y), loss)
+    survey = _Survey(watched.names, wanted, max_bytes)
+    with recording(survey), keras.StatelessScope(), no_gradients():
+        model(x, training=False)
+
+    def value(taps: list[Tensor]) -> Tensor:
+        remaining = iter(taps)
+
+        def serve(request: Request) -> Result:
+            if wanted(watched.names[id(request.cell)]):
+                request = replace(request, cell=_TappedCell(request.cell, next(remaining)))
+            return reference.run(request)
+
+        with recording(serve), keras.StatelessScope():
+            return loss_of(model(x, training=False))
+
+    zeros = [ops.zeros(call.shape, call.dtype) for call in survey.calls]
+    total, gradients = value_and_gradients(value, zeros)
+    total = float(ops.convert_to_numpy(total))
+    flows = (call.flow(ops.convert_to_numpy(g), total) for call, g in zip(survey.calls, gradients, strict=True))
+    return GradientFlows({flow.name: flow for flow in flows})
+
+
+class _Call(NamedTuple):
+    """One call of one layer: what its gradient will look like."""
+
+    name: str
+    kind: str
+    states: tuple[str, ...]
+    shape: tuple[int, int, int]  #: `(batch, timesteps, states * units)`
+    dtype: str
+    mask: np.ndarray | None
+    go_backwards: bool
+
+    def flow(self, gradient: np.ndarray, loss: float) -> GradientFlow:
+        parts = np.split(gradient.astype(np.float64), len(self.states), axis=-1)
+        norms = {state: np.linalg.norm(part, axis=-1) for state, part in zip(self.states, parts, strict=True)}
+        if self.mask is not None:
+            norms = {state: np.where(self.mask, norm, np.nan) for state, norm in norms.items()}
+        return GradientFlow(name=self.name, kind=self.kind, loss=loss, go_backwards=self.go_backwards, **norms)
+
+
+class _Survey:
+    """Serves requests and notes what the calls look like."""
+
+    def __init__(self, names: dict[int, str], wanted: Callable[[str], bool], max_bytes: int):
+        self._names, self._wanted, self._max_bytes = names, wanted, max_bytes
+        self._counts: dict[str, int] = {}
+        self._bytes = 0
+        self.calls: list[_Call] = []
+
+    def __call__(self, request: Request) -> Result:
+        cell, layer = request.cell, self._names[id(request.cell)]
+        self._counts[layer] = count = self._counts.get(layer, 0) + 1
+        batch, timesteps, _ = request.sequences.shape
+        self._check_memory(layer, batch * timesteps * cell.units)
+        if self._wanted(layer):
+            states = cell.state_type._fields
+            self.calls.append(
+                _Call(
+                    name=layer if count == 1 else f"{layer}#{count}",
+                    kind=cell.kind,
+                    states=states,
+                    shape=(batch, timesteps, len(states) * cell.units),
+                    dtype=cell.compute_dtype,
+                    mask=None if request.mask is None else ops.convert_to_numpy(request.mask).astype(bool),
+                    go_backwards=request.go_backwards,
+                )
+            )
+        return reference.run(request)
+
+    def _check_memory(self, layer: str, numbers: int) -> None:
+        self._bytes += numbers * KEPT_FOR_EACH_UNIT * 4
+        if self._bytes > self._max_bytes:
+            raise InputError(
+                f"The gradient up to {layer!r} would have to keep about {self._bytes / 2**30:.2f} GiB.",
+                expected=f"at most max_bytes = {self._max_bytes / 2**30:.2f} GiB",
+                received=f"{numbers} numbers for one state of the layer",
+                remedy="Pass fewer or shorter sequences (a few dozen show the flow), or raise `max_bytes`.",
+            )
+
+
+class _TappedCell:
+    """A cell with a tensor added to the state after each step; with zeros, its gradient is that of the state."""
+
+    def __init__(self, cell: Any, taps: Tensor):
+        self._cell, self._taps = cell, taps
+        self.kind, self.state_type, self.step_type = cell.kind, cell.state_type, cell.step_type
+        self.units, self.compute_dtype = cell.units, cell.compute_dtype
+
+    def project_inputs(self, x, dropout=None):
+        # The loop cuts one tensor into steps, so the taps travel beside the projected inputs.
+        return ops.concatenate([self._cell.project_inputs(x, dropout), self._taps], axis=-1)
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        width = z_x.shape[-1] - len(self.state_type._fields) * self.units
+        taps = ops.split(z_x[:, width:], len(self.state_type._fields), axis=-1)
+        new = self._cell.step(z_x[:, :width], state, recurrent_dropout)
+        return _TAP[self.kind](new, self.state_type(*taps), self._cell.activation)
+
+
+def _tap_lstm(new: LSTMStep, tap: Any, activation: Callable) -> LSTMStep:
+    c = new.c + tap.c
+    return new._replace(c=c, h=new.o * activation(c) + tap.h)
+
+
+def _tap_rnn(new: RNNStep, tap: Any, activation: Callable) -> RNNStep:
+    return new._replace(h=new.h + tap.h)
+
+
+_TAP: dict[str, Callable] = {"lstm": _tap_lstm, "vanilla_rnn": _tap_rnn}
+
+
+def _loss(model: keras.Model, x: Any, y: Any, loss: Any) -> Callable[[Any], Tensor]:
+    """Return a function from the model's output to the scalar loss."""
+    if loss is None:
+        if not model.compiled:
+            raise ArgumentError(
+                f"The model {model.name!r} is not compiled, so there is no loss to take the gradient of.",
+                expected="a compiled model, or `loss`",
+                received="loss=None",
+                remedy="Pass loss='mse' or the like.",
+            )
+        return lambda output: model.compute_loss(x=x, y=y, y_pred=output, training=False)
+    if callable(loss) and not isinstance(loss, keras.losses.Loss):
+        return lambda output: ops.mean(loss(y, output))
+    function = keras.losses.get(loss)
+
+    def added(output):
+        pairs = zip(tree.flatten(y), tree.flatten(output), strict=True)
+        return sum(ops.mean(function(target, part)) for target, part in pairs)
+
+    return added

@@ -1,0 +1,245 @@
+"use strict";
+/* The page's behaviour: read the numbers, draw four figures with Plotly, fill in the equations.
+   All numbers come from the trace; nothing is computed here but W x, U h and products of two numbers. */
+
+const PAGE = JSON.parse(document.getElementById("page-data").textContent);
+const $ = id => document.getElementById(id);
+const state = { layer: 0, sequence: 0, unit: 0, step: 0, symbol: null };
+
+/* ---- numbers ---- */
+
+const decoded = new Map();
+
+function binary(blob, type) {
+  if (!decoded.has(blob)) {
+    const text = atob($(blob).textContent);
+    const bytes = new Uint8Array(text.length);
+    for (let k = 0; k < text.length; k++) bytes[k] = text.charCodeAt(k);
+    decoded.set(blob, new type(bytes.buffer));
+  }
+  return decoded.get(blob);
+}
+
+/* One row of an array (sequence, row, step): codes 1, 2, ... lie evenly between the row's ends; 0 is "skipped". */
+function series(array, row, sequence = state.sequence) {
+  const codes = binary(array.blob, PAGE.bits === 8 ? Uint8Array : Uint16Array);
+  const start = (sequence * array.rows + row) * array.steps;
+  const low = array.low[row], unit = array.unit[row];
+  return Array.from(codes.subarray(start, start + array.steps), code => code ? low + (code - 1) * unit : null);
+}
+
+const layer = () => PAGE.layers[state.layer];
+const array = symbol => layer().arrays[symbol];
+const rowsOf = symbol => Array.from({ length: array(symbol).rows }, (_, row) => series(array(symbol), row));
+const at = (symbol, row = state.unit, step = state.step) => series(array(symbol), row)[step];
+
+/* The value that the step found: that of the step read before it, or of the initial state. */
+function before(symbol, row = state.unit) {
+  const step = state.step + (layer().go_backwards ? 1 : -1);
+  return step < 0 || step >= layer().steps ? at("initial_" + symbol, row, 0) : at(symbol, row, step);
+}
+
+/* W x_t, U h_{t-1} and b of one gate (0, 1, ... in the packing order) for the unit shown. */
+function parts(gate) {
+  const { kernel, recurrent_kernel, bias, units } = { ...layer().weights, units: layer().units };
+  const column = gate * units + state.unit, width = kernel.columns;
+  const product = (weights, value) => {
+    const matrix = binary(weights.blob, Float32Array);
+    let sum = 0;
+    for (let row = 0; row < weights.rows; row++) sum += matrix[row * width + column] * value(row);
+    return sum;
+  };
+  return {
+    wx: product(kernel, row => at("x", row)),
+    uh: product(recurrent_kernel, row => before("h", row)),
+    b: bias ? binary(bias.blob, Float32Array)[column] : 0,
+  };
+}
+
+/* ---- text ---- */
+
+const number = (value, digits = layer().digits) =>
+  (Math.abs(value) < 0.5 * 10 ** -digits ? 0 : value).toFixed(digits).replace("-", "−");
+const factor = value => value < 0 ? `(${number(value)})` : number(value);
+const signed = value => (value < 0 ? " − " : " + ") + number(Math.abs(value));
+const percent = value => (100 * value).toFixed(0).replace("-", "−") + " %";
+const name = symbol => `<b class="symbol" style="color:${PAGE.colors[symbol] || "inherit"}">${symbol}</b>`;
+const now = symbol => name(symbol) + "<sub>t</sub>";
+const past = symbol => name(symbol) + "<sub>t−1</sub>";
+const FUNCTION = { sigmoid: "σ" };
+
+function gateRow(symbol, gate, activation, says) {
+  const { wx, uh, b } = parts(gate);
+  const sub = symbol === "z" ? "" : `<sub>${symbol}</sub>`;
+  const f = FUNCTION[activation] || activation;
+  const terms = `W${sub} x<sub>t</sub> + U${sub} ${past("h")}` + (layer().weights.bias ? ` + b${sub}` : "");
+  const numbers = number(wx) + signed(uh) + (layer().weights.bias ? signed(b) : "");
+  const value = at(symbol);
+  const wrap = inner => f ? `${f}(${inner})` : inner;
+  return row(now(symbol), wrap(terms), wrap(numbers), value, says(value));
+}
+
+const row = (left, middle, numbers, value, says, kind = "") =>
+  `<tr class="${kind}"><td>${left}</td><td>= ${middle}</td><td>= ${numbers}</td><td>≈ <b>${number(value)}</b></td><td class="says">${says}</td></tr>`;
+
+const EQUATIONS = {
+  lstm() {
+    const { activation, recurrent_activation } = layer();
+    const [i, f, g, o, c, h] = ["i", "f", "g", "o", "c", "h"].map(symbol => at(symbol));
+    const old = before("c");
+    return gateRow("f", 1, recurrent_activation, v => `forget gate: ${percent(v)} of the memory stays, ${percent(1 - v)} is forgotten`)
+      + gateRow("i", 0, recurrent_activation, v => `input gate: ${percent(v)} of the candidate enters`)
+      + gateRow("g", 2, activation, v => `candidate: pushes the memory ${v < 0 ? "down" : "up"}`)
+      + gateRow("o", 3, recurrent_activation, v => `output gate: ${percent(v)} of the memory leaves`)
+      + row(now("c"), `${now("f")} ${past("c")} + ${now("i")} ${now("g")}`,
+            `${number(f)} · ${factor(old)} + ${number(i)} · ${factor(g)}`, c,
+            `long-term memory: ${number(f * old)} kept, ${number(i * g)} entered`, "state")
+      + row(now("h"), `${now("o")} ${activation}(${now("c")})`, `${number(o)} · ${activation}(${number(c)})`, h,
+            "short-term memory, and the layer's output", "state");
+  },
+  vanilla_rnn() {
+    const { activation } = layer();
+    return gateRow("z", 0, "", () => "pre-activation: the input and the state before, weighed")
+      + row(now("h"), `${activation}(${now("z")})`, `${activation}(${number(at("z"))})`, at("h"),
+            "hidden state, and the layer's output", "state");
+  },
+};
+
+function showEquations() {
+  const gate = layer().kind === "lstm" ? "f" : "z";
+  $("equations").innerHTML = at(gate) === null
+    ? `<p class="skipped">The mask made the layer skip step ${state.step}: its state stayed as it was.</p>`
+    : `<table>${EQUATIONS[layer().kind]()}</table>`;
+  $("step-shown").textContent = `${state.step} of 0…${layer().steps - 1}`;
+}
+
+/* ---- figures ---- */
+
+const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+const FONT = { family: "system-ui, sans-serif", size: 13, color: "#1d2329" };
+const steps = () => Array.from({ length: layer().steps }, (_, step) => step);
+const line = (y, label, axis, color, more = {}) =>
+  ({ x: steps(), y, name: label, yaxis: axis, legend: "legend" + axis.slice(1), mode: "lines", line: { color, width: 1.8, ...more } });
+
+/* Each panel: title of its axis, fixed range if any, traces for an axis. */
+function panels() {
+  const inputs = axis => {
+    const rows = rowsOf("x");
+    if (rows.length > 8)
+      return [{ type: "heatmap", z: rows, x: steps(), yaxis: axis, colorscale: "RdBu", zmid: 0, showscale: false, hovertemplate: "feature %{y}, step %{x}: %{z}<extra></extra>" }];
+    return rows.map((y, k) => line(y, layer().features[k], axis, PAGE.features[k % PAGE.features.length]));
+  };
+  const input = { title: "input x", draw: inputs };
+  const one = (symbol, label) => axis => [line(series(array(symbol), state.unit), label, axis, PAGE.colors[symbol])];
+  if (layer().kind === "vanilla_rnn")
+    return [input, { title: "pre-activation", draw: one("z", "z") }, { title: "state", range: [-1.05, 1.05], draw: one("h", "h hidden state") }];
+  const gates = axis => [["f", "f forget gate", "solid"], ["i", "i input gate", "dash"], ["o", "o output gate", "dot"]]
+    .map(([symbol, label, dash]) => line(series(array(symbol), state.unit), label, axis, PAGE.colors[symbol], { dash }));
+  const change = axis => {
+    const [f, i, g, c] = ["f", "i", "g", "c"].map(symbol => series(array(symbol), state.unit));
+    const first = at("initial_c", state.unit, 0);
+    const old = layer().go_backwards ? [...c.slice(1), first] : [first, ...c.slice(0, -1)];
+    const bar = (y, label, color) => ({ type: "bar", x: steps(), y, name: label, yaxis: axis, legend: "legend" + axis.slice(1), marker: { color, line: { width: 0 } } });
+    return [bar(i.map((v, t) => v === null ? null : v * g[t]), "enters: i·g", PAGE.colors.i),
+            bar(f.map((v, t) => v === null ? null : (v - 1) * old[t]), "forgotten: −(1−f)·c", PAGE.colors.f),
+            line(g, "g candidate", axis, PAGE.colors.g, { width: 1 })];
+  };
+  const states = axis => [line(series(array("c"), state.unit), "c long-term", axis, PAGE.colors.c),
+                          line(series(array("h"), state.unit), "h short-term", axis, PAGE.colors.h, { dash: "dot" })];
+  return [input, { title: "gates", range: [-0.03, 1.03], draw: gates }, { title: "change of c", draw: change }, { title: "memory", draw: states }];
+}
+
+const cursor = () => ({ type: "line", xref: "x", yref: "paper", x0: state.step, x1: state.step, y0: 0, y1: 1, line: { color: "#1d2329", width: 1.2, dash: "dot" } });
+
+function showTime() {
+  const all = panels(), height = 1 / all.length;
+  const layout = { height: 165 * all.length, margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, barmode: "relative", bargap: 0,
+    xaxis: { title: { text: "step" }, range: [-0.5, layer().steps - 0.5], anchor: "y" + all.length, zeroline: false }, shapes: [cursor()], hovermode: "x unified" };
+  const traces = all.flatMap(({ title, range, draw }, k) => {
+    const id = k ? String(k + 1) : "", top = 1 - k * height;
+    layout["yaxis" + id] = { title: { text: title }, domain: [top - height * 0.88, top], range, zerolinecolor: "#c8ced5" };
+    layout["legend" + id] = { x: 1.01, xanchor: "left", y: top, font: { size: 12 } };
+    return draw("y" + id);
+  });
+  layout.margin.r = 170;
+  traces.forEach(trace => { trace.xaxis = "x"; if (trace.legend === "legendundefined") trace.legend = "legend"; });
+  return Plotly.react("time", traces, layout, CONFIG);
+}
+
+const unitShapes = () => [cursor(), { type: "rect", xref: "paper", x0: 0, x1: 1, y0: state.unit - 0.5, y1: state.unit + 0.5, line: { color: "#1d2329", width: 1.2 } }];
+
+function showUnits() {
+  const signedValues = !["i", "f", "o"].includes(state.symbol), z = rowsOf(state.symbol);
+  const largest = Math.max(1e-12, ...z.map(values => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0)));
+  const bounds = signedValues ? { zmin: -largest, zmax: largest, colorscale: "RdBu" } : { zmin: 0, zmax: 1, colorscale: "Cividis" };
+  return Plotly.react("units",
+    [{ type: "heatmap", z, x: steps(), ...bounds, hovertemplate: `unit %{y}, step %{x}: ${state.symbol} = %{z:.${layer().digits}f}<extra></extra>`, colorbar: { thickness: 14, title: { text: state.symbol } } }],
+    { height: Math.min(620, 150 + 9 * layer().units), margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, shapes: unitShapes(),
+      xaxis: { title: { text: "step" } }, yaxis: { title: { text: "unit" }, autorange: "reversed" } }, CONFIG);
+}
+
+function showGradient() {
+  const gradient = layer().gradient;
+  $("verdict").textContent = gradient ? gradient.verdict : PAGE.no_gradient;
+  $("gradient").hidden = !gradient;
+  if (!gradient) return Plotly.purge("gradient");
+  const traces = gradient.states.flatMap(({ symbol, low, mean, high }) => {
+    const color = PAGE.colors[symbol], edge = { mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false, x: steps() };
+    return [{ ...edge, y: low }, { ...edge, y: high, fill: "tonexty", fillcolor: color + "22" },
+            { x: steps(), y: mean, name: `‖∂L/∂${symbol}‖`, mode: "lines", line: { color, width: 2.2, dash: symbol === "h" ? "dot" : "solid" } }];
+  });
+  return Plotly.react("gradient", traces, { height: 320, margin: { l: 78, r: 20, t: 10, b: 44 }, font: FONT, shapes: [cursor()], hovermode: "x unified",
+    xaxis: { title: { text: "step" }, range: [-0.5, layer().steps - 0.5] }, legend: { x: 1.01, xanchor: "left", y: 1 },
+    yaxis: { type: "log", exponentformat: "power", title: { text: "norm of the gradient" } } }, CONFIG);
+}
+
+/* ---- controls ---- */
+
+function showLayer() {
+  const { units, steps, sequences } = { ...layer(), sequences: PAGE.sequences };
+  $("unit").max = units - 1;
+  $("step").max = steps - 1;
+  $("sequence").max = sequences - 1;
+  const symbols = layer().symbols;
+  if (!symbols.includes(state.symbol)) state.symbol = symbols.includes("f") ? "f" : "h";
+  $("symbol").replaceChildren(...symbols.map(symbol => new Option(`${symbol}  ${PAGE.meanings[symbol]}`, symbol)));
+  $("symbol").value = state.symbol;
+  $("layer-note").textContent = layer().note;
+  $("precision").textContent = layer().precision;
+  $("summary").innerHTML = layer().summary;
+  showGradient();
+}
+
+const clamp = (value, most) => Math.min(Math.max(Math.round(value) || 0, 0), most);
+
+/* Take over the changes, correct what lies outside, and redraw what depends on them. */
+function go(changes) {
+  const old = { ...state };
+  Object.assign(state, changes);
+  state.sequence = clamp(state.sequence, PAGE.sequences - 1);
+  state.unit = clamp(state.unit, layer().units - 1);
+  state.step = clamp(state.step, layer().steps - 1);
+  const changed = (...keys) => keys.some(key => state[key] !== old[key]);
+  if (changed("layer")) showLayer();
+  for (const key of ["layer", "sequence", "unit", "step", "symbol"]) $(key).value = state[key];
+  showEquations();
+  const drawn = [];
+  if (changed("layer", "sequence", "unit")) drawn.push(showTime());
+  else if (changed("step")) drawn.push(Plotly.relayout("time", { shapes: [cursor()] }));
+  if (changed("layer", "sequence", "symbol")) drawn.push(showUnits());
+  else if (changed("step", "unit")) drawn.push(Plotly.relayout("units", { shapes: unitShapes() }));
+  if (changed("step") && !changed("layer") && layer().gradient) drawn.push(Plotly.relayout("gradient", { shapes: [cursor()] }));
+  return Promise.all(drawn);
+}
+
+$("layer").replaceChildren(...PAGE.layers.map(({ name, kind, units }, k) => new Option(`${name} (${PAGE.kinds[kind]}, ${units} units)`, k)));
+for (const key of ["layer", "sequence", "unit", "step"]) $(key).addEventListener("input", event => go({ [key]: Number(event.target.value) }));
+$("symbol").addEventListener("input", event => go({ symbol: event.target.value }));
+$("controls").addEventListener("submit", event => event.preventDefault());
+
+state.layer = -1;
+go({ layer: 0 }).then(() => {
+  $("time").on("plotly_click", ({ points }) => go({ step: points[0].x }));
+  $("units").on("plotly_click", ({ points }) => go({ unit: points[0].y, step: points[0].x }));
+  document.body.dataset.ready = "yes";
+});
