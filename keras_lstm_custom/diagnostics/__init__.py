@@ -3,6 +3,23 @@
 from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows, Verdict
 from keras_lstm_custom.diagnostics.gradients import gradient_flow
 from keras_lstm_custom.diagnostics.records import GateTrace, RNNTrace, Traces
+from keras_lstm_custom.diagnostics.summaries import GateSummary, RNNSummary, Summary, summary
 from keras_lstm_custom.diagnostics.tracing import trace
+from keras_lstm_custom.diagnostics.weights import GateWeights, gate_weights
 
-__all__ = ["GateTrace", "GradientFlow", "GradientFlows", "RNNTrace", "Traces", "Verdict", "gradient_flow", "trace"]
+__all__ = [
+    "GateSummary",
+    "GateTrace",
+    "GateWeights",
+    "GradientFlow",
+    "GradientFlows",
+    "RNNSummary",
+    "RNNTrace",
+    "Summary",
+    "Traces",
+    "Verdict",
+    "gate_weights",
+    "gradient_flow",
+    "summary",
+    "trace",
+]
