@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+from keras import ops
 
 from keras_lstm_custom.equations.projection import DropoutMask
 from keras_lstm_custom.structures import Tensor
@@ -76,6 +77,7 @@ def loop_over_time(
     sequences: Tensor,
     initial_state: list[Tensor],
     mask: Tensor | None = None,
+    go_backwards: bool = False,
     **options: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Run `step` over axis 1 of `sequences` by Keras' own generic loop, on every backend.
@@ -85,12 +87,16 @@ def loop_over_time(
         sequences: `(batch, timesteps, features)`.
         initial_state: one `(batch, n)` tensor for each state.
         mask: `(batch, timesteps)`, or None. A masked step keeps the state and repeats the output.
-        **options: `go_backwards`, `unroll`, `return_sequences`, `stateful` and
-            `zero_output_for_mask` of `keras.layers.RNN`.
+        go_backwards: run from the last step to the first; outputs come in the order they were computed.
+        **options: `unroll`, `return_sequences`, `stateful` and `zero_output_for_mask` of
+            `keras.layers.RNN`.
 
     Returns:
         The last output, all outputs and the final states.
     """
+    if go_backwards:  # not left to Keras: unrolled, it loses track of the mask (torch: it fails)
+        sequences = ops.flip(sequences, axis=1)
+        mask = None if mask is None else ops.flip(mask, axis=1)
     cell = _StepCell(step, [state.shape[-1] for state in initial_state])
     loop = keras.layers.RNN(cell, name="loop_over_time", **options)
     last_output, outputs, states = loop.inner_loop(sequences, initial_state, mask)

@@ -7,7 +7,6 @@ class or one of its options has no place here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import keras

@@ -32,15 +32,16 @@ def outputs_and_gradients(
 
     def loss_and_outputs(x, *states):
         outputs = tree.flatten(layer(x, initial_state=list(states) or None, **call_options))
-        return sum(ops.sum(ops.cast(y, x.dtype) * _coefficients(y.shape, x.dtype)) for y in outputs), outputs
+        return sum(ops.sum(y * ops.cast(loss_coefficients(y.shape), y.dtype)) for y in outputs), outputs
 
     outputs, gradients = _DIFFERENTIATE[keras.backend.backend()](loss_and_outputs, inputs, layer.trainable_variables)
     to_numpy = ops.convert_to_numpy
     return [to_numpy(y) for y in outputs], [to_numpy(g) for g in gradients]
 
 
-def _coefficients(shape, dtype) -> Any:
-    return ops.convert_to_tensor(np.cos(1.0 + np.arange(np.prod(shape))).reshape(shape), dtype=dtype)
+def loss_coefficients(shape: tuple[int, ...]) -> np.ndarray:
+    """Return what each number of an output of this shape is multiplied with before they are summed up."""
+    return np.cos(1.0 + np.arange(np.prod(shape))).reshape(shape)
 
 
 def _tensorflow(loss_and_outputs, inputs, variables):
