@@ -72,11 +72,12 @@ class ExportReport:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what is known about the file itself, as pairs of name and value."""
+        ops = ", ".join(f"{name} x{count}" if count > 1 else name for name, count in self.ops.items())
         facts = [
             ("file", self.path),
             ("values", self.quantize or "float32"),
             ("size", f"{self.bytes:,} bytes"),
-            ("ops", ", ".join(f"{name} x{count}" if count > 1 else name for name, count in self.ops.items())),
+            *([("ops", ops)] if ops else []),
             ("made for", ", ".join(self.runtimes) or "not stated"),
         ]
         if self.arena_bytes is not None:

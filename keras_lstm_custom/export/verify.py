@@ -11,9 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lstm_custom.errors import ExportError, InputError
+from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import runtimes as rt
 from keras_lstm_custom.export.report import ExportReport, OutputError, RuntimeCheck
+from keras_lstm_custom.export.samples import arrays_of, output_names, predictions
 
 #: The largest error that is accepted, as a share of the standard deviation of the model's output, for each `quantize`.
 BOUNDS: dict[str | None, float] = {None: 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1, "int16x8": 5e-2}
@@ -74,7 +75,7 @@ def verify(
     for name in names:
         reset_every = 1 if stateful else 0
         run = rt.run_file(path, inputs, name, reset_every=reset_every, timed_invocations=timed_invocations)
-        checks.append(check(run, reference, list(model.output_names), bound))
+        checks.append(check(run, reference, output_names(model), bound))
     if made_for is None:
         made_for = names if runtimes is not None else [check.runtime for check in checks if check.ran]
     missing = [name for name in made_for if name not in names]
@@ -119,51 +120,6 @@ def output_error(name: str, expected: np.ndarray, got: np.ndarray) -> OutputErro
     return OutputError(name, float(np.max(np.abs(difference))), rmse, rmse / signal)
 
 
-def predictions(model: keras.Model, inputs: Sequence[np.ndarray], rows_at_once: int = 256) -> list[np.ndarray]:
-    """Return the model's outputs for all rows, each row on its own: a stateful layer is reset before each batch."""
-    batch = model.inputs[0].shape[0] or rows_at_once
-    stateful = [layer for layer in _layers_within(model) if getattr(layer, "stateful", False)]
-    parts = []
-    for start in range(0, len(inputs[0]), batch):
-        for layer in stateful:
-            layer.reset_state()
-        rows = [array[start : start + batch] for array in inputs]
-        outputs = model(keras.tree.pack_sequence_as(model.input, rows), training=False)
-        parts.append([keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(outputs)])
-    for layer in stateful:
-        layer.reset_state()
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
-
-
-def arrays_of(model: keras.Model, x: Any) -> list[np.ndarray]:
-    """Return `x` as one array for each of the model's inputs, in their order, and checked.
-
-    Raises:
-        InputError: their number or shape does not fit, or they hold NaN or infinity.
-    """
-    if isinstance(x, dict):
-        x = [x[tensor.name] for tensor in model.inputs if tensor.name in x]
-    arrays = [np.asarray(array) for array in (x if isinstance(x, (list, tuple)) else [x])]
-    wanted = [tuple(tensor.shape) for tensor in model.inputs]
-    came = [array.shape for array in arrays]
-    if len(wanted) != len(came) or not all(map(_fits, wanted, came)) or len({shape[0] for shape in came}) != 1:
-        raise InputError(
-            "The samples do not fit the model's inputs.",
-            expected=f"{len(wanted)} array(s) of shape {', '.join(map(str, wanted))}, None being free",
-            received=f"{len(came)} array(s) of shape {', '.join(map(str, came))}",
-            remedy="Pass x as for model.predict(x): a row for each sample, one array for each input.",
-        )
-    for tensor, array in zip(model.inputs, arrays, strict=True):
-        if not np.isfinite(array).all():
-            raise InputError(
-                f"The samples for the input {tensor.name!r} hold NaN or infinity.",
-                expected="finite numbers",
-                received=f"{int(np.sum(~np.isfinite(array)))} that are not, of {array.size}",
-                remedy="Drop or fill those rows first.",
-            )
-    return [array.astype(tensor.dtype) for array, tensor in zip(arrays, model.inputs, strict=True)]
-
-
 def contents(path: str | os.PathLike) -> tuple[dict[str, int], str | None]:
     """Return how often each op stands in a TFLite file, the most frequent first, and how it is quantised.
 
@@ -206,18 +162,3 @@ def _quantisation(types: Any, stored: set[int], computed: set[int]) -> str | Non
     if types.INT8 in stored:
         return "dynamic"
     return "float16" if types.FLOAT16 in stored else None
-
-
-def _fits(wanted: Sequence[int | None], came: Sequence[int]) -> bool:
-    return len(wanted) == len(came) and all(w in (None, c) for w, c in zip(wanted[1:], came[1:], strict=True))
-
-
-def _layers_within(layer: Any) -> Iterable[Any]:
-    """Yield every layer inside models and wrappers."""
-    for inner in [*getattr(layer, "layers", []), *(getattr(layer, name, None) for name in _WRAPPED)]:
-        if inner is not None:
-            yield inner
-            yield from _layers_within(inner)
-
-
-_WRAPPED = ("layer", "forward_layer", "backward_layer")

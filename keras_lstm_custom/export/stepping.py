@@ -1,0 +1,307 @@
+"""A model that runs a few steps at a time, its recurrent state going in and coming out as ordinary tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_lstm_custom.errors import ConversionError, ExportError
+from keras_lstm_custom.export.samples import graph_of, layers_within, made_up, output_names, predictions
+from keras_lstm_custom.layers import to_keras
+from keras_lstm_custom.layers.convert import rebuild
+
+#: How far stepping may differ from the whole sequence, relative to the largest output, for a model that can be stepped.
+AGREEMENT = 1e-4
+
+#: Names of the state tensors of a recurrent layer, by their number; others are numbered.
+STATE_NAMES = {1: ("h",), 2: ("h", "c")}
+
+
+class State(NamedTuple):
+    """One state tensor of a recurrent layer."""
+
+    name: str  #: "<layer>_h", "<layer>_c", ...
+    size: int  #: units
+
+
+@dataclass(frozen=True)
+class StepModel:
+    """A model of a few time steps per call, with its states as inputs and outputs.
+
+    `model` takes the original's inputs, then the states; it returns the original's outputs, then the new states,
+    in the same order.
+    """
+
+    model: keras.Model
+    input_names: tuple[str, ...]  #: of the original's inputs
+    output_names: tuple[str, ...]  #: of the original's outputs
+    states: tuple[State, ...]
+    sequences: tuple[bool, ...]  #: for each input of the original: it runs over time
+    whole: tuple[bool, ...]  #: for each output: it has a time axis, so that the blocks join to the whole sequence
+
+    def run(self, inputs: Sequence[np.ndarray], steps: int) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+        """Run whole sequences `steps` at a time from a zero state.
+
+        Returns:
+            The original's outputs, and what the model was fed at each call.
+        """
+        states = [np.zeros((len(inputs[0]), state.size), "float32") for state in self.states]
+        blocks, fed = [], []
+        for block in blocks_of(inputs, self.sequences, steps):
+            fed.append([*block, *states])
+            results = [keras.ops.convert_to_numpy(r) for r in self.model(fed[-1], training=False)]
+            blocks.append(results[: len(self.whole)])
+            states = results[len(self.whole) :]
+        return join(blocks, self.whole), fed
+
+
+def blocks_of(inputs: Sequence[np.ndarray], sequences: Sequence[bool], steps: int) -> list[list[np.ndarray]]:
+    """Cut every input that is a sequence into blocks of `steps` time steps; the others go with each block."""
+    length = next(array.shape[1] for array, cut in zip(inputs, sequences, strict=True) if cut)
+    return [
+        [array[:, t : t + steps] if cut else array for array, cut in zip(inputs, sequences, strict=True)]
+        for t in range(0, length, steps)
+    ]
+
+
+def join(blocks: Sequence[Sequence[np.ndarray]], whole: Sequence[bool]) -> list[np.ndarray]:
+    """Join what came for each block along the time axis; of an output without one the last is the whole's."""
+    columns = zip(*blocks, strict=True)
+    return [np.concatenate(parts, 1) if has_time else parts[-1] for parts, has_time in zip(columns, whole, strict=True)]
+
+
+def is_sequence(tensor: Any) -> bool:
+    """Return whether an input runs over time: it has an axis behind (batch, timesteps), or it is a row of tokens."""
+    return len(tensor.shape) > 2 or (len(tensor.shape) == 2 and "int" in str(tensor.dtype))
+
+
+def step_model(
+    model: keras.Model, steps: int | None = 1, batch: int | None = None, *, unroll: bool = False
+) -> StepModel:
+    """Return `model` as one that runs `steps` time steps per call, with its state as inputs and outputs.
+
+    Args:
+        model: a built Sequential or functional model.
+        steps: time steps of each call; None = any number.
+        batch: sequences at once; None = any number.
+        unroll: write the steps one after another instead of as a loop.
+
+    Raises:
+        ExportError: the model has no recurrent layer, or one that reads backwards, in both directions or from a
+            state computed by the model; or stepping does not give the numbers of the whole sequence, since some
+            layer looks at several steps at once.
+        ConversionError: the model is subclassed or not built.
+    """
+    original = to_keras(model)
+    _check(original)
+    sequences = [is_sequence(tensor) for tensor in original.inputs]
+    lengths = {tensor.shape[1] for tensor, cut in zip(original.inputs, sequences, strict=True) if cut}
+    try:
+        copy = graph_of(rebuild(original, _rewrite(lengths, steps, unroll)))
+        states = _states_of(copy, steps)
+        inputs = [
+            keras.Input(batch_shape=(batch, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)
+            for tensor in copy.inputs
+        ]
+        state_inputs = [keras.Input(batch_shape=(batch, state.size), name=state.name) for state in states]
+        outputs = _Stepper(copy, len(inputs))([*inputs, *state_inputs])
+        stepped = StepModel(
+            model=keras.Model([*inputs, *state_inputs], outputs, name=f"{model.name}_step"),
+            input_names=tuple(tensor.name for tensor in original.inputs),
+            output_names=tuple(output_names(original)),
+            states=tuple(states),
+            sequences=tuple(sequences),
+            whole=tuple(len(tensor.shape) > 2 for tensor in outputs[: len(original.outputs)]),
+        )
+        difference = _difference(original, stepped, lengths, steps or 1)
+    except ConversionError as error:  # a layer does not take what comes of a single block
+        raise _not_stepwise(original, _cause(error.__cause__)) from error
+    if not difference <= AGREEMENT:
+        raise _not_stepwise(original, f"outputs with a relative difference of {difference:.2g}")
+    return stepped
+
+
+class _Calls(NamedTuple):
+    """What the recurrent layers take and leave while a model is called."""
+
+    given: list[Any] | None  #: states that are left for the layers to come; None: they start from zero
+    made: list[Any]
+    sizes: list[tuple[str, list[int]]]  #: the name of each layer that was called, and its states' sizes
+
+
+_calls: ContextVar[_Calls | None] = ContextVar("calls", default=None)
+
+
+@contextmanager
+def _calling(given: list[Any] | None) -> Iterator[_Calls]:
+    calls = _Calls(given, [], [])
+    token = _calls.set(calls)
+    try:
+        yield calls
+    finally:
+        _calls.reset(token)
+
+
+@keras.saving.register_keras_serializable(package="keras_lstm_custom.export")
+class _Stepped(keras.layers.Wrapper):
+    """A recurrent layer that takes its state from the caller of the model, and gives it back."""
+
+    def __init__(self, layer, return_state=False, **kwargs):
+        super().__init__(layer, **kwargs)
+        self.return_state = return_state
+        self.supports_masking = True
+
+    def build(self, sequences_shape=None):
+        self.layer.build(sequences_shape)
+        self.built = True
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        if initial_state is not None:
+            raise _refusal(self.layer.name, "starts from a state that the model computes")
+        sizes = tree.flatten(self.layer.state_size)
+        calls = _calls.get() or _Calls(None, [], [])  # a model is also called while it is built
+        state = None
+        if calls.given is not None:
+            state, calls.given[:] = calls.given[: len(sizes)], calls.given[len(sizes) :]
+        if state is not None:  # cells stacked in one layer have their states nested
+            state = tree.pack_sequence_as(self.layer.state_size, state) if len(sizes) > 1 else state
+        output, *after = self.layer(sequences, initial_state=state, mask=mask, training=training)
+        after = tree.flatten(after)
+        calls.made.extend(after)
+        calls.sizes.append((self.layer.name, sizes))
+        return [output, *after] if self.return_state else output
+
+    def compute_mask(self, inputs, mask=None):
+        masks = self.layer.compute_mask(inputs, mask)
+        return masks if self.return_state else tree.flatten(masks)[0] if masks is not None else None
+
+    def get_config(self):
+        return {**super().get_config(), "return_state": self.return_state}
+
+
+class _Stepper(keras.layers.Layer):
+    """The whole model as one layer: inputs and states in, outputs and states out."""
+
+    def __init__(self, model, input_count):
+        super().__init__(name="stepper")
+        self.model = model
+        self.input_count = input_count
+
+    def call(self, tensors, training=False):
+        with _calling(list(tensors[self.input_count :])) as calls:
+            outputs = self.model(
+                tree.pack_sequence_as(self.model.input, tensors[: self.input_count]), training=training
+            )
+        return [*tree.flatten(outputs), *calls.made]
+
+
+def _rewrite(lengths: set, steps: int | None, unroll: bool):
+    def rewrite(entry: dict) -> dict:
+        config = entry["config"]
+        if entry["class_name"] == "InputLayer":
+            shape = list(config["batch_shape"])
+            is_cut = len(shape) > 2 or (len(shape) == 2 and "int" in str(config["dtype"]))
+            if is_cut and shape[1] in lengths:
+                shape[1] = steps
+            return {**entry, "config": {**config, "batch_shape": [None, *shape[1:]]}}
+        if entry["class_name"] == "TimeDistributed" and config["layer"]["class_name"] == _Stepped.__name__:
+            # A recurrence inside one time step begins and ends there.
+            return {**entry, "config": {**config, "layer": config["layer"]["config"]["layer"]}}
+        if not isinstance(config, dict) or "return_state" not in config or "stateful" not in config:
+            return entry
+        inner = {**entry, "config": {**config, "return_state": True, "stateful": False, "unroll": unroll}}
+        return {
+            **entry,
+            "module": _Stepped.__module__,
+            "class_name": _Stepped.__name__,
+            "registered_name": keras.saving.get_registered_name(_Stepped),
+            "config": {"name": config["name"], "layer": inner, "return_state": config["return_state"]},
+        }
+
+    return rewrite
+
+
+def _states_of(copy: keras.Model, steps: int | None) -> list[State]:
+    """Call the model once and see which states it keeps, in the order of its calls."""
+    with _calling(None) as calls:
+        copy(made_up(copy, rows=1, free_size=steps or 1), training=False)
+    states: list[State] = []
+    for number, (layer, sizes) in enumerate(calls.sizes):
+        again = [name for name, _ in calls.sizes[:number]].count(layer)
+        prefix = f"{layer}_{again}" if again else layer
+        symbols = STATE_NAMES.get(len(sizes), tuple(map(str, range(len(sizes)))))
+        states += [State(f"{prefix}_{symbol}", size) for symbol, size in zip(symbols, sizes, strict=True)]
+    return states
+
+
+def _check(model: keras.Model) -> None:
+    """Raise `ExportError` unless the model has recurrent layers, and all of them read forwards."""
+    layers = list(layers_within(model))
+    recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+    if not recurrent:
+        raise _refusal(model.name, "has no recurrent layer")
+    for layer in layers:
+        if isinstance(layer, keras.layers.Bidirectional):
+            raise _refusal(layer.name, "reads in both directions")
+        if isinstance(layer, keras.layers.RNN) and layer.go_backwards:
+            raise _refusal(layer.name, "reads backwards")
+
+
+def _refusal(name: str, reason: str) -> ExportError:
+    return ExportError(
+        "The model cannot run step by step.",
+        expected="recurrent layers that read forwards, each from a state of its own",
+        received=f"{name!r} {reason}",
+        remedy="Export it for whole sequences.",
+    )
+
+
+def _difference(original: keras.Model, stepped: StepModel, lengths: set, steps: int) -> float:
+    """Return how far stepping is from whole sequences, relative to the largest output."""
+    length = next((size for size in lengths if size), None)
+    if length is not None and length % steps:
+        raise ExportError(
+            "A whole number of blocks must make a sequence.",
+            expected=f"a divisor of {length}, the model's number of timesteps",
+            received=f"blocks of {steps}",
+            remedy="Choose another number of steps, or leave the model's number of timesteps open.",
+        )
+    samples = made_up(original, rows=2, free_size=4 * steps)
+    expected, (got, _) = predictions(original, samples), stepped.run(samples, steps)
+    if [array.shape for array in expected] != [array.shape for array in got]:
+        return np.inf
+    return max(float(np.max(np.abs(a - b)) / max(np.max(np.abs(a)), 1e-6)) for a, b in zip(expected, got, strict=True))
+
+
+def _not_stepwise(model: keras.Model, received: str) -> ExportError:
+    known = tuple(getattr(keras.layers, name) for name in STEPWISE)
+    suspects = [f"{la.name!r} ({type(la).__name__})" for la in layers_within(model) if not isinstance(la, known)]
+    return ExportError(
+        "The model does not give the same step by step as for a whole sequence"
+        + (f"; look at {', '.join(suspects)}." if suspects else "."),
+        expected="layers that treat each time step on its own, besides the recurrent ones",
+        received=received,
+        remedy="Compute what those layers do outside of the exported model, or export it for whole sequences.",
+    )
+
+
+def _cause(error: BaseException | None) -> str:
+    """Return what Keras says of a call that failed, without the list of its arguments."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split("Arguments received by")[0]
+    return " ".join(text.split())
+
+
+#: Layers that treat each time step on its own, so that they are not to blame.
+STEPWISE = [
+    *("InputLayer", "LSTM", "SimpleRNN", "GRU", "RNN", "Dense", "TimeDistributed", "Embedding", "Masking", "Dropout"),
+    *("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "BatchNormalization", "LayerNormalization"),
+    *("Concatenate", "Add", "Multiply", "Subtract", "Average", "Maximum", "Rescaling", "Normalization"),
+]
