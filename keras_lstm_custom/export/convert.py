@@ -1,0 +1,103 @@
+"""`convert`: from a Keras model to the bytes of a TFLite file, not yet run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+
+from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export import fused_lstm
+from keras_lstm_custom.export.flatbuffer import Graph, set_signature
+from keras_lstm_custom.export.prepare import Prepared
+from keras_lstm_custom.export.recurrence import tracing
+
+
+def float_file(prepared: Prepared, *, stateful: bool = False) -> bytes:
+    """Return the float32 TFLite file of a prepared model.
+
+    Inputs and outputs stand in the order of the model's and carry their names.
+
+    Args:
+        prepared: what `prepare` returned.
+        stateful: whether the file keeps the states of its fused LSTMs between invocations.
+
+    Raises:
+        ExportError: the model has what neither TFLite nor this package can express.
+    """
+    inputs = [f"input_{number:04}" for number in range(len(prepared.input_names))]
+    outputs = [f"output_{number:04}" for number in range(len(prepared.output_names))]
+    with tracing(stateful) as lstms:
+        graph = Graph(_converted(prepared, inputs, outputs))
+    (signature,) = graph.model.signatureDefs
+    found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
+    set_signature(
+        graph,
+        {name: found[key] for name, key in zip(prepared.input_names, inputs, strict=True)},
+        {name: found[key] for name, key in zip(prepared.output_names, outputs, strict=True)},
+    )
+    fused_lstm.fuse(graph, lstms, stateful=stateful)
+    _check_ops(graph)
+    return graph.pack()
+
+
+def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> bytes:
+    """Trace the model with its weights as constants, and let TensorFlow's converter write it."""
+    import tensorflow as tf
+
+    model = prepared.model
+    weights = [[np.asarray(v) for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
+
+    def call(*tensors):
+        x = tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(model.input, list(tensors))
+        results, _ = model.stateless_call(*weights, x, training=False)
+        return dict(zip(outputs, map(tf.identity, keras.tree.flatten(results)), strict=True))
+
+    specs = [
+        tf.TensorSpec(shape, dtype, name)
+        for shape, dtype, name in zip(prepared.input_shapes, prepared.input_dtypes, inputs, strict=True)
+    ]
+    module = tf.Module()
+    module.call = tf.function(call, autograph=False, input_signature=specs)
+    signature = module.call.get_concrete_function()
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        tf.saved_model.save(module, folder, signatures={"serving_default": signature})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.allow_custom_ops = True  # the marks; what else would be custom is refused below
+        try:
+            return converter.convert()
+        except Exception as error:  # the converter raises whatever its C++ part threw
+            raise ExportError(
+                f"TensorFlow's converter cannot write the model {model.name!r}.",
+                expected="layers that TFLite's builtin ops can express",
+                received=str(error).strip().splitlines()[0][:500],
+                remedy="Replace that layer, or export the part of the model without it.",
+            ) from error
+
+
+def _check_ops(graph: Graph) -> None:
+    custom = sorted({name for operator in graph.operators if (name := graph.custom_name(operator))})
+    if custom:
+        raise ExportError(
+            "The model has operations that TFLite does not have.",
+            expected="layers that TFLite's builtin ops can express",
+            received=", ".join(custom),
+            remedy="Replace the layers that use them.",
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the converter's C++ log off the terminal; what it has to say comes as an exception."""
+    saved = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

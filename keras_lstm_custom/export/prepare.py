@@ -1,0 +1,203 @@
+"""From a Keras model to what the converter takes: a copy with batch 1, known sizes, float32, and no loops."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_lstm_custom.errors import ConversionError, ExportError
+from keras_lstm_custom.export.embedding import GatheredEmbedding
+from keras_lstm_custom.export.recurrence import MarkedRNN
+from keras_lstm_custom.export.samples import output_names
+from keras_lstm_custom.layers import to_keras
+from keras_lstm_custom.layers.convert import rebuild
+from keras_lstm_custom.options import parameters_of
+
+#: The layers that run a cell over time, and the cell of each (None: it names its own).
+CELLS = {"LSTM": keras.layers.LSTMCell, "SimpleRNN": keras.layers.SimpleRNNCell, "RNN": None}
+#: The activations of each cell that the fused op computes.
+ACTIVATIONS = {
+    "LSTMCell": {"activation": "tanh", "recurrent_activation": "sigmoid"},
+    "SimpleRNNCell": {"activation": "tanh"},
+}
+LONGEST_UNROLLED = 512  #: timesteps; each one stands in an unrolled file as a dozen ops
+
+
+class Prepared(NamedTuple):
+    """A model ready to be traced."""
+
+    model: keras.Model
+    input_names: list[str]
+    input_shapes: list[tuple[int, ...]]  #: with batch 1 and every size known
+    input_dtypes: list[str]
+    output_names: list[str]
+    notes: list[str]  #: what the user should know of what was changed
+
+
+def prepare(model: keras.Model, timesteps: int | None = None, *, fused: bool = True) -> Prepared:
+    """Return a copy of `model` with batch 1 whose recurrent layers can be converted.
+
+    Args:
+        model: a built Sequential or functional model with recurrent layers of Keras or of ours.
+        timesteps: the length of its sequences; needed where the model leaves it open, and put in
+            place of the length it was built with otherwise.
+        fused: whether each recurrent layer becomes a mark for the fused op, or is unrolled.
+
+    Raises:
+        ExportError: the backend is not TensorFlow, or the model has what cannot be exported.
+    """
+    check_backend()
+    notes: list[str] = []
+    try:
+        ours_exchanged = to_keras(model)
+        copy = rebuild(ours_exchanged, _rewrite(_lengths(model), timesteps, fused, notes))
+    except ConversionError as error:
+        raise ExportError(str(error)) from error
+    shapes = [_known(tensor, timesteps) for tensor in copy.inputs]
+    if not fused:
+        _check_length(copy)
+    return Prepared(
+        model=copy,
+        input_names=[tensor.name for tensor in model.inputs],
+        input_shapes=shapes,
+        input_dtypes=[keras.backend.standardize_dtype(tensor.dtype) for tensor in copy.inputs],
+        output_names=output_names(model),
+        notes=notes,
+    )
+
+
+def check_backend() -> None:
+    """Raise `ExportError` unless Keras runs on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "TFLite files are made by TensorFlow's converter.",
+            expected="the TensorFlow backend",
+            received=f"KERAS_BACKEND={keras.backend.backend()}",
+            remedy="model.save('model.keras'), and export that in a process with KERAS_BACKEND=tensorflow.",
+        )
+
+
+def _rewrite(lengths: set, timesteps: int | None, fused: bool, notes: list[str]) -> Callable[[dict], dict]:
+    def rewrite(entry: dict) -> dict:
+        name, config = entry["class_name"], entry["config"]
+        if not isinstance(config, dict):
+            return entry
+        if name == "DTypePolicy" or name in ("InputLayer", "DTypePolicyMap"):
+            return _float32(_with_length(entry, lengths, timesteps) if name == "InputLayer" else entry)
+        if name == "Embedding" and entry.get("module") == "keras.layers":
+            return {**entry, **_address(GatheredEmbedding)}
+        if "return_sequences" not in config:
+            return entry
+        if config.get("stateful"):
+            notes.append(
+                f"The layer {config['name']!r} is stateful; what the file keeps is said by `stateful` of the export."
+            )
+        return _marked(entry) if fused else _unrolled(entry)
+
+    return rewrite
+
+
+def _marked(entry: dict) -> dict:
+    """Return the entry of the `MarkedRNN` that stands for a recurrent layer."""
+    config = dict(entry["config"])
+    if entry["class_name"] not in CELLS or entry.get("module") != "keras.layers":
+        raise _refusal(config["name"], "There is no fused op for it.", entry["class_name"])
+    cell_class = CELLS[entry["class_name"]]
+    if cell_class is not None:
+        names = [name for name in parameters_of(cell_class) if name in config]
+        cell = {name: config.pop(name) for name in names}
+        config["cell"] = {
+            "module": "keras.layers",
+            "class_name": cell_class.__name__,
+            "config": {**cell, "dtype": config["dtype"], "name": "cell"},
+            "registered_name": None,
+        }
+    cell = config["cell"]
+    for part in cell["config"]["cells"] if cell["class_name"] == "StackedRNNCells" else [cell]:
+        _check_cell(config["name"], part)
+    known = inspect.signature(keras.layers.RNN).parameters
+    config = {key: value for key, value in config.items() if key in known or key in ("name", "dtype", "trainable")}
+    return {
+        **entry,
+        **_address(MarkedRNN),
+        "config": config,
+    }
+
+
+def _address(layer_class: type) -> dict:
+    """Return the part of a serialised object that says which class it is."""
+    registered = keras.saving.get_registered_name(layer_class)
+    return {"module": layer_class.__module__, "class_name": layer_class.__name__, "registered_name": registered}
+
+
+def _check_cell(layer_name: str, cell: dict) -> None:
+    computed = ACTIVATIONS.get(cell["class_name"]) if cell.get("module") == "keras.layers" else None
+    if computed is None:
+        raise _refusal(layer_name, "There is no fused op for its cell.", cell["class_name"])
+    for option, needed in computed.items():
+        chosen = cell["config"].get(option, needed)
+        if chosen != needed:
+            chosen = chosen if isinstance(chosen, str) else (chosen or {}).get("class_name", chosen)
+            raise _refusal(layer_name, f"The fused op computes {needed} only, as {option}.", f"{option}={chosen!r}")
+
+
+def _refusal(layer_name: str, reason: str, received: str) -> ExportError:
+    return ExportError(
+        f"The recurrent layer {layer_name!r} cannot become the fused LSTM op. {reason}",
+        expected="an LSTM with tanh and sigmoid, or a vanilla RNN with tanh",
+        received=received,
+        remedy="Export with fused=False, which unrolls the layer over its timesteps.",
+    )
+
+
+def _unrolled(entry: dict) -> dict:
+    return {**entry, "config": {**entry["config"], "unroll": True}}
+
+
+def _with_length(entry: dict, lengths: set, timesteps: int | None) -> dict:
+    """Give an input layer batch 1 and the length asked for."""
+    shape = list(entry["config"]["batch_shape"])
+    shape[0] = None if len(shape) == 1 else 1
+    if timesteps is not None and len(shape) > 1 and (len(shape), shape[1]) in lengths:
+        shape[1] = timesteps
+    return {**entry, "config": {**entry["config"], "batch_shape": shape}}
+
+
+def _lengths(model: keras.Model) -> set:
+    """Return rank and length of those inputs that are sequences: what `timesteps` takes the place of."""
+    shapes = [tensor.shape for tensor in getattr(model, "inputs", None) or []]
+    return {(rank, None) for rank in (2, 3, 4, 5)} | {(3, shape[1]) for shape in shapes if len(shape) == 3}
+
+
+def _float32(entry: dict) -> dict:
+    """Let what computes in another float type compute in float32."""
+    config = dict(entry["config"])
+    for key in ("dtype", "name") if entry["class_name"] == "DTypePolicy" else ("dtype",):
+        if isinstance(config.get(key), str) and "float" in config[key]:
+            config[key] = "float32"
+    return {**entry, "config": config}
+
+
+def _known(tensor: Any, timesteps: int | None) -> tuple[int, ...]:
+    if None in tensor.shape[1:]:
+        raise ExportError(
+            f"The size of the input {tensor.name!r} is not known.",
+            expected="a size for every axis but the batch",
+            received=f"{tuple(tensor.shape)}" + ("" if timesteps is None else f" with timesteps={timesteps}"),
+            remedy="Give the number of timesteps of a sequence: timesteps=100.",
+        )
+    return (1, *tensor.shape[1:])
+
+
+def _check_length(model: keras.Model) -> None:
+    for tensor in model.inputs:
+        if len(tensor.shape) == 3 and tensor.shape[1] > LONGEST_UNROLLED:
+            raise ExportError(
+                f"The input {tensor.name!r} is too long to unroll.",
+                expected=f"at most {LONGEST_UNROLLED} timesteps with fused=False",
+                received=f"{tensor.shape[1]} timesteps",
+                remedy="Use the fused op (fused=True), export the model for shorter blocks, or stream it.",
+            )
