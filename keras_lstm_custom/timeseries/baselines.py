@@ -51,7 +51,7 @@ def period_of(index: pd.DatetimeIndex) -> int:
     Raises:
         DataError: the spacing is not one of these, or `index.freq` is not set.
     """
-    frequency = getattr(index, "freq", None)
+    frequency: Any = getattr(index, "freq", None)
     name = "" if frequency is None else frequency.name.split("-")[0]
     if name in _CALENDAR and frequency.n == 1:
         return _CALENDAR[name]

@@ -1,0 +1,61 @@
+# Targets: demo, test, test-backends, lint, bench, clean. Each makes the environment it needs in .venv.
+#
+#   make demo                                    train, compare and export on the shipped data; results in runs/
+#   make demo CSV=my.csv TARGET=load             the same for a file of your own
+#   make demo CSV=my.csv TARGET=load ARGS="--unit MW --horizon 48"       `ARGS=--help` lists all options
+#   make test PYTEST="-k export"                 part of the tests
+
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+# TensorFlow's smaller build without GPU support exists for Linux on x86 only.
+TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),tensorflow-cpu,tensorflow)
+# On Linux the plain name may bring the GPU build, which is large; PyTorch's own index has the CPU build:
+#   make test-backends TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+#: The tests that any backend can run.
+NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/parity tests/diagnostics tests/test_timeseries.py
+
+.PHONY: demo test test-backends lint bench clean
+
+demo: .venv/demo
+	$(BIN)/python examples/forecast.py $(if $(CSV),--csv "$(CSV)") $(if $(TARGET),--target "$(TARGET)") $(ARGS)
+
+test: lint
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n $(JOBS) -q $(PYTEST)
+
+test-backends: .venv/backends
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(PYTEST)
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(PYTEST)
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+clean:
+	rm -rf .venv runs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/demo: .venv/python pyproject.toml
+	@echo "Installing into .venv; this takes a few minutes the first time."
+	$(PIP) -e ".[plots,export]" "$(TENSORFLOW)>=2.21"
+	@touch $@
+
+.venv/dev: .venv/python pyproject.toml
+	@echo "Installing into .venv; this takes a few minutes the first time."
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+.venv/backends: .venv/dev
+	$(PIP) jax
+	$(PIP) $(TORCH)
+	@touch $@
