@@ -3,6 +3,7 @@
 from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows, Verdict
 from keras_lstm_custom.diagnostics.gradients import gradient_flow
 from keras_lstm_custom.diagnostics.records import GateTrace, RNNTrace, Traces
+from keras_lstm_custom.diagnostics.reporting import report
 from keras_lstm_custom.diagnostics.summaries import GateSummary, RNNSummary, Summary, summary
 from keras_lstm_custom.diagnostics.tracing import trace
 from keras_lstm_custom.diagnostics.weights import GateWeights, gate_weights
@@ -20,6 +21,7 @@ __all__ = [
     "Verdict",
     "gate_weights",
     "gradient_flow",
+    "report",
     "summary",
     "trace",
 ]

@@ -20,18 +20,20 @@ function binary(blob, type) {
   return decoded.get(blob);
 }
 
-/* One row of an array (sequence, row, step): codes 1, 2, ... lie evenly between the row's ends; 0 is "skipped". */
-function series(array, row, sequence = state.sequence) {
-  const codes = binary(array.blob, PAGE.bits === 8 ? Uint8Array : Uint16Array);
-  const start = (sequence * array.rows + row) * array.steps;
-  const low = array.low[row], unit = array.unit[row];
-  return Array.from(codes.subarray(start, start + array.steps), code => code ? low + (code - 1) * unit : null);
+const layer = () => PAGE.layers[state.layer];
+
+/* Steps `from` to `to` of one row of the sequence shown. Arrays are (sequence, row, step); codes 1, 2, ... lie
+   evenly over the row's range, and 0 stands for a step that was skipped. */
+function read(symbol, row, from, to) {
+  const { blob, bits, rows, steps, low, unit } = layer().arrays[symbol];
+  const codes = binary(blob, bits === 8 ? Uint8Array : Uint16Array);
+  const start = (state.sequence * rows + row) * steps;
+  return Array.from(codes.subarray(start + from, start + to), code => code ? low[row] + (code - 1) * unit[row] : null);
 }
 
-const layer = () => PAGE.layers[state.layer];
-const array = symbol => layer().arrays[symbol];
-const rowsOf = symbol => Array.from({ length: array(symbol).rows }, (_, row) => series(array(symbol), row));
-const at = (symbol, row = state.unit, step = state.step) => series(array(symbol), row)[step];
+const series = (symbol, row = state.unit) => read(symbol, row, 0, layer().arrays[symbol].steps);
+const allRows = symbol => layer().arrays[symbol].low.map((_, row) => series(symbol, row));
+const at = (symbol, row = state.unit, step = state.step) => read(symbol, row, step, step + 1)[0];
 
 /* The value that the step found: that of the step read before it, or of the initial state. */
 function before(symbol, row = state.unit) {
@@ -110,12 +112,11 @@ function showEquations() {
   $("equations").innerHTML = at(gate) === null
     ? `<p class="skipped">The mask made the layer skip step ${state.step}: its state stayed as it was.</p>`
     : `<table>${EQUATIONS[layer().kind]()}</table>`;
-  $("step-shown").textContent = `${state.step} of 0…${layer().steps - 1}`;
 }
 
 /* ---- figures ---- */
 
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+const CONFIG = { responsive: true, displayModeBar: false };
 const FONT = { family: "system-ui, sans-serif", size: 13, color: "#1d2329" };
 const steps = () => Array.from({ length: layer().steps }, (_, step) => step);
 const line = (y, label, axis, color, more = {}) =>
@@ -124,19 +125,19 @@ const line = (y, label, axis, color, more = {}) =>
 /* Each panel: title of its axis, fixed range if any, traces for an axis. */
 function panels() {
   const inputs = axis => {
-    const rows = rowsOf("x");
-    if (rows.length > 8)
+    const rows = allRows("x");
+    if (rows.length > 6)
       return [{ type: "heatmap", z: rows, x: steps(), yaxis: axis, colorscale: "RdBu", zmid: 0, showscale: false, hovertemplate: "feature %{y}, step %{x}: %{z}<extra></extra>" }];
     return rows.map((y, k) => line(y, layer().features[k], axis, PAGE.features[k % PAGE.features.length]));
   };
   const input = { title: "input x", draw: inputs };
-  const one = (symbol, label) => axis => [line(series(array(symbol), state.unit), label, axis, PAGE.colors[symbol])];
+  const one = (symbol, label) => axis => [line(series(symbol), label, axis, PAGE.colors[symbol])];
   if (layer().kind === "vanilla_rnn")
     return [input, { title: "pre-activation", draw: one("z", "z") }, { title: "state", range: [-1.05, 1.05], draw: one("h", "h hidden state") }];
   const gates = axis => [["f", "f forget gate", "solid"], ["i", "i input gate", "dash"], ["o", "o output gate", "dot"]]
-    .map(([symbol, label, dash]) => line(series(array(symbol), state.unit), label, axis, PAGE.colors[symbol], { dash }));
+    .map(([symbol, label, dash]) => line(series(symbol), label, axis, PAGE.colors[symbol], { dash }));
   const change = axis => {
-    const [f, i, g, c] = ["f", "i", "g", "c"].map(symbol => series(array(symbol), state.unit));
+    const [f, i, g, c] = ["f", "i", "g", "c"].map(symbol => series(symbol));
     const first = at("initial_c", state.unit, 0);
     const old = layer().go_backwards ? [...c.slice(1), first] : [first, ...c.slice(0, -1)];
     const bar = (y, label, color) => ({ type: "bar", x: steps(), y, name: label, yaxis: axis, legend: "legend" + axis.slice(1), marker: { color, line: { width: 0 } } });
@@ -144,8 +145,8 @@ function panels() {
             bar(f.map((v, t) => v === null ? null : (v - 1) * old[t]), "forgotten: −(1−f)·c", PAGE.colors.f),
             line(g, "g candidate", axis, PAGE.colors.g, { width: 1 })];
   };
-  const states = axis => [line(series(array("c"), state.unit), "c long-term", axis, PAGE.colors.c),
-                          line(series(array("h"), state.unit), "h short-term", axis, PAGE.colors.h, { dash: "dot" })];
+  const states = axis => [line(series("c"), "c long-term", axis, PAGE.colors.c),
+                          line(series("h"), "h short-term", axis, PAGE.colors.h, { dash: "dot" })];
   return [input, { title: "gates", range: [-0.03, 1.03], draw: gates }, { title: "change of c", draw: change }, { title: "memory", draw: states }];
 }
 
@@ -154,7 +155,7 @@ const cursor = () => ({ type: "line", xref: "x", yref: "paper", x0: state.step, 
 function showTime() {
   const all = panels(), height = 1 / all.length;
   const layout = { height: 165 * all.length, margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, barmode: "relative", bargap: 0,
-    xaxis: { title: { text: "step" }, range: [-0.5, layer().steps - 0.5], anchor: "y" + all.length, zeroline: false }, shapes: [cursor()], hovermode: "x unified" };
+    xaxis: { title: { text: "step", standoff: 6 }, range: [-0.5, layer().steps - 0.5], anchor: "y" + all.length, zeroline: false }, shapes: [cursor()], hovermode: "x unified" };
   const traces = all.flatMap(({ title, range, draw }, k) => {
     const id = k ? String(k + 1) : "", top = 1 - k * height;
     layout["yaxis" + id] = { title: { text: title }, domain: [top - height * 0.88, top], range, zerolinecolor: "#c8ced5" };
@@ -169,7 +170,7 @@ function showTime() {
 const unitShapes = () => [cursor(), { type: "rect", xref: "paper", x0: 0, x1: 1, y0: state.unit - 0.5, y1: state.unit + 0.5, line: { color: "#1d2329", width: 1.2 } }];
 
 function showUnits() {
-  const signedValues = !["i", "f", "o"].includes(state.symbol), z = rowsOf(state.symbol);
+  const signedValues = !["i", "f", "o"].includes(state.symbol), z = allRows(state.symbol);
   const largest = Math.max(1e-12, ...z.map(values => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0)));
   const bounds = signedValues ? { zmin: -largest, zmax: largest, colorscale: "RdBu" } : { zmin: 0, zmax: 1, colorscale: "Cividis" };
   return Plotly.react("units",
@@ -193,6 +194,26 @@ function showGradient() {
     yaxis: { type: "log", exponentformat: "power", title: { text: "norm of the gradient" } } }, CONFIG);
 }
 
+function showSummary() {
+  const { closed, open, memory_length, saturated } = layer().summary;
+  const units = layer().arrays.h.low.map((_, unit) => unit);
+  const bars = (y, color, more = {}) => ({ type: "bar", x: units, y, marker: { color }, showlegend: false, hovertemplate: "unit %{x}: %{y}<extra></extra>", ...more });
+  const layout = { height: 320, margin: { l: 62, r: 20, t: 34, b: 44 }, font: FONT };
+  const title = (text, x) => ({ text: `<b>${text}</b>`, x, xref: "paper", y: 1.01, yref: "paper", yanchor: "bottom", xanchor: "left", showarrow: false });
+  if (!closed)
+    return Plotly.react("summary-plot", [bars(saturated, PAGE.colors.h)],
+      { ...layout, annotations: [title("Saturated: share of steps with |h| > 0.9", 0)], xaxis: { title: { text: "unit" } }, yaxis: { range: [0, 1], tickformat: ".0%" } }, CONFIG);
+  const scatter = [["f", "forget gate", "circle"], ["i", "input gate", "square"], ["o", "output gate", "diamond"]].map(([gate, label, symbol]) =>
+    ({ x: closed[gate], y: open[gate], text: units, name: label, mode: "markers", marker: { color: PAGE.colors[gate], symbol, size: 9, opacity: 0.75 },
+       hovertemplate: `unit %{text}, ${label}<br>below 0.1 at %{x:.0%} of the steps<br>above 0.9 at %{y:.0%}<extra></extra>` }));
+  return Plotly.react("summary-plot", [...scatter, bars(memory_length, PAGE.colors.c, { xaxis: "x2", yaxis: "y2" })], { ...layout,
+    annotations: [title("Saturation of the gates, a mark for each unit", 0), title("Memory length −1/log(mean f)", 0.58)],
+    xaxis: { title: { text: "closed: share of steps below 0.1" }, domain: [0, 0.36], range: [-0.04, 1.04], tickformat: ".0%" },
+    yaxis: { title: { text: "open: share above 0.9" }, range: [-0.04, 1.04], tickformat: ".0%" },
+    xaxis2: { title: { text: "unit" }, domain: [0.58, 1], anchor: "y2" }, yaxis2: { title: { text: "steps" }, anchor: "x2", rangemode: "tozero" },
+    legend: { x: 0.37, y: 1 } }, CONFIG);
+}
+
 /* ---- controls ---- */
 
 function showLayer() {
@@ -200,14 +221,17 @@ function showLayer() {
   $("unit").max = units - 1;
   $("step").max = steps - 1;
   $("sequence").max = sequences - 1;
+  $("unit-range").textContent = `of 0…${units - 1}`;
+  $("sequence-range").textContent = `of 0…${sequences - 1}`;
   const symbols = layer().symbols;
   if (!symbols.includes(state.symbol)) state.symbol = symbols.includes("f") ? "f" : "h";
   $("symbol").replaceChildren(...symbols.map(symbol => new Option(`${symbol}  ${PAGE.meanings[symbol]}`, symbol)));
   $("symbol").value = state.symbol;
   $("layer-note").textContent = layer().note;
   $("precision").textContent = layer().precision;
-  $("summary").innerHTML = layer().summary;
+  $("summary").textContent = layer().summary.text;
   showGradient();
+  showSummary();
 }
 
 const clamp = (value, most) => Math.min(Math.max(Math.round(value) || 0, 0), most);
@@ -222,6 +246,7 @@ function go(changes) {
   const changed = (...keys) => keys.some(key => state[key] !== old[key]);
   if (changed("layer")) showLayer();
   for (const key of ["layer", "sequence", "unit", "step", "symbol"]) $(key).value = state[key];
+  $("step-shown").textContent = `${state.step} of 0…${layer().steps - 1}`;
   showEquations();
   const drawn = [];
   if (changed("layer", "sequence", "unit")) drawn.push(showTime());
@@ -238,7 +263,7 @@ $("symbol").addEventListener("input", event => go({ symbol: event.target.value }
 $("controls").addEventListener("submit", event => event.preventDefault());
 
 state.layer = -1;
-go({ layer: 0 }).then(() => {
+go({ layer: 0, step: Math.floor(PAGE.layers[0].steps / 2) }).then(() => {
   $("time").on("plotly_click", ({ points }) => go({ step: points[0].x }));
   $("units").on("plotly_click", ({ points }) => go({ unit: points[0].y, step: points[0].x }));
   document.body.dataset.ready = "yes";

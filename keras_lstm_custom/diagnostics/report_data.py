@@ -1,0 +1,214 @@
+"""What the page of `report` shows, as JSON and as compact binary numbers."""
+
+from __future__ import annotations
+
+import base64
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_lstm_custom.diagnostics.flow import GradientFlow
+from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
+from keras_lstm_custom.diagnostics.recurrent_layers import cells
+from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
+from keras_lstm_custom.errors import InputError
+
+KINDS = {"lstm": "LSTM", "vanilla_rnn": "vanilla RNN"}
+MEANINGS = {
+    "i": "input gate",
+    "f": "forget gate",
+    "g": "candidate",
+    "o": "output gate",
+    "c": "cell state",
+    "h": "hidden state",
+    "z": "pre-activation",
+}
+#: Okabe & Ito's colours, which the colour-blind can tell apart.
+COLORS = {
+    "i": "#009E73",
+    "f": "#D55E00",
+    "g": "#CC79A7",
+    "o": "#E69F00",
+    "c": "#0072B2",
+    "h": "#000000",
+    "z": "#0072B2",
+}
+FEATURE_COLORS = ["#56B4E9", "#6A3D9A", "#8C6D31", "#7F7F7F", "#1B7F79", "#B8A9C9"]
+
+
+def page_data(
+    traces: Traces, flows: Mapping[str, GradientFlow], model: keras.Model, gate_bits: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what the page's script reads: plain data for JSON, and the numbers in base64 by name.
+
+    Args:
+        traces: at least one layer.
+        flows: gradient flow of the same layers, or nothing.
+        model: the model that was traced; its weights are shown.
+        gate_bits: 8 or 16, for each number of a gate, candidate or pre-activation. Inputs and states, from which
+            sums are computed, always have 16.
+
+    Raises:
+        InputError: a value that a layer computed is not finite.
+    """
+    blobs = Blobs()
+    weights = cells(model)
+    layers = [
+        _layer(trace, flows.get(name), weights[name.split("#")[0]], blobs, gate_bits) for name, trace in traces.items()
+    ]
+    first = next(iter(traces.values()))
+    page = {
+        "sequences": first.batch,
+        "layers": layers,
+        "kinds": KINDS,
+        "meanings": MEANINGS,
+        "colors": COLORS,
+        "features": FEATURE_COLORS,
+        "no_gradient": "No targets were given, so there is no loss whose gradient could be shown.",
+    }
+    return page, blobs.texts
+
+
+class Blobs:
+    """Binary data by name. What comes twice, as the output of one layer and the input of the next, is kept once."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self._names: dict[bytes, str] = {}
+
+    def add(self, values: np.ndarray) -> str:
+        """Return the name under which the bytes of `values` are kept."""
+        content = np.ascontiguousarray(values).tobytes()
+        if content not in self._names:
+            self._names[content] = name = f"blob-{len(self._names)}"
+            self.texts[name] = base64.b64encode(content).decode()
+        return self._names[content]
+
+
+class Codes(NamedTuple):
+    """Numbers as whole numbers of few bits: `low + (code - 1) * unit` for each row; code 0 stands for NaN."""
+
+    codes: np.ndarray  #: `(sequences, rows, steps)`
+    low: np.ndarray  #: `(rows,)`, the smallest value of each row
+    unit: np.ndarray  #: `(rows,)`, the distance of neighbouring values; no number is off by more than half of it
+
+
+def encode(values: np.ndarray, bits: int) -> Codes:
+    """Return `values` `(sequences, steps, rows)` with `bits` bits each, spread evenly over the range of each row."""
+    values = np.moveaxis(values.astype(np.float64), 2, 1)
+    missing = np.isnan(values)
+    low = np.where(missing, np.inf, values).min(axis=(0, 2), initial=np.inf)
+    high = np.where(missing, -np.inf, values).max(axis=(0, 2), initial=-np.inf)
+    low, high = (np.where(np.isfinite(end), end, 0) for end in (low, high))  # rows without any value
+    unit = (high - low) / (2**bits - 2)
+    steps = (values - low[:, None]) / np.where(unit > 0, unit, 1)[:, None]
+    codes = np.where(missing, 0, np.rint(steps) + 1).astype(f"<u{bits // 8}")
+    return Codes(codes, low, unit)
+
+
+def _layer(trace: LayerTrace, flow: GradientFlow | None, cell: Any, blobs: Blobs, gate_bits: int) -> dict[str, Any]:
+    _check_finite(trace)
+    states = [symbol for symbol in trace.symbols if hasattr(trace, f"initial_{symbol}")]
+    computed = [symbol for symbol in trace.symbols if symbol not in states]
+    encoded = {symbol: encode(getattr(trace, symbol), gate_bits) for symbol in computed}
+    encoded |= {symbol: encode(getattr(trace, symbol), 16) for symbol in ("x", *states)}
+    encoded |= {f"initial_{symbol}": encode(getattr(trace, f"initial_{symbol}")[:, None], 16) for symbol in states}
+    return {
+        "name": trace.name,
+        "kind": trace.kind,
+        "units": trace.units,
+        "steps": trace.timesteps,
+        "go_backwards": trace.go_backwards,
+        "symbols": trace.symbols,
+        "features": [f"x[{k}]" for k in range(trace.x.shape[2])],
+        "activation": cell.activation.__name__,
+        "recurrent_activation": cell.recurrent_activation.__name__ if trace.kind == "lstm" else None,
+        "arrays": {
+            symbol: {
+                "blob": blobs.add(codes),
+                "bits": 8 * codes.itemsize,
+                "rows": codes.shape[1],
+                "steps": codes.shape[2],
+                "low": low.tolist(),
+                "unit": unit.tolist(),
+            }
+            for symbol, (codes, low, unit) in encoded.items()
+        },
+        "weights": {name: _weight(getattr(cell, name), blobs) for name in ("kernel", "recurrent_kernel", "bias")},
+        "digits": 4 if gate_bits == 16 else 2,
+        "note": _note(trace),
+        "precision": _precision(encoded, trace.symbols),
+        "gradient": None if flow is None else _gradient(flow),
+        "summary": _SUMMARIES[trace.kind](summary(trace)[trace.name]),
+    }
+
+
+def _weight(weight: Any, blobs: Blobs) -> dict[str, Any] | None:
+    if weight is None:
+        return None
+    values = ops.convert_to_numpy(weight).astype("<f4")
+    return {"blob": blobs.add(values), "rows": values.shape[0], "columns": values.shape[-1]}
+
+
+def _note(trace: LayerTrace) -> str:
+    size = f"{trace.batch} sequences of {trace.timesteps} steps with {trace.x.shape[2]} inputs."
+    backwards = " This layer reads the sequence from its end: for it, the step before t is t + 1."
+    masked = " Gaps are steps that the mask made it skip."
+    return size + backwards * trace.go_backwards + masked * (trace.mask is not None and not trace.mask.all())
+
+
+def _precision(encoded: Mapping[str, Codes], symbols: tuple[str, ...]) -> str:
+    bounds = ", ".join(f"{symbol} ±{encoded[symbol].unit.max() / 2:.1g}" for symbol in symbols)
+    return (
+        "Numbers are stored with 8 or 16 bits, spread over the range of their unit, and differ from the traced ones "
+        f"by at most: {bounds}. The sums W x + U h + b are computed from them."
+    )
+
+
+def _gradient(flow: GradientFlow) -> dict[str, Any]:
+    states = ["h"] if flow.c is None else ["c", "h"]
+    curves = []
+    for symbol in states:
+        low, high = flow.quantiles((0.05, 0.95), symbol)
+        ends = {"low": _plain(low), "mean": _plain(flow.mean(symbol)), "high": _plain(high)}
+        curves.append({"symbol": symbol, **ends})
+    return {"verdict": str(flow.verdict), "states": curves}
+
+
+def _lstm_summary(found: GateSummary) -> dict[str, Any]:
+    shares = {share: {gate: _plain(v) for gate, v in getattr(found, share).items()} for share in ("closed", "open")}
+    return {"text": _text(found), **shares, "memory_length": _plain(found.memory_length)}
+
+
+def _rnn_summary(found: RNNSummary) -> dict[str, Any]:
+    return {"text": _text(found), "saturated": _plain(found.saturated)}
+
+
+_SUMMARIES: dict[str, Callable[[Any], dict[str, Any]]] = {"lstm": _lstm_summary, "vanilla_rnn": _rnn_summary}
+
+
+def _text(found: LayerSummary) -> str:
+    """Return the summary's table without its title, which the page shows in another place."""
+    return textwrap.dedent(str(found).partition("\n")[2])
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    """Return numbers for JSON, four digits each; None where there is nothing to draw."""
+    return [float(f"{v:.4g}") if np.isfinite(v) else None for v in values]
+
+
+def _check_finite(trace: LayerTrace) -> None:
+    read = trace.read
+    for symbol in trace.symbols:
+        finite = np.isfinite(getattr(trace, symbol)[read])
+        if not finite.all():
+            raise InputError(
+                f"The layer {trace.name!r} itself computes values that are not finite.",
+                expected=f"finite {symbol} at every step",
+                received=f"{np.count_nonzero(~finite)} values of {symbol} that are NaN or infinite",
+                remedy="The model has diverged: train it again with a lower learning rate or clipnorm=1.0.",
+            )

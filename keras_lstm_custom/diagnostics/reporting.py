@@ -1,0 +1,140 @@
+"""`report`: one page on what happened inside a model, in one file that opens anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_lstm_custom.diagnostics.gradients import flow_of_observable
+from keras_lstm_custom.diagnostics.recurrent_layers import observable
+from keras_lstm_custom.diagnostics.report_data import page_data
+from keras_lstm_custom.diagnostics.tracing import trace_observable
+from keras_lstm_custom.errors import ArgumentError, message
+from keras_lstm_custom.version import __version__
+
+#: Template, style and script of the page.
+PAGE = Path(__file__).parent / "page"
+#: What a page of ours says in its head, so that it may be written over.
+GENERATOR = "keras_lstm_custom.report"
+
+
+def report(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    path: str | os.PathLike,
+    *,
+    loss: Any = None,
+    layers: str | Sequence[str] | None = None,
+    max_bytes: int = 25_000_000,
+    verbose: int | str = "auto",
+) -> Path:
+    """Write one HTML file in which to look through a model: pick a layer, a sequence, a unit, a step.
+
+    It shows the input and the gates through time, the equations filled with the step's numbers, all
+    units as a heat map, the gradient on its way back, and a summary. The file holds all it needs
+    (figures by plotly.js) and opens without a network.
+
+    ```python
+    report(model, x_test[:20], y_test[:20], "inside.html")
+    ```
+
+    Numbers are stored with 16 bits, and those of gates with 8 if the page would otherwise be too
+    large, spread over the range of each unit; the page says to which precision.
+
+    Args:
+        model: a built model, as for `trace`.
+        x: what the model takes; a few dozen sequences make a good page.
+        y: the targets, for the gradient of the loss. None leaves the gradient out, and the page says so.
+        path: the file to write. Its folder is made if absent; an earlier page of ours is replaced.
+        loss: as for `gradient_flow`; None for the compiled loss.
+        layers: names of the layers to show, as for `trace`; None shows all.
+        max_bytes: refuse to write a larger file.
+        verbose: as for `trace`.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ArgumentError: `path` is a folder or a file that is not a page of ours, or the page would be
+            larger than `max_bytes`; or as `trace` and `gradient_flow`.
+        InputError: x or y does not fit the model or holds NaN, or the model itself gives NaN.
+        ConversionError: a subclassed model holds Keras' own recurrent layers.
+        ImportError: plotly or jinja2 is not installed.
+    """
+    path = Path(path)
+    _check_path(path)
+    template, plotly = _tools()
+    watched = observable(model)
+    traces = trace_observable(watched, x, layers, verbose=verbose)
+    flows = {} if y is None else flow_of_observable(watched, x, y, loss, layers)
+    for gate_bits in (16, 8):
+        page, blobs = page_data(traces, flows, watched.model, gate_bits)
+        text = template.render(
+            generator=GENERATOR,
+            version=__version__,
+            keras_version=keras.__version__,
+            backend=keras.backend.backend(),
+            model_name=model.name,
+            page=page,
+            blobs=blobs,
+            plotly=plotly,
+            style=(PAGE / "style.css").read_text(encoding="utf-8"),
+            script=(PAGE / "page.js").read_text(encoding="utf-8"),
+        ).encode()
+        if len(text) <= max_bytes:
+            return _write(path, text)
+    raise ArgumentError(
+        "The page would be too large to be pleasant.",
+        expected=f"at most max_bytes = {max_bytes / 1e6:.1f} MB",
+        received=f"{len(text) / 1e6:.1f} MB, with 8 bits for a gate's number: {', '.join(map(repr, traces.values()))}",
+        remedy="Pass fewer or shorter sequences, only some `layers`, or raise `max_bytes`.",
+    )
+
+
+def _check_path(path: Path) -> None:
+    """Refuse to write over what is not a page of ours."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if GENERATOR.encode() in file.read(1000):
+                return
+    elif not path.exists():
+        return
+    raise ArgumentError(
+        "There is something at `path` that is not a page of ours.",
+        expected="a path that is free, or an earlier page to replace",
+        received=f"{str(path)!r}, {'a folder' if path.is_dir() else 'another file'}",
+        remedy="Pass another path, e.g. 'inside.html', or remove what is there.",
+    )
+
+
+def _tools() -> tuple[Any, str]:
+    """Return the page's template, and plotly.js."""
+    try:
+        import jinja2
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ImportError(
+            message(
+                "The page is made with plotly and jinja2.",
+                expected="both installed",
+                received=str(error),
+                remedy="pip install 'keras_lstm_custom[report]'",
+            )
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html.jinja"), get_plotlyjs()
+
+
+def _write(path: Path, text: bytes) -> Path:
+    """Write the file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_bytes(text)
+    return unfinished.replace(path)
