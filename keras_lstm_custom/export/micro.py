@@ -1,0 +1,166 @@
+"""`micro`: a model as C++ files for TensorFlow Lite for Microcontrollers, with a test that a device can run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lstm_custom.errors import ArgumentError, ExportError
+from keras_lstm_custom.export import c_code, folder
+from keras_lstm_custom.export.litert import tflite
+from keras_lstm_custom.export.report import ExportReport
+from keras_lstm_custom.export.runtimes import Tensor, is_installed, run_file, smallest_arena
+from keras_lstm_custom.export.samples import arrays_of, made_up, output_names
+
+#: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
+ARENA_MARGIN = 0.1
+ARENA_UNIT = 64
+
+
+def micro(
+    model: keras.Model,
+    path: str | os.PathLike,
+    quantize: str | None = "int8",
+    calibration: Any = None,
+    timesteps: int | None = None,
+    *,
+    name: str | None = None,
+    io_dtype: str | None = None,
+    bound: float | None = None,
+) -> ExportReport:
+    """Write a folder with all that a microcontroller needs to run `model`, and a program that proves it there.
+
+    | file | holds |
+    |---|---|
+    | `model.cc`, `model.h` | the TFLite file as a constant array, aligned to 16 bytes |
+    | `model_settings.h` | the arena's size; shape, type, scale and zero point of every input and output |
+    | `model_ops.h` | the op resolver with the ops of this model alone |
+    | `test_vector.cc`, `test_vector.h` | one input and the output that the runtime gave for it here |
+    | `main.cc` | runs the test vector and compares |
+    | `model.tflite` | the file itself |
+    | `keras_lstm_custom.json` | the report |
+
+    The arena's size is found by bisection, each try in a process of its own, on this computer with its 64-bit
+    pointers (a 32-bit device needs less); a tenth is added, and the sum rounded up to a multiple of 64.
+
+    Args:
+        model: a built Sequential or functional model.
+        path: the folder to write. It may be free, empty, or an earlier export.
+        quantize: "int8", "int16x8" or None for float32.
+        calibration: real input, as for `export.tflite`. Its first row is the test vector.
+        timesteps: the length of the sequences, where the model leaves it open.
+        name: the C++ namespace; None = made from the folder's name.
+        io_dtype: "float32" for inputs and outputs in float.
+        bound: the largest accepted error, as for `export.tflite`.
+
+    Returns:
+        The report: `bytes` is the flash the model takes, without the runtime's code; `arena_bytes` the RAM.
+
+    Raises:
+        ArgumentError: `name` is not a C identifier, or an option is unknown.
+        ExportError: tflite-micro is not installed, the path is taken, or the export fails; nothing is left behind.
+
+    Example:
+        >>> report = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
+    """
+    namespace = _namespace(name, path)
+    if not is_installed("micro"):
+        raise ExportError(
+            "The package is proved on the microcontroller runtime, which is not installed.",
+            expected="tflite-micro",
+            received="no such package",
+            remedy="pip install tflite-micro",
+        )
+    with folder.new_folder(path) as place:
+        file = place / "model.tflite"
+        report = tflite(model, file, quantize, calibration, timesteps, runtime="micro", io_dtype=io_dtype, bound=bound)
+        samples = first_row(model, calibration, timesteps)
+        names = [tensor.name for tensor in model.inputs], output_names(model)
+        report = write_package(place, namespace, report, samples, names)
+        report = dataclasses.replace(report, path=str(path))
+        (place / folder.MARK).write_text(report.to_json() + "\n")
+    return report
+
+
+def first_row(model: keras.Model, calibration: Any, timesteps: int | None) -> list[np.ndarray]:
+    """Return one row for each input: the calibration's first, or random numbers."""
+    made = calibration is None
+    rows = made_up(model, rows=1, free_size=timesteps or 1) if made else arrays_of(model, calibration)
+    return [array[:1] for array in rows]
+
+
+def write_package(
+    place: Path,
+    namespace: str,
+    report: ExportReport,
+    samples: Sequence[np.ndarray],
+    names: tuple[Sequence[str], Sequence[str]],
+    feedback: Mapping[int, int] | None = None,
+) -> ExportReport:
+    """Run `model.tflite` in `place` on one sample, find its arena, and write the C++ files beside it.
+
+    Args:
+        place: the folder.
+        namespace: of the C++ files.
+        report: of the export of the file.
+        samples: one row for each input that is fed.
+        names: of all inputs and outputs.
+        feedback: inputs, the last ones, that are states: as for `run_file`.
+
+    Returns:
+        The report with the arena.
+    """
+    feedback = feedback or {}
+    file = place / "model.tflite"
+    run = run_file(file, samples, "micro", feedback=feedback)
+    needed, reason = smallest_arena(file, samples, feedback=feedback)
+    if not run.ok or needed is None:
+        raise ExportError(
+            "The microcontroller runtime does not run the file, so the package was not kept.",
+            expected="a file that it runs",
+            received=run.message or reason,
+            remedy="Please report this, with the model's configuration.",
+        )
+    arena = -(-int(needed * (1 + ARENA_MARGIN)) // ARENA_UNIT) * ARENA_UNIT
+    found = f"{needed:,} bytes are the least that work on a 64-bit computer; {ARENA_MARGIN:.0%} are added."
+    states = [run.input_tensors[index] for index in feedback]
+    zeros = [np.full(tensor.shape, tensor.zero_point, tensor.dtype) for tensor in states]
+    package = c_code.Package(
+        name=namespace,
+        model=file.read_bytes(),
+        ops=sorted(report.ops),
+        inputs=_named(run.input_tensors, names[0]),
+        outputs=_named(run.output_tensors, names[1]),
+        test_inputs=[*run.fed, *zeros],
+        test_outputs=run.raw,
+        arena_bytes=arena,
+        arena_comment=found,
+    )
+    for name, text in c_code.files(package).items():
+        (place / name).write_text(text)
+    return dataclasses.replace(report, arena_bytes=arena, notes=(*report.notes, f"arena: {found}"))
+
+
+def _named(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
+    return [dataclasses.replace(tensor, name=name) for tensor, name in zip(tensors, names, strict=True)]
+
+
+def _namespace(name: str | None, path: str | os.PathLike) -> str:
+    if name is None:
+        name = re.sub(r"\W", "_", Path(path).resolve().name.lower())
+        return f"model_{name}" if name[:1].isdigit() else name
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise ArgumentError(
+            "`name` becomes the namespace of the C++ files.",
+            expected="a C identifier: letters, digits and _, not beginning with a digit",
+            received=repr(name),
+            remedy="Pass e.g. name='gesture'.",
+        )
+    return name
