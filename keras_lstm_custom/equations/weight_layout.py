@@ -23,5 +23,12 @@ def split_gates(packed: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def join_gates(parts: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the packed array `(..., 4 * units)` of the parts by gate, each `(..., units)`; the inverse of `split_gates`."""
+    """Return the packed array of the parts by gate; the inverse of `split_gates`.
+
+    Args:
+        parts: `{"i": ..., "f": ..., "g": ..., "o": ...}`, each `(..., units)`.
+
+    Returns:
+        `(..., 4 * units)`.
+    """
     return np.concatenate([parts[gate] for gate in GATES], axis=-1)

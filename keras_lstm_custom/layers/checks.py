@@ -20,6 +20,17 @@ def check_rank(layer: Any, shape) -> None:
         )
 
 
+def check_features(layer: Any, shape) -> None:
+    """Raise `InputError` unless a built layer gets as many features as it was built for."""
+    if layer.built and shape[-1] not in (None, layer.cell.kernel.shape[0]):
+        raise InputError(
+            f"{layer.name!r} was built for another number of features.",
+            expected=f"(batch, timesteps, {layer.cell.kernel.shape[0]})",
+            received=f"an input of shape {tuple(shape)}",
+            remedy="Give the features it was built for, or use a new layer: the weights depend on their number.",
+        )
+
+
 def check_mask(layer: Any, sequences, mask) -> None:
     """Raise `InputError` unless the mask has one value for each timestep of each sequence."""
     if mask is None:

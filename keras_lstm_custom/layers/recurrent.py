@@ -50,16 +50,25 @@ class Recurrent(EngineRNN):
             )
         super().build(sequences_shape, initial_state_shape)
 
+    def compute_output_spec(self, sequences, initial_state=None, mask=None, training=False):
+        self._check_call(sequences, initial_state, mask)  # here too: a symbolic call does not get to `call`
+        return super().compute_output_spec(sequences, initial_state=initial_state, mask=mask, training=training)
+
     def call(self, sequences, initial_state=None, mask=None, training=False):
-        checks.check_rank(self, sequences.shape)
         if tree.is_nested(mask):  # one mask for each call argument; only the sequence's counts
             mask = mask[0]
+        self._check_call(sequences, initial_state, mask)
+        if sequences.shape[1] == 0:
+            return self._no_timesteps(sequences, initial_state)
+        sequences = ops.cast(sequences, self.compute_dtype)  # Keras leaves integers as they are
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def _check_call(self, sequences, initial_state, mask):
+        checks.check_rank(self, sequences.shape)
+        checks.check_features(self, sequences.shape)
         checks.check_mask(self, sequences, mask)
         if initial_state is not None:
             checks.check_state(self, sequences, initial_state)
-        if sequences.shape[1] == 0:
-            return self._no_timesteps(sequences, initial_state)
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def run_loop(self, sequences, initial_state, mask, training):
         masks = dropout_masks(self.cell, sequences[:, 0, :], initial_state[0], training)
