@@ -29,7 +29,7 @@ class Request:
     stateful: bool = False
     training: bool = False
     use_cudnn: bool | str = "auto"  #: Keras' option: False forbids cuDNN
-    keep_steps: bool = False  #: return all that each step computed, too
+    keep_steps: bool = False  #: return all that each step computed, too; zero at masked steps
 
 
 class Support(NamedTuple):

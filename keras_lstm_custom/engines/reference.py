@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keras import ops
 
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
@@ -32,13 +34,15 @@ def run(request: Request) -> Result:
         unroll=request.unroll,
         return_sequences=request.return_sequences or request.keep_steps,
         stateful=request.stateful,
-        zero_output_for_mask=request.zero_output_for_mask,
+        # Where a step is masked, Keras' loops repeat an output, each in its own way; whole steps they leave at zero.
+        zero_output_for_mask=request.zero_output_for_mask or request.keep_steps,
     )
-    steps = None
-    if request.keep_steps:
-        steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1))
-        last, outputs = ops.split(last, len(steps), axis=-1)[0], steps.h
-    return Result(last, outputs, state, ENGINE.name, steps)
+    if not request.keep_steps:
+        return Result(last, outputs, state, ENGINE.name)
+    steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1))
+    if request.mask is not None:
+        return run(replace(request, keep_steps=False))._replace(steps=steps)
+    return Result(steps.h[:, -1], steps.h, state, ENGINE.name, steps)
 
 
 def _project(request: Request):

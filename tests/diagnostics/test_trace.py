@@ -1,0 +1,316 @@
+"""`trace` against the NumPy oracle, and against what the model itself gives out."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_lstm_custom import LSTM, LSTMCell, VanillaRNN, trace
+from keras_lstm_custom.diagnostics import GateTrace, RNNTrace, Traces, tracing
+from keras_lstm_custom.errors import ArgumentError, ConversionError, DataError, InputError
+from tests.oracles import numpy_cells
+
+BATCH, TIMESTEPS, FEATURES, UNITS = 3, 6, 2, 4
+ORACLES = {"lstm": numpy_cells.lstm, "vanilla_rnn": numpy_cells.vanilla_rnn}
+OURS = {"lstm": LSTM, "vanilla_rnn": VanillaRNN}
+KERAS = {"lstm": layers.LSTM, "vanilla_rnn": layers.SimpleRNN}
+TOLERANCE = {"rtol": 2e-5, "atol": 2e-6}  # float32 against float64 over a few steps
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
+
+
+def randomised(model, rng):
+    """Give every weight a random value, so that no bias is zero and no gate like another."""
+    model.set_weights([rng.normal(scale=0.7, size=w.shape) for w in model.get_weights()])
+    return model
+
+
+def oracle(layer, x, states=(), mask=None, go_backwards=False):
+    """Return the oracle's steps in the order of time."""
+    order = slice(None, None, -1 if go_backwards else 1)
+    weights = [ops.convert_to_numpy(w) for w in layer.weights if "seed" not in w.path]
+    kind = "lstm" if isinstance(layer, (LSTM, layers.LSTM)) else "vanilla_rnn"
+    steps = ORACLES[kind](x[:, order], *weights, *states, mask=None if mask is None else mask[:, order])
+    return {symbol: values[:, order] for symbol, values in steps.items()}
+
+
+def assert_agrees(traced, expected):
+    for symbol in traced.symbols:
+        np.testing.assert_allclose(getattr(traced, symbol), expected[symbol], err_msg=symbol, **TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "vanilla_rnn"])
+@pytest.mark.parametrize("source", [OURS, KERAS], ids=["ours", "keras"])
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_agrees_with_the_oracle_from_a_given_state_and_under_a_mask(kind, source, go_backwards, rng, x):
+    states = [rng.normal(size=(BATCH, UNITS)).astype("float32") for _ in range(2 if kind == "lstm" else 1)]
+    sequences = keras.Input((TIMESTEPS, FEATURES))
+    state_inputs = [keras.Input((UNITS,)) for _ in states]
+    mask_input = keras.Input((TIMESTEPS,), dtype="bool")  # beside a state, Keras drops the mask of a Masking layer
+    layer = source[kind](UNITS, go_backwards=go_backwards, return_sequences=True, name="memory")
+    output = layer(sequences, initial_state=state_inputs, mask=mask_input)
+    model = randomised(keras.Model([sequences, mask_input, *state_inputs], output), rng)
+    mask = np.ones((BATCH, TIMESTEPS), bool)
+    mask[0, 2:4] = mask[1, 0] = mask[2, -1] = False  # in the middle, at the start, at the end
+    traced = trace(model, [x, mask, *states])["memory"]
+    assert_agrees(traced, oracle(layer, x, states, mask, go_backwards))
+    np.testing.assert_array_equal(traced.mask, mask)
+    np.testing.assert_array_equal(traced.x, x)
+    np.testing.assert_array_equal(traced.initial_h, states[0])
+
+
+@pytest.mark.parametrize("kind", ["lstm", "vanilla_rnn"])
+def test_h_is_the_layers_output_bit_for_bit(kind, rng, x):
+    layer = OURS[kind](UNITS, return_sequences=True, engine="reference")
+    model = randomised(keras.Sequential([keras.Input((TIMESTEPS, FEATURES)), layer]), rng)
+    output = ops.convert_to_numpy(model(ops.convert_to_tensor(x), training=False))
+    assert layer.last_engine == "reference"
+    np.testing.assert_array_equal(trace(model, x)[layer.name].h, output)
+
+
+def test_finds_every_layer_however_deep_and_names_it_by_its_place(rng, x):
+    inner = keras.Sequential([keras.Input((None, FEATURES)), layers.LSTM(5, return_sequences=True)], name="encoder")
+    shared = LSTM(UNITS, return_sequences=True, name="shared")
+    sequences = keras.Input((TIMESTEPS, FEATURES))
+    y = inner(sequences)
+    y = layers.Bidirectional(layers.SimpleRNN(3, return_sequences=True), name="both")(y)
+    y = layers.RNN(
+        layers.StackedRNNCells([layers.LSTMCell(2), LSTMCell(7), layers.SimpleRNNCell(UNITS)]),
+        return_sequences=True,
+        go_backwards=True,
+        name="stack",
+    )(y)
+    y = layers.RNN(layers.LSTMCell(UNITS), return_sequences=True, name="loop")(y)
+    model = randomised(keras.Model(sequences, layers.Dense(1)(shared(shared(y)))), rng)
+    steps = trace(model, x)
+    encoder = inner.layers[0].name
+    cells = [f"stack/{cell.name}" for cell in model.get_layer("stack").cell.cells]
+    assert list(steps)[1:3] == ["both/forward_simple_rnn", "both/backward_simple_rnn"] or "both/" in list(steps)[1]
+    assert [name for name in steps if "both/" not in name] == [
+        f"encoder/{encoder}",
+        *cells,
+        "loop",
+        "shared",
+        "shared#2",
+    ]
+    assert [type(step) for step in steps.values()] == [
+        GateTrace,
+        *[RNNTrace] * 2,
+        *[GateTrace] * 2,
+        RNNTrace,
+        *[GateTrace] * 3,
+    ]
+    # Each layer was given what the one before it gave out, up to the model's own output.
+    np.testing.assert_array_equal(steps["loop"].x, steps[cells[-1]].h[:, ::-1])
+    np.testing.assert_array_equal(steps["shared#2"].x, steps["shared"].h)
+    weights, bias = model.layers[-1].get_weights()
+    expected = ops.convert_to_numpy(model(ops.convert_to_tensor(x), training=False))
+    np.testing.assert_allclose(steps["shared#2"].h @ weights + bias, expected, **TOLERANCE)
+    assert list(trace(model, x, layers=["both", "shared"])) == [n for n in steps if n.startswith(("both/", "shared"))]
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_stack_of_cells_computes_what_keras_computes(return_sequences, masked, rng, x):
+    x[0, 2:4] = x[1, 0] = x[2, -1] = 0
+    stack = layers.StackedRNNCells([layers.LSTMCell(5), layers.SimpleRNNCell(UNITS)])
+    model = keras.Sequential(
+        [
+            keras.Input((TIMESTEPS, FEATURES)),
+            *([layers.Masking()] if masked else []),
+            layers.RNN(stack, return_sequences=return_sequences, go_backwards=True),
+            layers.Activation("linear") if return_sequences else layers.RepeatVector(2),
+            LSTM(3, name="after"),
+        ]
+    )
+    randomised(model, rng)
+    given = trace(model, x)["after"].x
+    expected = ops.convert_to_numpy(keras.Sequential(model.layers[:-1])(ops.convert_to_tensor(x)))
+    np.testing.assert_allclose(given, expected, **TOLERANCE)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, layer):
+        super().__init__()
+        self.memory = layer
+        self.head = layers.Dense(1)
+
+    def call(self, x):
+        return self.head(self.memory(x))
+
+
+def test_a_subclassed_model_with_our_layers_needs_no_copy(rng, x):
+    model = Subclassed(LSTM(UNITS, return_sequences=True, name="memory"))
+    model(x)
+    assert_agrees(trace(randomised(model, rng), x)["memory"], oracle(model.memory, x))
+
+
+def test_a_stateful_layer_is_read_from_its_state_and_left_in_it(rng, x):
+    for source in (LSTM, layers.LSTM):
+        layer = source(UNITS, stateful=True, return_sequences=True, name="memory")
+        model = randomised(keras.Sequential([keras.Input(batch_shape=(BATCH, TIMESTEPS, FEATURES)), layer]), rng)
+        model(x)
+        before = [ops.convert_to_numpy(state) for state in layer.states]
+        assert np.abs(before).min() > 0
+        assert_agrees(trace(model, x)["memory"], oracle(layer, x, before))
+        np.testing.assert_array_equal([ops.convert_to_numpy(state) for state in layer.states], before)
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_chunks_of_batch_and_time_change_nothing(return_sequences, masked, go_backwards, rng, x, monkeypatch):
+    x[0, 2:5] = x[1, :4] = x[2, -3:] = 0
+    model = keras.Sequential(
+        [
+            keras.Input((TIMESTEPS, FEATURES)),
+            *([layers.Masking()] if masked else []),
+            LSTM(UNITS, return_sequences=return_sequences, go_backwards=go_backwards, name="first"),
+            *([] if return_sequences else [layers.RepeatVector(TIMESTEPS)]),
+            VanillaRNN(3, name="second"),
+        ]
+    )
+    randomised(model, rng)
+    whole = trace(model, x)
+    monkeypatch.setattr(tracing, "CHUNK", 2 * 2 * UNITS * 10)  # two steps of two sequences
+    parts = trace(model, x, batch_size=2)
+    for name in whole:
+        for symbol in ("x", *whole[name].symbols):
+            np.testing.assert_allclose(getattr(parts[name], symbol), getattr(whole[name], symbol), rtol=1e-6, atol=1e-7)
+
+
+def test_mixed_precision_is_traced_as_it_was_computed(x):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = keras.Sequential(
+        [keras.Input((TIMESTEPS, FEATURES)), LSTM(UNITS, return_sequences=True, engine="reference", name="lstm")]
+    )
+    traced = trace(model, x)["lstm"]
+    assert traced.h.dtype == np.float32
+    np.testing.assert_array_equal(traced.h, ops.convert_to_numpy(ops.cast(model(x), "float32")))
+
+
+def test_what_is_forgotten_kept_and_entered_adds_up(rng, x):
+    for go_backwards in (False, True):
+        layer = LSTM(UNITS, go_backwards=go_backwards)
+        model = randomised(keras.Sequential([keras.Input((TIMESTEPS, FEATURES)), layer]), rng)
+        t = trace(model, x)[layer.name]
+        np.testing.assert_allclose(t.kept + t.entered, t.c, **TOLERANCE)
+        np.testing.assert_allclose(t.kept + t.forgotten, t.c_before, **TOLERANCE)
+        first, second = (-1, -2) if go_backwards else (0, 1)
+        np.testing.assert_array_equal(t.c_before[:, first], t.initial_c)
+        np.testing.assert_array_equal(t.h_before[:, second], t.h[:, first])
+
+
+def test_a_frame_has_one_row_for_each_sequence_step_and_unit(x):
+    model = keras.Sequential([keras.Input((TIMESTEPS, FEATURES)), LSTM(UNITS, return_sequences=True), VanillaRNN(3)])
+    steps = trace(model, x)
+    frame = steps.to_frame()
+    assert list(frame) == ["layer", "sequence", "step", "unit", *"ifgoch", "z"]
+    assert len(frame) == BATCH * TIMESTEPS * (UNITS + 3)
+    first = next(iter(steps))
+    row = frame.query(f"layer == '{first}' and sequence == 2 and step == 4 and unit == 1").iloc[0]
+    assert row["f"] == steps[first].f[2, 4, 1]
+
+
+def test_a_file_gives_back_what_was_written(x, tmp_path):
+    x[0, 3] = 0
+    backwards = LSTM(UNITS, return_sequences=True, go_backwards=True)
+    model = keras.Sequential([keras.Input((TIMESTEPS, FEATURES)), layers.Masking(), backwards, VanillaRNN(3)])
+    steps = trace(model, x)
+    steps.to_npz(tmp_path / "steps.npz")
+    again = Traces.from_npz(tmp_path / "steps.npz")
+    assert list(again) == list(steps)
+    for name, step in steps.items():
+        assert (type(again[name]), again[name].go_backwards) == (type(step), step.go_backwards)
+        for field in ("x", "mask", "initial_h", *step.symbols):
+            np.testing.assert_array_equal(getattr(again[name], field), getattr(step, field))
+    np.savez(tmp_path / "other.npz", a=x)
+    with pytest.raises(DataError, match="does not hold traces"):
+        Traces.from_npz(tmp_path / "other.npz")
+
+
+def small(*inner):
+    return keras.Sequential([keras.Input((TIMESTEPS, FEATURES)), *inner])
+
+
+def test_a_progress_bar_is_shown_when_asked_for(x, capsys):
+    trace(small(LSTM(2)), x, batch_size=1, verbose=1)
+    assert f"{BATCH}/{BATCH}" in capsys.readouterr().out
+    trace(small(LSTM(2)), x, batch_size=1, verbose=0)
+    assert capsys.readouterr().out == ""
+
+
+def test_says_what_is_not_a_model_to_look_into(x):
+    with pytest.raises(ArgumentError, match=r"no recurrent layer(.|\n)*no recurrent layer at all"):
+        trace(small(layers.Dense(2)), x)
+    with pytest.raises(ArgumentError, match=r"no recurrent layer(.|\n)*GRU"):
+        trace(small(layers.GRU(2)), x)
+    with pytest.raises(ArgumentError, match="Only a Keras model"):
+        trace(LSTM(2), x)
+    with pytest.raises(InputError, match="no weights yet"):
+        trace(keras.Sequential([LSTM(2)]), x)
+    with pytest.raises(ArgumentError, match=r"'lstm'(.|\n)*'lsmt'"):
+        trace(small(LSTM(2, name="lstm")), x, layers="lsmt")
+
+
+def test_says_which_layers_it_leaves_out(x):
+    with pytest.warns(UserWarning, match="'gru'"):
+        steps = trace(small(layers.GRU(2, return_sequences=True, name="gru"), LSTM(2, name="lstm")), x)
+    assert list(steps) == ["lstm"]
+
+
+def test_says_that_a_subclassed_model_of_keras_layers_cannot_be_copied(x):
+    model = Subclassed(layers.LSTM(2))
+    model(x)
+    with pytest.raises(ConversionError, match="Use the layers of keras_lstm_custom"):
+        trace(model, x)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Compiled(layers.Layer):
+    """A layer that cannot be replayed step by step: what is inside runs in a compiled function."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.memory = LSTM(2)
+
+    def build(self, shape):
+        self.memory.build(shape)
+
+    def call(self, x):
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            return tf.function(lambda x: self.memory(x), autograph=False)(x)
+        import jax
+
+        return jax.jit(lambda x: self.memory(x))(x)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch does not trace a compiled call")
+def test_says_that_a_compiled_call_cannot_be_read(x):
+    with pytest.raises(InputError, match="inside a compiled function"):
+        trace(small(Compiled()), x)
+
+
+def test_says_what_is_wrong_with_the_input(x):
+    model = small(LSTM(UNITS, name="lstm"))
+    bad = x.copy()
+    bad[1, 2, 0] = np.nan
+    with pytest.raises(InputError, match=r"not finite(.|\n)*1 of 36 values, the first nan at \(1, 2, 0\)"):
+        trace(model, bad)
+    with pytest.raises(InputError, match="at least one sequence"):
+        trace(model, x[:0])
+    with pytest.raises(InputError, match=r"'lstm' would need(.|\n)*3 sequences x 6 steps x 4 units"):
+        trace(model, x, max_bytes=1000)
+
+
+def test_only_the_traces_asked_for_count_against_the_limit(x):
+    model = small(LSTM(UNITS, return_sequences=True, name="large"), LSTM(1, name="small"))
+    needed = 4 * BATCH * (TIMESTEPS * (UNITS + 6) + 2)
+    assert list(trace(model, x, layers="small", max_bytes=needed)) == ["small"]
+    with pytest.raises(InputError):
+        trace(model, x, layers="small", max_bytes=needed - 1)
