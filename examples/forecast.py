@@ -90,10 +90,10 @@ def run(
         out: the folder to write to.
         exported: whether to export the better model.
     """
-    make_ours(out)
     frame = timeseries.read_csv(csv, target, columns=features, time=time_column, separator=separator)
     plan = make_plan(frame, target, period, window, horizon)
     samples = cut(frame, plan)
+    make_ours(out)
     describe(csv, frame, plan, samples)
 
     models, training = {}, {}
