@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +26,10 @@ Timesteps = Annotated[int | None, typer.Option(help="Length of the sequences, wh
 IO = Annotated[str | None, typer.Option("--io-dtype", help="float32: inputs and outputs in float.")]
 Bound = Annotated[float | None, typer.Option(help="Largest accepted error, as a share of the output's deviation.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the report to this file as well.")]
+
+
+#: How a row of the report looks, by its result.
+STYLES = {"ok": None, "not for it": "dim"}
 
 
 @app.command("export")
@@ -111,7 +113,9 @@ def _work(what: str, json: Path | None) -> Iterator[Callable[[Any], None]]:
         with console.status(f"{what} ..."):
             yield reports.append
     except RecurrentError as error:
-        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]", f"{error}", highlight=False)
+        # Not rich's own layout: it would break paths and words.
+        typer.secho(type(error).__name__, fg="red", bold=True, err=True)
+        typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     (report,) = reports
     _show(report)
@@ -130,10 +134,10 @@ def _show(report: Any) -> None:
     console.print(facts)
     table = Table(*COLUMNS, header_style="bold")
     for row in report.rows():
-        table.add_row(*row, style=None if row[1] == "ok" else "dim" if "not made" in row[1] else "red")
+        table.add_row(*row, style=STYLES.get(row[1], "red"))
     console.print(table)
-    for note in report.notes:
-        console.print(f"[dim]note:[/] {note}", highlight=False)
+    for remark in report.remarks():
+        console.print(f"- {remark}", highlight=False, markup=False)
 
 
 def _quantize(value: str) -> str | None:
@@ -187,10 +191,8 @@ def _check_file(path: Path, expected: str) -> None:
 
 def main() -> None:
     """Run the command; the entry point of the package's script."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

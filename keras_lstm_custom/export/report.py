@@ -90,13 +90,18 @@ class ExportReport:
         """Return one row for each runtime and output, below the headings `COLUMNS`."""
         return [row for check in self.checks for row in _rows_of(check, check.runtime in self.runtimes)]
 
+    def remarks(self) -> list[str]:
+        """Return the notes, and why a runtime did not run the file or was not right."""
+        reasons = [f"{check.runtime}: {check.message}" for check in self.checks if check.message]
+        return [*reasons, *self.notes]
+
     def __str__(self) -> str:
         facts = self.facts()
         width = max(len(name) for name, _ in facts)
         lines = [f"{name:<{width}}  {value}" for name, value in facts]
         if self.checks:
-            lines += ["", *_table([COLUMNS, *self.rows()])]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+            lines += ["", *_table([COLUMNS, *self.rows()]), ""]
+        return "\n".join([*lines, *self.remarks()]).rstrip()
 
     def to_dict(self) -> dict:
         """Return the report as plain dicts, lists, numbers and strings."""
@@ -107,15 +112,13 @@ class ExportReport:
         return json.dumps(_finite(self.to_dict()), **{"indent": 2, **options})
 
 
-COLUMNS = ("runtime", "result", "output", "max error", "rmse", "rmse / signal", "ms")
+COLUMNS = ("runtime", "result", "output", "max error", "rmse", "rmse/signal", "ms")
 
 
-def _rows_of(check: RuntimeCheck, asked: bool) -> list[tuple[str, ...]]:
-    result = "ok" if check.ok else "wrong" if check.ran else "does not run"
-    if not check.ok and not asked:
-        result += " (not made for it)"
+def _rows_of(check: RuntimeCheck, meant: bool) -> list[tuple[str, ...]]:
+    result = "ok" if check.ok else "wrong" if check.ran else "does not run" if meant else "not for it"
     if not check.ran:
-        return [(check.runtime, result, check.message.splitlines()[0] if check.message else "", "", "", "", "")]
+        return [(check.runtime, result, "", "", "", "", "")]
     ms = "" if check.ms_per_invocation is None else f"{check.ms_per_invocation:.3g}"
     return [
         (check.runtime, result, o.name, f"{o.max_error:.2e}", f"{o.rmse:.2e}", f"{o.relative_to_signal:.2e}", ms)
@@ -124,9 +127,7 @@ def _rows_of(check: RuntimeCheck, asked: bool) -> list[tuple[str, ...]]:
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    # The text of a runtime that did not run may be long; it stands alone on its row and widens no column.
-    full = [row for row in rows if row[3]]
-    widths = [max(len(row[column]) for row in (full if column == 2 else rows)) for column in range(len(COLUMNS))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
