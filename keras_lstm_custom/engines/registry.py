@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_lstm_custom.engines import portable, recording, reference
+from keras_lstm_custom.engines import native, portable, recording, reference
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.errors import EngineError
 
 #: Every engine by name, in the order in which "auto" asks them.
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (portable.ENGINE, reference.ENGINE)}
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (native.ENGINE, portable.ENGINE, reference.ENGINE)}
 
 AUTO = "auto"
 
@@ -18,7 +18,7 @@ AUTO = "auto"
 class Explanation:
     """Which engine serves a request, and what each engine answered. `str()` gives a table."""
 
-    chosen: str
+    chosen: str | None  #: None: the forced engine cannot serve
     answers: dict[str, Support]
 
     def __str__(self) -> str:
@@ -69,7 +69,8 @@ def choose(name: str, request: Request) -> Engine:
 def explain(name: str, request: Request) -> Explanation:
     """Return what every engine answers to the request, and which one serves it."""
     answers = {engine.name: engine.supports(request) for engine in ENGINES.values()}
-    return Explanation(chosen=choose(name, request).name, answers=answers)
+    asked = answers if check_name(name) == AUTO else {name: answers[name]}
+    return Explanation(next((engine for engine, (ok, _) in asked.items() if ok), None), answers)
 
 
 def run(name: str, request: Request) -> Result:

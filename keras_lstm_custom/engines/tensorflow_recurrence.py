@@ -19,7 +19,7 @@ Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, sin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -90,9 +90,11 @@ class Recurrence:
 
     def __init__(self, kind: str, *, compiled: bool):
         self.kind = KINDS[kind]
+        self._run_forward: Callable = self._forward
+        self._run_backward: Callable = self._backward
         if compiled:
-            self._forward = tf.function(self._forward, jit_compile=True, autograph=False)
-            self._backward = first_order_only(tf.function(self._backward, jit_compile=True, autograph=False))
+            self._run_forward = tf.function(self._forward, jit_compile=True, autograph=False)
+            self._run_backward = first_order_only(tf.function(self._backward, jit_compile=True, autograph=False))
 
     def __call__(
         self,
@@ -100,7 +102,7 @@ class Recurrence:
         state: list[Tensor],
         recurrent_kernel: Tensor,
         mask: Tensor | None = None,
-        dropout: list[Tensor] = (),
+        dropout: Sequence[Tensor] = (),
         keep: bool = True,
     ) -> tuple[Tensor, list[Tensor]]:
         """Return `h` of all steps, and the final state.
@@ -117,13 +119,13 @@ class Recurrence:
         @tf.custom_gradient
         def recurrence(z_x, recurrent_kernel, *state):
             arguments = (z_x, list(state), recurrent_kernel, mask, list(dropout))
-            hs, final, kept = self._forward(*arguments, keep=keep)
+            hs, final, kept = self._run_forward(*arguments, keep=keep)
 
             def gradient(d_hs, *d_final):
-                values = kept if keep else self._forward(*arguments, keep=True)[2]
+                values = kept if keep else self._run_forward(*arguments, keep=True)[2]
                 h_before = tf.concat([state[0][None], hs[:-1]], axis=0)
                 incoming = (d_hs, list(d_final), values, h_before, recurrent_kernel)
-                dz, d_kernel, d_state = self._backward(incoming, mask, list(dropout))
+                dz, d_kernel, d_state = self._run_backward(incoming, mask, list(dropout))
                 return dz, d_kernel, *d_state
 
             return (hs, *final), gradient

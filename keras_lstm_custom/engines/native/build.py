@@ -1,0 +1,103 @@
+"""Builds the native engine: `python -m keras_lstm_custom.engines.native.build`.
+
+Needs a C++17 compiler (g++ or clang++, or what the variable CXX names) and nothing else: the few functions of
+TensorFlow's C API are declared in `src/tensorflow_c_api.h`, and found in the TensorFlow of the process when the
+library is loaded. So one library serves every TensorFlow 2, and TensorFlow is not needed to build it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from keras_lstm_custom.errors import EngineError
+
+SOURCE = Path(__file__).parent / "src"
+LIBRARY = Path(__file__).parent / "libkeras_lstm_custom.so"
+
+FLAGS = [
+    *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi"),
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+]
+
+FRAMEWORK = "libtensorflow_framework.so.2"  #: where TensorFlow's C API lives, on Linux
+
+#: The instruction sets of each processor, by name; `dispatch.cc` chooses among them at run time.
+BASELINE: dict[str, list[str]] = {"baseline": []}
+INSTRUCTION_SETS = {
+    "x86_64": {
+        **BASELINE,
+        "avx2": ["-mavx2", "-mfma"],
+        "avx512": ["-mavx512f", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+    }
+}
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler, or None if there is none."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def build(library: Path = LIBRARY) -> Path:
+    """Compile the library and return its path.
+
+    Raises:
+        EngineError: there is no compiler, or it failed; the message has what it said.
+    """
+    return link(["op", "dispatch"], library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"])
+
+
+def link(sources: Sequence[str], target: Path, linking: Sequence[str] = (), compiling: Sequence[str] = ()) -> Path:
+    """Compile these sources and the core for each instruction set, and link them to `target`."""
+    sets = INSTRUCTION_SETS.get(platform.machine().replace("AMD64", "x86_64"), BASELINE)
+    jobs = [(name, []) for name in sources]
+    jobs += [("core", [f"-DKLC_SET={name}", *more]) for name, more in sets.items()]
+    cxx = compiler()
+    if cxx is None:
+        raise EngineError(
+            "The native engine cannot be built: there is no C++ compiler.",
+            expected="g++ or clang++ on the PATH, or the variable CXX",
+            received="none",
+            remedy="Install one (Debian: apt install g++; macOS: xcode-select --install), or go on without the engine.",
+        )
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = [f"{folder}/{n}.o" for n in range(len(jobs))]
+        shared = [cxx, *FLAGS, *compiling]
+        commands = [
+            [*shared, *more, "-c", str(SOURCE / f"{name}.cc"), "-o", out]
+            for (name, more), out in zip(jobs, objects, strict=True)
+        ]
+        # An empty library of that name: ours then asks for the one that TensorFlow has loaded.
+        commands.append(
+            [cxx, "-shared", f"-Wl,-soname,{FRAMEWORK}", "-x", "c++", os.devnull, "-o", f"{folder}/{FRAMEWORK}"]
+        )
+        list(pool.map(_call, commands))
+        made = f"{folder}/{target.name}"
+        _call([*shared, "-pthread", *objects, f"-L{folder}", *linking, "-o", made], folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, f"{target}.new")
+        shutil.copymode(made, f"{target}.new")
+        os.replace(f"{target}.new", target)  # in one go: nobody loads half a library
+    return target
+
+
+def _call(command: Sequence[str], folder: str | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode:
+        raise EngineError(
+            "The native engine cannot be built: the compiler failed.",
+            expected="g++ 9 or later, or clang++ 10 or later",
+            received=f"{' '.join(command)}\n{done.stderr.strip()}",
+            remedy="Set the variable CXX to another compiler, or go on without the engine.",
+        )
+
+
+if __name__ == "__main__":
+    print(f"built {build()}")

@@ -1,0 +1,43 @@
+"""Loads the native library into TensorFlow, once, and says why where that cannot be."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keras_lstm_custom.engines.native.build import LIBRARY
+
+REMEDY = "build it with `python -m keras_lstm_custom.engines.native.build`"
+
+#: Names another library than the one beside this file.
+VARIABLE = "KERAS_LSTM_CUSTOM_NATIVE"
+
+
+class Native(NamedTuple):
+    """The loaded operations, or None and the reason."""
+
+    operations: Any
+    reason: str
+
+
+@cache
+def load() -> Native:
+    """Return TensorFlow's module of the library's operations; the reason names the instruction set in use."""
+    import tensorflow as tf
+
+    path = Path(os.environ.get(VARIABLE, LIBRARY))
+    if not path.exists():
+        return Native(None, f"is not built: there is no {path}; {REMEDY}")
+    try:
+        operations = tf.load_op_library(str(path))
+        configure = ctypes.CDLL(str(path)).klc_configure
+    except (tf.errors.OpError, OSError, AttributeError) as error:
+        return Native(None, f"{path} cannot be loaded ({error}); {REMEDY}")
+    configure.restype = ctypes.c_char_p
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    threads = threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
+    name = configure(threads, b"")
+    return Native(operations, f"compiled loops for {name.decode()}")

@@ -1,0 +1,73 @@
+"""The native LSTM as one differentiable TensorFlow function. Loaded on first use, since it imports TensorFlow."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras_lstm_custom.engines.native.library import load
+from keras_lstm_custom.engines.tensorflow_recurrence import first_order_only
+from keras_lstm_custom.structures import Tensor
+
+
+def lstm(
+    x: Tensor,
+    state: list[Tensor],
+    kernel: Tensor,
+    recurrent_kernel: Tensor,
+    bias: Tensor | None,
+    *,
+    mask: Tensor | None,
+    dropout: list[Tensor],
+    reverse: bool,
+    sequences: bool,
+    keep: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """Return `h` of all steps, or of the last as `(batch, 1, units)`, and the final `[h, c]`.
+
+    Args:
+        x: `(batch, timesteps, features)`.
+        state: `[h, c]` to start from, each `(batch, units)`.
+        kernel: `(features, 4 * units)`.
+        recurrent_kernel: `(units, 4 * units)`.
+        bias: `(4 * units,)`, or None.
+        mask: `(batch, timesteps)` booleans: a masked step keeps the state; or None.
+        dropout: no, one, or four recurrent dropout masks `(batch, units)`.
+        reverse: whether to read x and the mask from their last step to their first.
+        sequences: whether `h` of all steps is wanted.
+        keep: keep the gates for the gradient; else the gradient computes them again.
+    """
+    operations = load().operations
+    nothing = tf.zeros([0], x.dtype)
+    mask = tf.zeros([0, 0], tf.bool) if mask is None else mask
+    dropout = tf.stack(dropout * (4 // len(dropout))) if dropout else nothing
+    bias = nothing if bias is None else bias
+
+    def forward(x, h, c, kernel, recurrent, bias, **options):
+        inputs = {"x": x, "h0": h, "c0": c, "kernel": kernel, "recurrent": recurrent, "bias": bias}
+        return operations.keras_lstm_custom_lstm_forward(
+            **inputs, mask=mask, dropout=dropout, reverse=reverse, **options
+        )
+
+    def backward(tensors):
+        return tuple(operations.keras_lstm_custom_lstm_backward(**tensors, mask=mask, dropout=dropout, reverse=reverse))
+
+    @tf.custom_gradient
+    def differentiable(*inputs):
+        result = forward(*inputs, keep=keep, sequences=sequences)
+        outputs = (result.h, result.c)
+        if sequences:
+            outputs = (tf.ensure_shape(result.y, [*x.shape[:2], state[0].shape[1]]), *outputs)
+
+        def gradient(*incoming):
+            kept = result if keep else forward(*inputs, keep=True, sequences=True)
+            *d_y, d_h, d_c = incoming
+            tensors = dict(zip(("x", "h0", "c0", "kernel", "recurrent"), inputs, strict=False))
+            tensors |= {"y": kept.y, "gates": kept.gates, "cells": kept.cells}
+            tensors |= {"d_y": d_y[0] if sequences else nothing, "d_h": d_h, "d_c": d_c}
+            *gradients, d_bias = first_order_only(backward)(tensors)
+            return *gradients, d_bias if inputs[-1].shape[0] else tf.zeros_like(inputs[-1])
+
+        return outputs, gradient
+
+    *y, h, c = differentiable(x, *state, kernel, recurrent_kernel, bias)
+    return y[0] if sequences else h[:, None], [h, c]

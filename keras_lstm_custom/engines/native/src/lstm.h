@@ -1,0 +1,63 @@
+// What the LSTM core is asked, and its interface: one table of functions for each instruction set.
+//
+// Layouts, row-major: x (batch, steps, features); y (batch, steps, units); states (batch, units);
+// kernel (features, 4 units), recurrent (units, 4 units), bias (4 units), gates in the order i, f, g, o.
+// The core allocates nothing: the caller gives a workspace of the size that the core names.
+#pragma once
+#include <cstdint>
+
+namespace klc {
+
+struct Shape {
+  int64_t batch, steps, features, units;
+  int64_t keys() const { return features + units; }
+};
+
+// Calls task(argument, 0 .. count-1), in parallel where it can, and returns when all are done.
+struct Parallel {
+  int threads;
+  void (*run)(void (*task)(void*, int), void* argument, int count);
+};
+
+struct Forward {
+  Shape shape;
+  const float *x, *h0, *c0, *kernel, *recurrent;
+  const float* bias;          // or null
+  const unsigned char* mask;  // (batch, steps), nonzero = read the step; or null
+  const float* dropout;       // (4, batch, units), masks on h for each gate; or null
+  bool reverse;               // read x and mask from their last step to their first
+  float* y;                   // or null
+  float *h, *c;               // final state
+  float *gates, *cells;       // kept for the gradient, sizes below; or null
+};
+
+struct Backward {
+  Shape shape;
+  const float *x, *h0, *c0, *kernel, *recurrent;
+  const unsigned char* mask;
+  const float* dropout;
+  bool reverse;
+  const float *y, *gates, *cells;  // what the forward run gave
+  const float *d_y, *d_h, *d_c;    // incoming gradients
+  float *d_x, *d_h0, *d_c0, *d_kernel, *d_recurrent, *d_bias;
+};
+
+struct Core {
+  const char* name;
+  int64_t (*gates_size)(const Shape&);  // floats
+  int64_t (*cells_size)(const Shape&);
+  int64_t (*forward_workspace)(const Forward&, int threads);
+  int64_t (*backward_workspace)(const Backward&, int threads);
+  void (*forward)(const Forward&, float* workspace, const Parallel&);
+  void (*backward)(const Backward&, float* workspace, const Parallel&);
+};
+
+// The cores that were built; null where this processor does not have the instructions.
+const Core* baseline_core();
+const Core* avx2_core();
+const Core* avx512_core();
+
+// The best core for this processor, or the one named; null if there is none of that name here.
+const Core* choose_core(const char* name);
+
+}  // namespace klc

@@ -1,0 +1,281 @@
+// The operations KerasLstmCustom>LstmForward and >LstmBackward, on TensorFlow's C API.
+#include <sched.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <initializer_list>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "lstm.h"
+#include "tensorflow_c_api.h"
+#include "thread_pool.h"
+
+namespace klc {
+namespace {
+
+std::atomic<int> g_threads{0};
+std::atomic<const Core*> g_core{nullptr};
+
+int processors() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (!sched_getaffinity(0, sizeof set, &set)) return CPU_COUNT(&set);
+#endif
+  const int n = (int)std::thread::hardware_concurrency();
+  return n ? n : 1;
+}
+
+Parallel workers() {
+  static const int threads = g_threads ? g_threads.load() : processors();
+  static ThreadPool* pool = new ThreadPool(threads);  // never destroyed: its threads outlive static objects
+  return {threads, [](void (*task)(void*, int), void* argument, int count) { pool->run(task, argument, count); }};
+}
+
+// One run of a kernel: inputs, outputs and the first error.
+class Call {
+ public:
+  explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
+  ~Call() {
+    if (TF_GetCode(status_) != TF_OK) TF_OpKernelContext_Failure(context_, status_);
+    for (TF_Tensor* t : tensors_) TF_DeleteTensor(t);
+    TF_DeleteStatus(status_);
+  }
+  bool ok() const { return TF_GetCode(status_) == TF_OK; }
+
+  struct Input {
+    std::vector<int64_t> dims;
+    void* data;
+    int64_t count;
+    const float* floats() const { return count ? (const float*)data : nullptr; }
+    const unsigned char* bytes() const { return count ? (const unsigned char*)data : nullptr; }
+  };
+  Input input(int index) {
+    TF_Tensor* t = nullptr;
+    TF_GetInput(context_, index, &t, status_);
+    Input in{{}, nullptr, 0};
+    if (!ok()) return in;
+    tensors_.push_back(t);
+    in.count = 1;
+    for (int i = 0; i < TF_NumDims(t); i++) {
+      in.dims.push_back(TF_Dim(t, i));
+      in.count *= in.dims.back();
+    }
+    in.data = TF_TensorData(t);
+    return in;
+  }
+  float* output(int index, const std::vector<int64_t>& dims) {
+    int64_t count = 1;
+    for (int64_t d : dims) count *= d;
+    TF_Tensor* t = TF_AllocateOutput(context_, index, TF_FLOAT, dims.data(), (int)dims.size(), count * 4, status_);
+    return data(t);
+  }
+  float* temporary(int64_t count) {
+    TF_AllocatorAttributes attributes{sizeof(TF_AllocatorAttributes), 1};
+    return data(TF_AllocateTemp(context_, TF_FLOAT, &count, 1, &attributes, status_));
+  }
+  // An input may be left out (no elements) where `optional`.
+  void check(const char* name, const Input& in, const std::vector<int64_t>& dims, bool optional = false) {
+    if (!ok() || in.dims == dims || (optional && in.count == 0)) return;
+    auto text = [](const std::vector<int64_t>& d) {
+      std::string s = "(";
+      for (size_t i = 0; i < d.size(); i++) s += (i ? ", " : "") + std::to_string(d[i]);
+      return s + ")";
+    };
+    fail(std::string("keras_lstm_custom: `") + name + "` does not fit. Expected: " + text(dims) + ". Received: " + text(in.dims));
+  }
+  void check_rank(const char* name, const Input& in, size_t rank) {
+    if (ok() && in.dims.size() != rank) fail(std::string("keras_lstm_custom: `") + name + "` must have " + std::to_string(rank) + " axes");
+  }
+
+ private:
+  float* data(TF_Tensor* t) {
+    if (!t) return nullptr;
+    tensors_.push_back(t);
+    return ok() ? (float*)TF_TensorData(t) : nullptr;
+  }
+  void fail(const std::string& message) { TF_SetStatus(status_, TF_INVALID_ARGUMENT, message.c_str()); }
+
+  TF_OpKernelContext* context_;
+  TF_Status* status_;
+  std::vector<TF_Tensor*> tensors_;
+};
+
+struct Attributes {
+  unsigned char reverse = 0, keep = 0, sequences = 0;
+};
+
+template <bool FORWARD>
+void* create(TF_OpKernelConstruction* construction) {
+  auto* attributes = new Attributes;
+  TF_Status* status = TF_NewStatus();
+  auto get = [&](const char* name, unsigned char* value) {
+    if (TF_GetCode(status) == TF_OK) TF_OpKernelConstruction_GetAttrBool(construction, name, value, status);
+  };
+  get("reverse", &attributes->reverse);
+  if (FORWARD) {
+    get("keep", &attributes->keep);
+    get("sequences", &attributes->sequences);
+  }
+  if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(construction, status);
+  TF_DeleteStatus(status);
+  return attributes;
+}
+void destroy(void* kernel) { delete (Attributes*)kernel; }
+
+// The inputs that both operations begin with: x, h0, c0, kernel, recurrent, mask, dropout.
+template <class Request>
+Shape read_common(Call& call, Request& a, const Attributes& attributes) {
+  const auto x = call.input(0), h0 = call.input(1), c0 = call.input(2), kernel = call.input(3), recurrent = call.input(4);
+  const auto mask = call.input(5), dropout = call.input(6);
+  call.check_rank("x", x, 3);
+  call.check_rank("h0", h0, 2);
+  if (!call.ok()) return {};
+  const Shape s{x.dims[0], x.dims[1], x.dims[2], h0.dims[1]};
+  call.check("h0", h0, {s.batch, s.units});
+  call.check("c0", c0, {s.batch, s.units});
+  call.check("kernel", kernel, {s.features, 4 * s.units});
+  call.check("recurrent", recurrent, {s.units, 4 * s.units});
+  call.check("mask", mask, {s.batch, s.steps}, true);
+  call.check("dropout", dropout, {4, s.batch, s.units}, true);
+  a.shape = s;
+  a.x = x.floats();
+  a.h0 = h0.floats();
+  a.c0 = c0.floats();
+  a.kernel = kernel.floats();
+  a.recurrent = recurrent.floats();
+  a.mask = mask.bytes();
+  a.dropout = dropout.floats();
+  a.reverse = attributes.reverse;
+  return s;
+}
+
+void compute_forward(void* kernel, TF_OpKernelContext* context) {
+  const auto& attributes = *(const Attributes*)kernel;
+  Call call(context);
+  Forward a{};
+  const Shape s = read_common(call, a, attributes);
+  const auto bias = call.input(7);
+  call.check("bias", bias, {4 * s.units}, true);
+  if (!call.ok()) return;
+  a.bias = bias.floats();
+  const Core& core = *g_core.load();
+  const bool all = attributes.keep || attributes.sequences;
+  float* y = call.output(0, {s.batch, all ? s.steps : 0, s.units});
+  a.h = call.output(1, {s.batch, s.units});
+  a.c = call.output(2, {s.batch, s.units});
+  a.gates = call.output(3, {attributes.keep ? core.gates_size(s) : 0});
+  a.cells = call.output(4, {attributes.keep ? core.cells_size(s) : 0});
+  if (!call.ok() || s.batch == 0) return;
+  a.y = all ? y : nullptr;
+  if (!attributes.keep) a.gates = a.cells = nullptr;
+  const Parallel p = workers();
+  float* memory = call.temporary(core.forward_workspace(a, p.threads));
+  if (call.ok()) core.forward(a, memory, p);
+}
+
+void compute_backward(void* kernel, TF_OpKernelContext* context) {
+  Call call(context);
+  Backward a{};
+  const Shape s = read_common(call, a, *(const Attributes*)kernel);
+  const Core& core = *g_core.load();
+  const auto y = call.input(7), gates = call.input(8), cells = call.input(9);
+  const auto d_y = call.input(10), d_h = call.input(11), d_c = call.input(12);
+  call.check("y", y, {s.batch, s.steps, s.units});
+  call.check("gates", gates, {core.gates_size(s)});
+  call.check("cells", cells, {core.cells_size(s)});
+  call.check("d_y", d_y, {s.batch, s.steps, s.units}, true);
+  call.check("d_h", d_h, {s.batch, s.units});
+  call.check("d_c", d_c, {s.batch, s.units});
+  if (!call.ok()) return;
+  a.y = y.floats();
+  a.gates = gates.floats();
+  a.cells = cells.floats();
+  a.d_y = d_y.floats();
+  a.d_h = d_h.floats();
+  a.d_c = d_c.floats();
+  a.d_x = call.output(0, {s.batch, s.steps, s.features});
+  a.d_h0 = call.output(1, {s.batch, s.units});
+  a.d_c0 = call.output(2, {s.batch, s.units});
+  a.d_kernel = call.output(3, {s.features, 4 * s.units});
+  a.d_recurrent = call.output(4, {s.units, 4 * s.units});
+  a.d_bias = call.output(5, {4 * s.units});
+  if (!call.ok()) return;
+  if (s.batch == 0) {
+    for (float* p = a.d_kernel; p < a.d_kernel + s.features * 4 * s.units; p++) *p = 0;
+    for (float* p = a.d_recurrent; p < a.d_recurrent + s.units * 4 * s.units; p++) *p = 0;
+    for (float* p = a.d_bias; p < a.d_bias + 4 * s.units; p++) *p = 0;
+    return;
+  }
+  const Parallel p = workers();
+  float* memory = call.temporary(core.backward_workspace(a, p.threads));
+  if (call.ok()) core.backward(a, memory, p);
+}
+
+// The outputs from `output` on have the shapes of these inputs; those of the others are known at run time.
+void set_shapes(TF_ShapeInferenceContext* context, int output, std::initializer_list<int> same_as, TF_Status* status) {
+  TF_ShapeInferenceContextSetUnknownShape(context, status);
+  TF_ShapeHandle* shape = TF_NewShapeHandle();
+  for (int input : same_as) {
+    TF_ShapeInferenceContextGetInput(context, input, shape, status);
+    if (TF_GetCode(status) == TF_OK) TF_ShapeInferenceContextSetOutput(context, output++, shape, status);
+  }
+  TF_DeleteShapeHandle(shape);
+}
+
+TF_OpDefinitionBuilder* define(const char* name, std::initializer_list<const char*> inputs,
+                               std::initializer_list<const char*> outputs, std::initializer_list<const char*> attributes) {
+  TF_OpDefinitionBuilder* builder = TF_NewOpDefinitionBuilder(name);
+  for (const char* i : {"x: float", "h0: float", "c0: float", "kernel: float", "recurrent: float", "mask: bool", "dropout: float"})
+    TF_OpDefinitionBuilderAddInput(builder, i);
+  for (const char* i : inputs) TF_OpDefinitionBuilderAddInput(builder, i);
+  for (const char* o : outputs) TF_OpDefinitionBuilderAddOutput(builder, o);
+  TF_OpDefinitionBuilderAddAttr(builder, "reverse: bool");
+  for (const char* a : attributes) TF_OpDefinitionBuilderAddAttr(builder, a);
+  return builder;
+}
+
+constexpr const char* kForward = "KerasLstmCustom>LstmForward";
+constexpr const char* kBackward = "KerasLstmCustom>LstmBackward";
+
+void register_all() {
+  TF_Status* status = TF_NewStatus();
+  TF_OpDefinitionBuilder* forward = define(
+      kForward, {"bias: float"}, {"y: float", "h: float", "c: float", "gates: float", "cells: float"}, {"keep: bool", "sequences: bool"});
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(forward, [](TF_ShapeInferenceContext* context, TF_Status* status) {
+    set_shapes(context, 1, {1, 2}, status);  // Python adds that of y, which depends on the attributes
+  });
+  TF_RegisterOpDefinition(forward, status);
+  TF_OpDefinitionBuilder* backward = define(
+      kBackward, {"y: float", "gates: float", "cells: float", "d_y: float", "d_h: float", "d_c: float"},
+      {"d_x: float", "d_h0: float", "d_c0: float", "d_kernel: float", "d_recurrent: float", "d_bias: float"}, {});
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(backward, [](TF_ShapeInferenceContext* context, TF_Status* status) {
+    set_shapes(context, 0, {0, 1, 2, 3, 4}, status);
+  });
+  TF_RegisterOpDefinition(backward, status);
+  TF_RegisterKernelBuilder(kForward, TF_NewKernelBuilder(kForward, "CPU", create<true>, compute_forward, destroy), status);
+  TF_RegisterKernelBuilder(kBackward, TF_NewKernelBuilder(kBackward, "CPU", create<false>, compute_backward, destroy), status);
+  TF_DeleteStatus(status);
+}
+
+}  // namespace
+}  // namespace klc
+
+extern "C" {
+// Chooses the threads (0: one for each processor) and the instruction set (empty: the best), before the first run.
+// Returns the name of the set, or null if there is none of that name here.
+__attribute__((visibility("default"))) const char* klc_configure(int threads, const char* core) {
+  const klc::Core* chosen = klc::choose_core(core);
+  if (!chosen) return nullptr;
+  klc::g_threads = threads;
+  klc::g_core = chosen;
+  return chosen->name;
+}
+}
+
+static const bool registered = [] {
+  klc_configure(0, "");
+  klc::register_all();
+  return true;
+}();

@@ -1,0 +1,177 @@
+// Vectors of floats as GCC and clang know them, as wide as the instruction set this file is compiled for.
+// Everything here has internal linkage: the same names are compiled once for each instruction set.
+#pragma once
+#include <cstdint>
+
+#include "lstm.h"
+
+namespace klc {
+namespace {
+
+#define KLC_INLINE static inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kMaxRows = 6;  // 32 registers: 6 rows of 4 sums, 4 weights
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32, kMaxRows = 3;
+#else
+constexpr int kVectorBytes = 16, kMaxRows = 3;
+#endif
+
+constexpr int kLanes = kVectorBytes / 4;
+constexpr int kGates = 4;
+constexpr int kPanel = kGates * kLanes;  // the four gates of as many units as a vector holds
+
+typedef float Vector __attribute__((vector_size(kVectorBytes)));
+typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4)));
+
+KLC_INLINE Vector load(const float* p) { return *(const Unaligned*)p; }
+KLC_INLINE void store(float* p, Vector v) { *(Unaligned*)p = v; }
+KLC_INLINE Vector all(float s) { return (Vector){} + s; }
+
+// The first n lanes; the others are zero, or left alone.
+KLC_INLINE Vector load_some(const float* p, int64_t n) {
+  if (n >= kLanes) return load(p);
+  Vector v = {};
+  for (int64_t i = 0; i < n; i++) v[i] = p[i];
+  return v;
+}
+KLC_INLINE void store_some(float* p, Vector v, int64_t n) {
+  if (n >= kLanes) return store(p, v);
+  for (int64_t i = 0; i < n; i++) p[i] = v[i];
+}
+
+// Rational approximation of tanh, within 3 units in the last place of float32; NaN stays NaN.
+KLC_INLINE Vector tanh(Vector x) {
+  const Vector bound = all(7.90531110763549805f);  // beyond it tanh is 1 in float32
+  x = bound < x ? bound : x;
+  x = x < -bound ? -bound : x;
+  Vector q = x * x;
+  Vector p = q * -2.76076847742355e-16f + 2.00018790482477e-13f;
+  p = p * q + -8.60467152213735e-11f;
+  p = p * q + 5.12229709037114e-08f;
+  p = p * q + 1.48572235717979e-05f;
+  p = p * q + 6.37261928875436e-04f;
+  p = p * q + 4.89352455891786e-03f;
+  Vector d = q * 1.19825839466702e-06f + 1.18534705686654e-04f;
+  d = d * q + 2.26843463243900e-03f;
+  d = d * q + 4.89352518554385e-03f;
+  return p * x / d;
+}
+KLC_INLINE Vector sigmoid(Vector x) { return tanh(x * .5f) * .5f + .5f; }
+
+KLC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+KLC_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+KLC_INLINE int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
+KLC_INLINE void copy(float* to, const float* from, int64_t n) { __builtin_memcpy(to, from, n * sizeof(float)); }
+KLC_INLINE void clear(float* p, int64_t n) { __builtin_memset(p, 0, n * sizeof(float)); }
+
+// sums[row][column] += a[row][k] * w[k][column] over k, columns in vectors. With EACH every column has an `a` of
+// its own, `a_column` further on: a gate that sees h through its own dropout mask.
+template <int ROWS, int COLUMNS, bool EACH = false>
+KLC_INLINE void multiply(Vector (&sums)[ROWS][COLUMNS], const float* a, int64_t a_row, int64_t a_column, int64_t count,
+                         const float* w, int64_t w_row, int64_t w_column) {
+  for (int64_t k = 0; k < count; k++, w += w_row) {
+    Vector weights[COLUMNS];
+#pragma GCC unroll 4
+    for (int j = 0; j < COLUMNS; j++) weights[j] = load(w + j * w_column);
+#pragma GCC unroll 6
+    for (int r = 0; r < ROWS; r++) {
+      Vector shared = all(a[r * a_row + k]);
+#pragma GCC unroll 4
+      for (int j = 0; j < COLUMNS; j++) {
+        if (EACH) shared = all(a[r * a_row + j * a_column + k]);
+        sums[r][j] += weights[j] * shared;
+      }
+    }
+  }
+}
+
+template <int ROWS, int COLUMNS>
+KLC_INLINE void zero(Vector (&sums)[ROWS][COLUMNS]) {
+  for (int r = 0; r < ROWS; r++)
+    for (int j = 0; j < COLUMNS; j++) sums[r][j] = (Vector){};
+}
+
+// Calls f(first, Rows<n>) for blocks of n <= kMaxRows rows that cover 0 .. count-1 as evenly as can be.
+template <int N>
+struct Rows {
+  static constexpr int n = N;
+};
+template <class F>
+KLC_INLINE void in_blocks(int64_t count, F f) {
+  int64_t blocks = parts(count, kMaxRows), first = 0;
+  for (int64_t b = 0; b < blocks; b++) {
+    int64_t rows = (count - first + blocks - b - 1) / (blocks - b);
+    switch (rows) {
+      case 1: f(first, Rows<1>{}); break;
+      case 2: f(first, Rows<2>{}); break;
+      case 3: f(first, Rows<3>{}); break;
+#if defined(__AVX512F__)
+      case 4: f(first, Rows<4>{}); break;
+      case 5: f(first, Rows<5>{}); break;
+      case 6: f(first, Rows<6>{}); break;
+#endif
+    }
+    first += rows;
+  }
+}
+
+// Cuts a workspace into pieces that begin on cache lines. Without memory it only adds up.
+struct Workspace {
+  float* base;
+  int64_t used = 0;
+  float* take(int64_t n) {
+    float* p = base ? base + used : nullptr;
+    used += (n + 15) / 16 * 16;
+    return p;
+  }
+};
+
+// Runs f(0 .. count-1) in parallel.
+template <class F>
+inline void parallel(const Parallel& p, int64_t count, F f) {
+  if (count == 1 || p.threads == 1) {
+    for (int64_t i = 0; i < count; i++) f((int)i);
+    return;
+  }
+  p.run([](void* argument, int i) { (*(F*)argument)(i); }, &f, (int)count);
+}
+
+// How many units the sizes of a shape come to, in vectors and panels.
+struct Sizes {
+  int64_t panels, padded;                 // panels of units; units rounded up to vectors
+  int64_t unit_panels, feature_panels;    // panels of kPanel columns, for the transposed weights
+  explicit Sizes(const Shape& s)
+      : panels(parts(s.units, kLanes)),
+        padded(panels * kLanes),
+        unit_panels(parts(s.units, kPanel)),
+        feature_panels(parts(s.features, kPanel)) {}
+};
+
+// Into how many parts the batch is cut; it depends on the shape and the threads alone, so results repeat.
+KLC_INLINE int64_t splits_of(const Shape& s, int threads) {
+  const double work = (double)s.batch * s.steps * s.keys() * s.units * kGates;
+  return work < 4e5 ? 1 : most(1, least(threads, s.batch));
+}
+struct Range {
+  int64_t begin, end;
+  int64_t rows() const { return end - begin; }
+};
+KLC_INLINE Range split(int64_t batch, int64_t splits, int64_t i) {
+  return {batch * i / splits, batch * (i + 1) / splits};
+}
+// The room that the largest part takes; every part gets as much.
+template <class Take>
+inline int64_t room_of_part(const Shape& s, int64_t splits, Take take) {
+  int64_t room = 0;
+  for (int64_t i = 0; i < splits; i++) {
+    Workspace own{nullptr};
+    take(split(s.batch, splits, i), own);
+    room = most(room, own.used);
+  }
+  return room;
+}
+
+}  // namespace
+}  // namespace klc
