@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -25,8 +25,9 @@ def from_keras(model: keras.Model) -> keras.Model:
     """Return a copy of `model` with Keras' LSTM and SimpleRNN layers and cells replaced by ours.
 
     Layers inside `Bidirectional`, `TimeDistributed`, `RNN`, `StackedRNNCells` and nested models are
-    replaced too. Graph, names, weights, and the compiled loss, metrics and optimizer (with its
-    state) are kept; predictions are the same.
+    replaced too. Graph, names, weights, the states of stateful layers, and the compiled loss,
+    metrics and optimizer (with its state) are kept: predictions and the next training step are the
+    same.
 
     Args:
         model: a built Sequential or functional model; it is left as it is.
@@ -37,7 +38,7 @@ def from_keras(model: keras.Model) -> keras.Model:
     Raises:
         ConversionError: the model is subclassed, is not built, or holds what cannot be serialised.
     """
-    return rebuild(model, _exchange({theirs: ours for ours, theirs in COUNTERPARTS.items()}))
+    return _convert(model, {theirs: ours for ours, theirs in COUNTERPARTS.items()})
 
 
 def to_keras(model: keras.Model) -> keras.Model:
@@ -54,7 +55,7 @@ def to_keras(model: keras.Model) -> keras.Model:
     Raises:
         ConversionError: the model is subclassed, is not built, or holds what cannot be serialised.
     """
-    return rebuild(model, _exchange(COUNTERPARTS))
+    return _convert(model, COUNTERPARTS)
 
 
 def rebuild(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model:
@@ -71,7 +72,7 @@ def rebuild(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model:
     _check(model)
     try:
         copy = keras.saving.deserialize_keras_object(_walk(keras.saving.serialize_keras_object(model), rewrite))
-    except (TypeError, ValueError) as error:
+    except (NotImplementedError, TypeError, ValueError) as error:
         raise ConversionError(
             f"The model {model.name!r} cannot be rebuilt from its configuration.",
             expected="layers and options that Keras can serialise",
@@ -80,6 +81,29 @@ def rebuild(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model:
         ) from error
     copy.set_weights(model.get_weights())
     _copy_optimizer(model, copy)
+    return copy
+
+
+def parts(layer: Any) -> Iterator[Any]:
+    """Yield a layer or model and all that it holds in the public attributes of Keras' models, wrappers and RNNs."""
+    yield layer
+    for name in ("layers", "layer", "forward_layer", "backward_layer", "cell", "cells"):
+        held = getattr(layer, name, ())
+        for part in held if isinstance(held, (list, tuple)) else [held]:
+            yield from parts(part)
+
+
+def _convert(model: keras.Model, counterparts: dict[type, type]) -> keras.Model:
+    """Exchange the layers, and bring along what Keras leaves out of configs and weights."""
+    copy = rebuild(model, _exchange(counterparts))
+    for source, target in zip(parts(model), parts(copy), strict=True):
+        for option in ("use_cudnn", "implementation", "dropout_mask_count"):
+            if hasattr(source, option):
+                setattr(target, option, getattr(source, option))
+        if getattr(source, "seed_generator", None) is not None:
+            target.seed_generator.state.assign(source.seed_generator.state)
+        for new, old in zip(getattr(target, "states", None) or (), getattr(source, "states", None) or (), strict=True):
+            new.assign(old)
     return copy
 
 

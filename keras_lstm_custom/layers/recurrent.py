@@ -107,7 +107,6 @@ class Recurrent(EngineRNN):
 
         Raises:
             InputError: the shape does not have three axes.
-            EngineError: a forced engine cannot serve such an input.
         """
         checks.check_rank(self, input_shape)
         batch, timesteps, _ = input_shape
