@@ -234,6 +234,12 @@ function showLayer() {
   showSummary();
 }
 
+/* A number that is being typed is left alone until it is finished. */
+function showControls(finished) {
+  for (const key of ["layer", "sequence", "unit", "step", "symbol"])
+    if (finished === $(key) || document.activeElement !== $(key)) $(key).value = state[key];
+}
+
 const clamp = (value, most) => Math.min(Math.max(Math.round(value) || 0, 0), most);
 
 /* Take over the changes, correct what lies outside, and redraw what depends on them. */
@@ -245,7 +251,7 @@ function go(changes) {
   state.step = clamp(state.step, layer().steps - 1);
   const changed = (...keys) => keys.some(key => state[key] !== old[key]);
   if (changed("layer")) showLayer();
-  for (const key of ["layer", "sequence", "unit", "step", "symbol"]) $(key).value = state[key];
+  showControls();
   $("step-shown").textContent = `${state.step} of 0…${layer().steps - 1}`;
   showEquations();
   const drawn = [];
@@ -258,8 +264,12 @@ function go(changes) {
 }
 
 $("layer").replaceChildren(...PAGE.layers.map(({ name, kind, units }, k) => new Option(`${name} (${PAGE.kinds[kind]}, ${units} units)`, k)));
-for (const key of ["layer", "sequence", "unit", "step"]) $(key).addEventListener("input", event => go({ [key]: Number(event.target.value) }));
-$("symbol").addEventListener("input", event => go({ symbol: event.target.value }));
+for (const key of ["sequence", "unit", "step"]) {
+  $(key).addEventListener("input", event => go({ [key]: Number(event.target.value) }));
+  $(key).addEventListener("change", event => showControls(event.target));
+}
+$("layer").addEventListener("change", event => go({ layer: Number(event.target.value) }));
+$("symbol").addEventListener("change", event => go({ symbol: event.target.value }));
 $("controls").addEventListener("submit", event => event.preventDefault());
 
 state.layer = -1;

@@ -1,0 +1,345 @@
+"""The one-page report: what it holds, what a browser shows of it, and what it refuses."""
+
+import json
+import re
+import shutil
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lstm_custom import LSTM, VanillaRNN, gradient_flow, report, trace
+from keras_lstm_custom.diagnostics.report_data import encode
+from keras_lstm_custom.diagnostics.reporting import GENERATOR
+from keras_lstm_custom.errors import ArgumentError, InputError
+
+SEQUENCES, STEPS, FEATURES, UNITS = 5, 12, 3, 4
+
+
+def randomise(model, seed=5):
+    """Give every weight a random value, so that no gate looks like another."""
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.normal(0, 0.7, w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A model of four recurrent layers, ours and Keras', its data, its trace, and its page."""
+    inputs = keras.Input((STEPS, FEATURES))
+    hidden = keras.layers.Masking()(inputs)
+    hidden = keras.layers.LSTM(UNITS, return_sequences=True, name="keras_lstm")(hidden)
+    hidden = keras.layers.Bidirectional(LSTM(6, return_sequences=True), name="both")(hidden)
+    hidden = VanillaRNN(2, name="vanilla")(hidden)
+    model = randomise(keras.Model(inputs, keras.layers.Dense(1)(hidden), name="a <model> & its name"))
+    model.compile("adam", "mse")
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(SEQUENCES, STEPS, FEATURES)).astype("float32")
+    x[3, 8:] = 0
+    y = rng.normal(size=(SEQUENCES, 1)).astype("float32")
+    path = report(model, x, y, tmp_path_factory.mktemp("page") / "new folder" / "page.html")
+    return SimpleNamespace(model=model, x=x, y=y, path=path, traces=trace(model, x), flows=gradient_flow(model, x, y))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, in which whatever a page says or asks for is logged."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no Chromium to open the page in: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    flags = "headless=new no-sandbox disable-gpu disable-dev-shm-usage disable-background-networking"
+    for flag in (*flags.split(), "window-size=1240,1400"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
+        opened.set_script_timeout(60)
+        yield opened
+
+
+def show(browser, path):
+    """Open a page and wait until it is drawn."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get_log("performance"), browser.get_log("browser")
+    browser.get(path.as_uri())
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script("return document.body.dataset.ready"))
+
+
+def evaluate(browser, script, *values):
+    return browser.execute_script(f"return {script}", *values)
+
+
+@pytest.fixture
+def page(browser, case):
+    show(browser, case.path)
+    return browser
+
+
+def go(page, **changes):
+    """Change what is shown and wait until it is drawn."""
+    page.execute_async_script("go(arguments[0]).then(arguments[1])", changes)
+
+
+# ---- what a browser shows ----
+
+
+def test_page_loads_without_errors_and_without_a_network(page, case):
+    assert page.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert case.path.as_uri() in asked
+    assert "a <model> & its name" in page.find_element("tag name", "h1").text
+    assert page.find_element("id", "time").find_elements("css selector", ".scatterlayer .trace")
+
+
+def test_nothing_from_outside_could_be_loaded(page):
+    script = """
+        const done = arguments[0];
+        fetch("https://example.org/").then(() => done("loaded"), error => done("refused: " + error.message));
+    """
+    assert page.execute_async_script(script).startswith("refused")
+    assert any("Content Security Policy" in entry["message"] for entry in page.get_log("browser"))
+
+
+def test_page_holds_the_traced_numbers(page, case):
+    for number, (name, layer) in enumerate(case.traces.items()):
+        assert evaluate(page, "PAGE.layers[arguments[0]].name", number) == name
+        for symbol in ("x", *layer.symbols):
+            expected = getattr(layer, symbol)
+            spread = np.nanmax(expected, axis=(0, 1)) - np.nanmin(expected, axis=(0, 1))
+            for sequence in (0, 3):
+                go(page, layer=number, sequence=sequence)
+                shown = np.array(evaluate(page, "allRows(arguments[0])", symbol), float).T
+                # 16 bits over the range of each unit, rounded to the nearest: half of 1 / 65534 of it.
+                bound = spread / 65534 / 2 + 1e-7 * np.abs(expected[sequence])
+                assert (np.isnan(shown) == np.isnan(expected[sequence])).all()
+                assert (np.nan_to_num(np.abs(shown - expected[sequence])) <= np.nan_to_num(bound)).all(), (name, symbol)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+def test_equations_are_filled_with_the_steps_numbers(page, case, layer):
+    for step in (0, 5, STEPS - 1):
+        check_equations(page, case, layer, step)
+
+
+def check_equations(page, case, layer, step):
+    """Parse every line of the table, and compute it again from the numbers that it shows."""
+    sequence, unit = 1, 1
+    go(page, layer=layer, sequence=sequence, unit=unit, step=step)
+    traced = list(case.traces.values())[layer]
+    shown = {}
+    for line in page.find_elements("css selector", "#equations tr"):
+        cells = [cell.text.replace("−", "-") for cell in line.find_elements("tag name", "td")]
+        symbol = cells[0].split()[0][0]
+        shown[symbol] = float(cells[3].removeprefix("≈ "))
+        expression = cells[2].removeprefix("= ").replace("·", "*").replace("- ", "-").replace("+ ", "+")
+        functions = {"σ": lambda z: 1 / (1 + np.exp(-z)), "tanh": np.tanh}
+        computed = eval(expression, {"__builtins__": {}}, functions)
+        # Each number is shown to 4 digits, and at most three of them enter with a factor of 1 or below 3.
+        assert computed == pytest.approx(shown[symbol], abs=5e-4), cells
+    assert set(shown) == set(traced.symbols)
+    for symbol, value in shown.items():
+        assert value == pytest.approx(getattr(traced, symbol)[sequence, step, unit], abs=1e-4)
+    if "c" in shown:
+        old = traced.c_before[sequence, step, unit]
+        assert evaluate(page, "before('c')") == pytest.approx(old, abs=1e-4)
+
+
+def test_a_skipped_step_is_said_to_be_skipped(page):
+    go(page, layer=0, sequence=3, step=9)
+    assert "skip step 9" in page.find_element("id", "equations").text
+    go(page, step=7)
+    assert "forget gate" in page.find_element("id", "equations").text
+
+
+def test_controls_change_what_is_shown(page, case):
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select
+
+    def drawn():
+        return evaluate(page, "document.getElementById('time').data.find(t => t.name.startsWith('c')).y")
+
+    def write(control, text):
+        page.find_element("id", control).send_keys(Keys.CONTROL + "a")
+        page.find_element("id", control).send_keys(text)
+
+    first = case.traces["keras_lstm"]
+    np.testing.assert_allclose(drawn(), first.c[0, :, 0], atol=1e-3)
+    write("sequence", "2")
+    np.testing.assert_allclose(drawn(), first.c[2, :, 0], atol=1e-3)
+    page.find_element("id", "unit").send_keys(Keys.ARROW_UP)
+    np.testing.assert_allclose(drawn(), first.c[2, :, 1], atol=1e-3)
+
+    before = page.find_element("id", "equations").text
+    page.find_element("id", "step").send_keys(Keys.ARROW_RIGHT)
+    assert page.find_element("id", "step-shown").text == f"{STEPS // 2 + 1} of 0…{STEPS - 1}"
+    assert page.find_element("id", "equations").text != before
+
+    Select(page.find_element("id", "symbol")).select_by_value("o")
+    heat = evaluate(page, "document.getElementById('units').data[0].z")
+    np.testing.assert_allclose(np.array(heat, float).T, first.o[2], atol=1e-3)
+
+    summary = page.find_element("id", "summary").text
+    Select(page.find_element("id", "layer")).select_by_index(2)
+    np.testing.assert_allclose(drawn(), case.traces["both/backward_lstm"].c[2, :, 1], atol=1e-3)
+    assert page.find_element("id", "summary").text != summary
+    assert "reads the sequence from its end" in page.find_element("id", "layer-note").text
+
+    write("unit", "99" + Keys.TAB)
+    assert page.find_element("id", "unit").get_attribute("value") == "5", "a number too large becomes the largest"
+    assert page.get_log("browser") == []
+
+
+def test_a_click_goes_to_unit_and_step(page):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    go(page, layer=0, unit=0, step=0)
+    area = page.find_element("css selector", "#units .nsewdrag")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", area)
+    size = area.size
+    # The middle of the cell of unit 2 and step 9; offsets count from the middle of the area.
+    to_right, down = ((9.5 / STEPS - 0.5) * size["width"], (2.5 / UNITS - 0.5) * size["height"])
+    ActionChains(page).move_to_element_with_offset(area, int(to_right), int(down)).pause(0.2).click().perform()
+    assert evaluate(page, "[state.unit, state.step]") == [2, 9]
+
+
+def test_gradient_and_verdict_are_those_of_gradient_flow(page, case):
+    for number, (name, flow) in enumerate(case.flows.items()):
+        go(page, layer=number)
+        assert page.find_element("id", "verdict").text == str(flow.verdict)
+        curves = {c["symbol"]: c for c in evaluate(page, "layer().gradient.states")}
+        assert set(curves) == ({"h", "c"} if flow.c is not None else {"h"}), name
+        for symbol, curve in curves.items():
+            np.testing.assert_allclose(np.array(curve["mean"], float), flow.mean(symbol), rtol=1e-3)
+
+
+def test_layers_are_all_drawn(page, case):
+    for number, layer in enumerate(case.traces.values()):
+        go(page, layer=number)
+        titles = evaluate(page, "Object.values(document.getElementById('time').layout).map(v => v.title?.text)")
+        assert "input x" in titles
+        assert ("gates" in titles) == (layer.kind == "lstm")
+        assert evaluate(page, "document.getElementById('summary-plot').data.length") == (
+            4 if layer.kind == "lstm" else 1
+        )
+    assert page.get_log("browser") == []
+
+
+def test_fifty_sequences_of_five_hundred_steps_fit(browser, tmp_path, rng):
+    model = keras.Sequential([keras.Input((500, 3)), LSTM(64, name="lstm"), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    x = rng.normal(size=(50, 500, 3)).astype("float32")
+    path = report(model, x, np.zeros((50, 1), "float32"), tmp_path / "large.html")
+    assert path.stat().st_size < 25e6
+    show(browser, path)
+    go(browser, sequence=49, unit=63, step=499)
+    traced = trace(model, x[49:], verbose=0)["lstm"]
+    np.testing.assert_allclose(evaluate(browser, "series('h')"), traced.h[0, :, 63], atol=1e-4)
+    np.testing.assert_allclose(evaluate(browser, "series('f')"), traced.f[0, :, 63], atol=1 / 254 / 2)
+    assert "f ±0.00" in browser.find_element("id", "precision").text
+    assert browser.get_log("browser") == []
+
+
+# ---- what the file holds ----
+
+
+def test_the_output_of_a_layer_that_is_the_next_ones_input_is_stored_once(tmp_path, rng):
+    layers = [LSTM(UNITS, return_sequences=True), VanillaRNN(2)]
+    model = randomise(keras.Sequential([keras.Input((STEPS, FEATURES)), *layers]))
+    path = report(model, rng.normal(size=(2, STEPS, FEATURES)), None, tmp_path / "page.html")
+    data = re.search(r'id="page-data">(.*?)</script>', path.read_text(), re.DOTALL).group(1)
+    first, second = json.loads(data)["layers"]
+    assert second["arrays"]["x"]["blob"] == first["arrays"]["h"]["blob"]
+
+
+def test_without_targets_the_page_says_so(browser, tmp_path, rng):
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), LSTM(UNITS)])
+    path = report(model, rng.normal(size=(2, STEPS, FEATURES)), None, tmp_path / "page.html")
+    show(browser, path)
+    assert "No targets were given" in browser.find_element("id", "verdict").text
+    assert not browser.find_element("id", "gradient").is_displayed()
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_encoded_numbers_are_off_by_at_most_half_a_unit(bits, rng):
+    values = rng.normal(size=(3, 7, 5)) * [1e-6, 1, 1e6, 0, 1]
+    values[0, 2], values[:, :, 4] = np.nan, np.nan
+    codes, low, unit = encode(values, bits)
+    assert codes.dtype.itemsize * 8 == bits
+    found = np.where(codes == 0, np.nan, low[:, None] + (codes.astype(float) - 1) * unit[:, None])
+    found = np.moveaxis(found, 1, 2)
+    assert (np.isnan(found) == np.isnan(values)).all()
+    assert (np.nan_to_num(np.abs(found - values)) <= unit * 0.5000001).all()
+    # The whole range of codes is in use, or precision would be given away.
+    assert codes[:, 0].max() == 2**bits - 1
+    assert codes[:, 0][codes[:, 0] > 0].min() == 1
+
+
+# ---- what it refuses ----
+
+
+@pytest.fixture
+def small(rng):
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), LSTM(UNITS, name="lstm"), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    return SimpleNamespace(model=model, x=rng.normal(size=(3, STEPS, FEATURES)), y=np.zeros((3, 2)))
+
+
+def test_only_a_page_of_ours_is_written_over(small, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text("somebody's work")
+    with pytest.raises(ArgumentError, match=r"(?s)not a page of ours.*page\.html.*another file"):
+        report(small.model, small.x, small.y, path)
+    assert path.read_text() == "somebody's work"
+    with pytest.raises(ArgumentError, match="a folder"):
+        report(small.model, small.x, small.y, tmp_path)
+    path.unlink()
+    report(small.model, small.x, small.y, path)
+    before = path.read_bytes()
+    report(small.model, small.x + 1, small.y, path)
+    assert GENERATOR in path.read_text()[:1000]
+    assert path.read_bytes() != before
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_page_that_would_be_too_large_is_refused(small, tmp_path):
+    with pytest.raises(ArgumentError, match=r"(?s)at most max_bytes = 1\.0 MB.*Pass fewer"):
+        report(small.model, small.x, small.y, tmp_path / "page.html", max_bytes=1_000_000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_recurrent_layers_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), keras.layers.Dense(2)])
+    with pytest.raises(ArgumentError, match="no recurrent layer"):
+        report(model, np.zeros((3, STEPS, FEATURES)), None, tmp_path / "page.html")
+
+
+def test_input_that_is_not_finite_is_refused(small, tmp_path):
+    small.x[1, 2, 0] = np.nan
+    with pytest.raises(InputError, match=r"(?s)not finite.*\(1, 2, 0\)"):
+        report(small.model, small.x, small.y, tmp_path / "page.html")
+
+
+def test_a_model_that_has_diverged_is_refused(small, tmp_path):
+    small.model.set_weights([np.full(w.shape, np.nan) for w in small.model.get_weights()])
+    with pytest.raises(InputError, match=r"(?s)'lstm' itself computes.*lower learning rate"):
+        report(small.model, small.x, None, tmp_path / "page.html")
+
+
+def test_targets_of_another_number_are_refused(small, tmp_path):
+    with pytest.raises(InputError, match=r"(?s)3 targets.*2 targets"):
+        report(small.model, small.x, small.y[:2], tmp_path / "page.html")
+
+
+def test_missing_tools_are_named_with_the_command_that_installs_them(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(ImportError, match=r"keras_lstm_custom\[report\]"):
+        report(small.model, small.x, small.y, tmp_path / "page.html")
