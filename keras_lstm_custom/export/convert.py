@@ -11,13 +11,13 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export import fused_lstm
+from keras_lstm_custom.export import fused_lstm, vanilla_rnn
 from keras_lstm_custom.export.flatbuffer import Graph, set_signature
 from keras_lstm_custom.export.prepare import Prepared
 from keras_lstm_custom.export.recurrence import tracing
 
 
-def float_file(prepared: Prepared, *, stateful: bool = False) -> bytes:
+def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool = False) -> bytes:
     """Return the float32 TFLite file of a prepared model.
 
     Inputs and outputs stand in the order of the model's and carry their names.
@@ -25,13 +25,15 @@ def float_file(prepared: Prepared, *, stateful: bool = False) -> bytes:
     Args:
         prepared: what `prepare` returned.
         stateful: whether the file keeps the states of its fused LSTMs between invocations.
+        for_integers: whether the file will be quantised, for which a vanilla RNN is written with a larger gain.
 
     Raises:
         ExportError: the model has what neither TFLite nor this package can express.
     """
     inputs = [f"input_{number:04}" for number in range(len(prepared.input_names))]
     outputs = [f"output_{number:04}" for number in range(len(prepared.output_names))]
-    with tracing(stateful) as lstms:
+    gain = vanilla_rnn.INTEGER_GAIN if for_integers else vanilla_rnn.FLOAT_GAIN
+    with tracing(gain) as lstms:
         graph = Graph(_converted(prepared, inputs, outputs))
     (signature,) = graph.model.signatureDefs
     found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}

@@ -40,17 +40,17 @@ class Tracing(NamedTuple):
     """What one conversion collects."""
 
     lstms: list[LSTMWeights]  #: one for each mark in the graph
-    stateful: bool  #: whether the file will keep its state between invocations
+    vanilla_gain: float  #: γ of `vanilla_rnn`
 
 
 _tracing: ContextVar[Tracing] = ContextVar("tracing")
 
 
 @contextmanager
-def tracing(stateful: bool) -> Iterator[list[LSTMWeights]]:
+def tracing(vanilla_gain: float) -> Iterator[list[LSTMWeights]]:
     """While this is open, every cell that is traced puts its weights on the list that is returned."""
     lstms: list[LSTMWeights] = []
-    token = _tracing.set(Tracing(lstms, stateful))
+    token = _tracing.set(Tracing(lstms, vanilla_gain))
     try:
         yield lstms
     finally:
@@ -95,12 +95,10 @@ def _lstm(name: str, cell: Any, x: Any, state: list) -> tuple[Any, list]:
 def _vanilla(name: str, cell: Any, x: Any, state: list) -> tuple[Any, list]:
     kernel, recurrent_kernel, *bias = _weights(cell)
     form = vanilla_rnn.as_lstm(
-        kernel, recurrent_kernel, bias[0] if bias else np.zeros(kernel.shape[1], np.float32), _is_stateful()
+        kernel, recurrent_kernel, bias[0] if bias else np.zeros(kernel.shape[1]), _tracing.get().vanilla_gain
     )
-    h, c = state[0], None
-    if h is not None or not form.starts_at_zero:
-        h = form.encode(keras.ops.zeros((1, cell.units)) if h is None else h)
-    outputs, _ = _mark(LSTMWeights(name, *form.weights), x, h, c)
+    h = None if state[0] is None else form.encode(state[0])
+    outputs, _ = _mark(LSTMWeights(name, *form[:3]), x, h)
     outputs = form.decode(outputs)
     return outputs, [outputs[:, -1]]
 
@@ -116,20 +114,14 @@ def _weights(cell: Any) -> list[np.ndarray]:
     return [tf.get_static_value(tf.convert_to_tensor(variable)) for variable in cell.weights]
 
 
-def _is_stateful() -> bool:
-    tracing = _tracing.get(None)
-    return tracing is not None and tracing.stateful
-
-
 def _mark(weights: LSTMWeights, x: Any, h: Any = None, c: Any = None) -> tuple[Any, Any]:
     """Leave the mark of one LSTM; return all outputs (batch, timesteps, units) and the last cell state."""
     shape = (x.shape[0], weights.units)
-    current = _tracing.get(None)
-    assert current is not None, "a model with marks is only ever traced, inside `tracing`"
     import tensorflow as tf
 
-    number = len(current.lstms)
-    current.lstms.append(weights)
+    lstms = _tracing.get().lstms
+    number = len(lstms)
+    lstms.append(weights)
     implements = f'name: "{MARK}{number}" attr {{ key: "tfl_fusable_op" value {{ b: true }} }}'
 
     @tf.function(experimental_implements=implements, autograph=False)

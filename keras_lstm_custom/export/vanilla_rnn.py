@@ -1,12 +1,15 @@
-r"""The vanilla RNN written as an LSTM, exactly, so that it too runs in the one fused op.
+r"""The vanilla RNN written as an LSTM, so that it too runs in the one fused op.
 
-With the input gate and the candidate held at one and the forget gate at zero, the cell state is
-$c = 1$ and the output is $h' = \tanh(1)\,\sigma(z_o)$. As $\tanh z = 2\sigma(2z) - 1$,
+Hold the forget gate at zero, the output gate at one, and the input gate at a small gain $\gamma$.
+With the vanilla pre-activation in the candidate, $c_t = \gamma \tanh(z_t) = \gamma h_t$, and the op puts out
 
-$$ z_o = 2z = 2\,(W x_t + U h_{t-1} + b) \quad\Rightarrow\quad h_t = \tfrac{2}{\tanh 1} h'_t - 1 . $$
+$$ h'_t = \tanh(\gamma h_t) = \gamma h_t \left(1 - \tfrac{1}{3} (\gamma h_t)^2 + \dots\right), $$
 
-$h_{t-1}$ is put in through $h'_{t-1}$ in the same way. There is no such op for the vanilla RNN on
-microcontrollers, a loop in the file runs wrongly there, and unrolling grows with the sequence.
+which is $\gamma h_t$ up to a share of $\gamma^2 / 3$. The recurrent kernel and the outputs are divided by
+$\gamma$, and a state of zero stays a state of zero.
+
+There is no op for the vanilla RNN on microcontrollers, a loop in the file runs wrongly there, and
+unrolling grows with the sequence. The price is four times the multiplications.
 """
 
 from __future__ import annotations
@@ -15,54 +18,44 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-SATURATED = 20.0  #: σ(20) = 1 - 2e-9, tanh(20) = 1 in float32
-TOP = float(np.tanh(1.0))  #: the largest h'
+FLOAT_GAIN = 2.0**-11  #: a share of 8e-8, the rounding of float32
+#: A share of 1e-3, well below what int8 weights cost, with 2^11 steps left of the cell state's int16.
+INTEGER_GAIN = 2.0**-4
+SATURATED = 20.0  #: σ(20) = 1 - 2e-9
 
 
 class LSTMForm(NamedTuple):
     """A vanilla RNN as an LSTM, with the way into its state and out of its outputs."""
 
-    weights: tuple[np.ndarray, np.ndarray, np.ndarray]  #: kernel, recurrent_kernel, bias in Keras' packing
-    units: int  #: of the vanilla RNN
-    starts_at_zero: bool  #: whether an LSTM state of zero means a vanilla state of zero
+    kernel: np.ndarray
+    recurrent_kernel: np.ndarray
+    bias: np.ndarray
+    gain: float
 
     def encode(self, h: Any) -> Any:
         """Return the LSTM's state for the vanilla RNN's state h."""
-        return (h + 1.0) * (TOP / 2)
+        return h * self.gain
 
     def decode(self, outputs: Any) -> Any:
         """Return the vanilla RNN's outputs for the LSTM's."""
-        own = outputs[..., : self.units] if self.starts_at_zero else outputs
-        return own * (2 / TOP) - 1.0
+        return outputs / self.gain
 
 
-def as_lstm(kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarray, starts_at_zero: bool) -> LSTMForm:
-    """Return the LSTM that computes `h = tanh(x @ kernel + h @ recurrent_kernel + bias)`.
+def as_lstm(kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarray, gain: float) -> LSTMForm:
+    """Return the LSTM, in Keras' packing, that computes `h = tanh(x @ kernel + h @ recurrent_kernel + bias)`.
 
     Args:
         kernel: `(features, units)`.
         recurrent_kernel: `(units, units)`.
         bias: `(units,)`.
-        starts_at_zero: let a state of all zeros stand for h = 0, which is how a file that keeps its
-            state begins. It costs one more unit: its output is zero in such a state and `TOP` after
-            any step, so that the constant part of the recurrent product comes in only then.
+        gain: γ above, between 0 and 1.
     """
     units = kernel.shape[1]
-    offset = recurrent_kernel.sum(axis=0)
-    z_kernel, z_recurrent, z_bias = 2 * kernel, (4 / TOP) * recurrent_kernel, 2 * (bias - offset)
-    if starts_at_zero:
-        z_kernel = np.pad(z_kernel, ((0, 0), (0, 1)))
-        z_recurrent = np.pad(z_recurrent, ((0, 1), (0, 1)))
-        z_recurrent[-1, :-1] = -2 * offset / TOP
-        z_bias = np.append(2 * bias, SATURATED)
-    size = len(z_bias)
-    held = np.repeat([SATURATED, -SATURATED, SATURATED], size)
+    held = np.full(units, np.log(gain / (1 - gain))), np.full(units, -SATURATED), np.full(units, SATURATED)
+    around = ((0, 0), (2 * units, units))  # the candidate stands third of i, f, g, o
     return LSTMForm(
-        weights=(
-            np.pad(z_kernel, ((0, 0), (3 * size, 0))).astype(np.float32),
-            np.pad(z_recurrent, ((0, 0), (3 * size, 0))).astype(np.float32),
-            np.concatenate([held, z_bias]).astype(np.float32),
-        ),
-        units=units,
-        starts_at_zero=starts_at_zero,
+        np.pad(kernel, around).astype(np.float32),
+        np.pad(recurrent_kernel / gain, around).astype(np.float32),
+        np.concatenate([held[0], held[1], bias, held[2]]).astype(np.float32),
+        gain,
     )

@@ -1,0 +1,222 @@
+"""A float file to one that computes in integers, int8 or int16x8.
+
+The converter's own quantiser treats LSTMs wrongly in several ways, refuses int16 for them, and
+changes what must stay equal. This one rests on three ideas:
+
+- Tensors that must share a scale form a class (`scales`); its range is that of all of them.
+- Every tensor is written in that way; where a reader asks for another scale or type, a QUANTIZE
+  is put between.
+- An op without a rule (`rules.RULES`) stays in float between DEQUANTIZE and QUANTIZE, and is reported.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export import fused_lstm
+from keras_lstm_custom.export.calibrate import Ranges
+from keras_lstm_custom.export.flatbuffer import Graph, Op, Type, quantization, schema, set_signature, signature_of
+from keras_lstm_custom.export.rules import CHANNEL_AXIS, RULES, Rule
+from keras_lstm_custom.export.scales import choose
+from keras_lstm_custom.export.schemes import INT32_ROOM, Params, Scheme, weights
+
+
+def quantize(content: bytes, ranges: Ranges, scheme: Scheme, *, float_io: bool = False) -> tuple[bytes, list[str]]:
+    """Return the file that computes in integers, and notes on what does not.
+
+    Args:
+        content: a float file, as `convert.float_file` writes it.
+        ranges: what `calibrate` saw.
+        scheme: a value of `schemes.SCHEMES`.
+        float_io: whether inputs and outputs stay float32, with a QUANTIZE and a DEQUANTIZE at the edge.
+
+    Raises:
+        ExportError: the file has loops, or a cell state too large for the integers.
+    """
+    source = Graph(content)
+    if not source.is_one_graph:
+        raise ExportError(
+            "A file with a loop cannot compute in integers; the runtimes crash on it.",
+            expected="a file without WHILE",
+            received=f"{len(source.model.subgraphs)} subgraphs",
+            remedy="Export with fused=True, or with fused=False, which unrolls.",
+        )
+    writer = _Writer(source, ranges, scheme)
+    writer.write(float_io)
+    return writer.graph.pack(), writer.notes()
+
+
+class _Writer:
+    """Writes a new graph from a float one, operator by operator."""
+
+    def __init__(self, source: Graph, ranges: Ranges, scheme: Scheme):
+        self.source = source
+        self.scheme = scheme
+        self.graph = Graph()
+        self.params = choose(source, ranges, scheme)
+        self.states = {index for pair in fused_lstm.state_tensors(source) for index in pair}
+        self.written: dict[tuple[int, Params | None], int] = {}  #: (source tensor, how) -> tensor
+        self.in_float: list[str] = []
+
+    def write(self, float_io: bool) -> None:
+        inputs, outputs = signature_of(self.source)
+        new_inputs = {name: self._input(index, float_io) for name, index in inputs.items()}
+        for operator in self.source.operators:
+            self._operator(operator)
+        new_outputs = {name: self._output(index, float_io) for name, index in outputs.items()}
+        set_signature(self.graph, new_inputs, new_outputs)
+
+    def notes(self) -> list[str]:
+        names = ", ".join(sorted(set(self.in_float)))
+        return [f"These ops compute in float, for want of an integer form: {names}."] if names else []
+
+    # Tensors
+
+    def _is_float(self, index: int) -> bool:
+        return index >= 0 and self.source.tensors[index].type == Type.FLOAT32
+
+    def _declared(self, index: int, how: Params | None) -> int:
+        """Return the tensor that a computed or variable tensor becomes, declaring it at first."""
+        if (index, how) not in self.written:
+            tensor = self.source.tensors[index]
+            dtype, record = (np.float32, None) if how is None else (how.dtype, how.record)
+            if not self._is_float(index):
+                dtype = _numpy_type(tensor.type)
+            self.written[index, how] = self.graph.tensor(
+                self.source.name(index), self.source.shape(index), dtype, record, bool(tensor.isVariable)
+            )
+        return self.written[index, how]
+
+    def _read(self, index: int, how: Params | None) -> int:
+        """Return a tensor with the values of a source tensor stored in a way; None stands for float."""
+        if index < 0:
+            return -1
+        value = self.source.value(index)
+        if value is not None:
+            if how is None or not self._is_float(index):
+                return self.graph.constant(self.source.name(index), value)
+            return self.graph.constant(self.source.name(index), how.stored(value), how.record)
+        if not self._is_float(index):
+            return self._declared(index, None)
+        if (index, how) not in self.written:
+            own = self.params[index] if (index, self.params[index]) in self.written else None
+            self._requantize(self._declared(index, own), self._declared(index, how), own, how)
+        return self.written[index, how]
+
+    def _requantize(self, source: int, target: int, was: Params | None, becomes: Params | None) -> None:
+        code = Op.DEQUANTIZE if becomes is None else Op.QUANTIZE
+        options = schema.DequantizeOptionsT() if becomes is None else schema.QuantizeOptionsT()
+        self.graph.operators.append(self.graph.operator(code, [source], [target], options, 2))
+
+    def _input(self, index: int, float_io: bool) -> int:
+        if not self._is_float(index) or float_io:
+            return self._declared(index, None)
+        return self._declared(index, self.params[index])
+
+    def _output(self, index: int, float_io: bool) -> int:
+        # A state is read from its variable as it is: nothing tells a runtime to convert it after the LSTM has run.
+        if not self._is_float(index) or (float_io and index not in self.states):
+            return self._read(index, None)
+        return self._read(index, self.params[index])
+
+    # Operators
+
+    def _operator(self, operator: Any) -> None:
+        code = self.source.code(operator)
+        inputs, outputs = ([int(i) for i in group] for group in (operator.inputs, operator.outputs))
+        if not any(map(self._is_float, [*inputs, *outputs])):
+            self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
+        elif outputs[0] in self.states:
+            self._start(inputs[0], outputs[0])
+        elif RULES.get(code) is Rule.LSTM:
+            self._lstm(operator, inputs, outputs[0])
+        elif RULES.get(code) is Rule.WEIGHTED and self.source.value(inputs[1]) is not None:
+            self._weighted(operator, code, inputs, outputs[0])
+        elif code in RULES:
+            self._plain(operator, code, inputs, outputs)
+        else:
+            self.in_float.append(_op_name(code))
+            self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
+
+    def _emit(self, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        code = self.source.code(operator)
+        version = self.source.model.operatorCodes[operator.opcodeIndex].version
+        options = copy.copy(operator.builtinOptions)
+        if isinstance(options, (schema.AddOptionsT, schema.SubOptionsT)):
+            options.potScaleInt16 = False  # the scales are any, not powers of two
+        self.graph.operators.append(self.graph.operator(code, inputs, outputs, options, version))
+
+    def _plain(self, operator: Any, code: int, inputs: list[int], outputs: list[int]) -> None:
+        target = self.params[outputs[0]]
+        same = RULES[code] is Rule.SAME
+        # The kernels add what has one type, and a cell state read after the LSTM is int16 in int8 files too.
+        same |= code == Op.ADD and target.dtype != self.scheme.dtype
+        reads = [self._read(i, (target if same else self._own(i)) if self._is_float(i) else None) for i in inputs]
+        self._emit(operator, reads, [self._declared(i, self.params[i]) for i in outputs])
+
+    def _own(self, index: int) -> Params:
+        """Return how a tensor is stored by itself: a constant by its own range."""
+        value = self.source.value(index)
+        if value is None:
+            return self.params[index]
+        return self.scheme.params(min(0.0, float(value.min())), max(0.0, float(value.max())))
+
+    def _weighted(self, operator: Any, code: int, inputs: list[int], output: int) -> None:
+        x = self.params[inputs[0]]
+        kernel = self.source.value(inputs[1])
+        bias = self.source.value(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
+        axis = CHANNEL_AXIS[code]
+        room = 0.0 if bias is None else np.abs(bias) / (x.scale * INT32_ROOM)
+        stored, scale = weights(kernel, axis, room if axis is not None else np.max(room))
+        reads = [self._read(inputs[0], x), self.graph.constant(self.source.name(inputs[1]), stored, quantization(scale, 0, axis or 0))]
+        if bias is not None:
+            reads.append(self._bias(self.source.name(inputs[2]), bias, x.scale * scale))
+        self._emit(operator, reads, [self._declared(output, self.params[output])])
+
+    def _bias(self, name: str, bias: np.ndarray, scale: np.ndarray) -> int:
+        stored = np.round(bias.astype(np.float64) / scale).astype(self.scheme.bias)
+        return self.graph.constant(name, stored, quantization(scale))
+
+    def _start(self, source: int, state: int) -> None:
+        """Write the initial value into a state, in the state's own scale."""
+        how = self.params[state]
+        self.graph.operators.append(
+            fused_lstm.copy_of(self.graph, self._read(source, how), self._declared(state, how))
+        )
+
+    def _lstm(self, operator: Any, inputs: list[int], output: int) -> None:
+        x, y = self.params[inputs[fused_lstm.X]], self.params[output]
+        reads = [-1] * fused_lstm.INPUT_COUNT
+        reads[fused_lstm.X] = self._read(inputs[fused_lstm.X], x)
+        for state in (fused_lstm.H, fused_lstm.C):
+            reads[state] = self._declared(inputs[state], self.params[inputs[state]])
+        biases = [self.source.value(index) for index in inputs[fused_lstm.BIASES]]
+        for k in range(4):
+            kernel, recurrent, bias = (p.start + k for p in (fused_lstm.KERNELS, fused_lstm.RECURRENT_KERNELS, fused_lstm.BIASES))
+            stored, scale = weights(self.source.value(inputs[kernel]), None, np.abs(biases[k]).max() / (x.scale * INT32_ROOM))
+            reads[kernel] = self.graph.constant(self.source.name(inputs[kernel]), stored, quantization(scale))
+            reads[bias] = self._bias(self.source.name(inputs[bias]), biases[k], x.scale * scale)
+            stored, scale = weights(self.source.value(inputs[recurrent]))
+            reads[recurrent] = self.graph.constant(self.source.name(inputs[recurrent]), stored, quantization(scale))
+        self._emit(operator, reads, [self._declared(output, y)])
+        name = self.source.name(inputs[fused_lstm.H])
+        hidden = self.graph.tensor(f"{name}/hidden", (0,), y.dtype, y.record)
+        gates = [self.graph.tensor(f"{name}/gate_{g}", (0,), np.float32) for g in "ifgo"]
+        self.graph.operators[-1].intermediates = np.asarray([*gates, hidden], np.int32)
+
+
+def _numpy_type(code: int) -> np.dtype:
+    from keras_lstm_custom.export.flatbuffer import NUMPY_TYPES
+
+    return NUMPY_TYPES[code]
+
+
+def _op_name(code: int) -> str:
+    from keras_lstm_custom.export.flatbuffer import OP_NAMES
+
+    return OP_NAMES[code]

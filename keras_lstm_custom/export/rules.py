@@ -1,0 +1,65 @@
+"""Which op can compute in integers, and what it asks of the scales of its inputs and outputs."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from keras_lstm_custom.export.flatbuffer import Op
+
+
+class Rule(Enum):
+    """What an op asks of scales."""
+
+    OWN = auto()  #: every input and output has its own
+    SAME = auto()  #: it moves or compares values, so that all of them must have one
+    FIXED = auto()  #: its output has one that the kernels presuppose
+    WEIGHTED = auto()  #: a constant second input of int8 weights, and a bias with the scale of the product
+    LSTM = auto()
+
+
+RULES: dict[int, Rule] = {
+    **dict.fromkeys(
+        [
+            Op.ADD,
+            Op.BATCH_MATMUL,
+            Op.LEAKY_RELU,
+            Op.MEAN,
+            Op.MUL,
+            Op.RELU,
+            Op.RELU6,
+            Op.SUB,
+        ],
+        Rule.OWN,
+    ),
+    **dict.fromkeys(
+        [
+            Op.AVERAGE_POOL_2D,
+            Op.CONCATENATION,
+            Op.EXPAND_DIMS,
+            Op.GATHER,
+            Op.MAX_POOL_2D,
+            Op.MAXIMUM,
+            Op.MINIMUM,
+            Op.PACK,
+            Op.PAD,
+            Op.PADV2,
+            Op.RESHAPE,
+            Op.REVERSE_V2,
+            Op.SLICE,
+            Op.SPLIT,
+            Op.SPLIT_V,
+            Op.SQUEEZE,
+            Op.STRIDED_SLICE,
+            Op.TILE,
+            Op.TRANSPOSE,
+            Op.UNPACK,
+        ],
+        Rule.SAME,
+    ),
+    **dict.fromkeys([Op.LOGISTIC, Op.SOFTMAX, Op.TANH], Rule.FIXED),
+    **dict.fromkeys([Op.CONV_2D, Op.DEPTHWISE_CONV_2D, Op.FULLY_CONNECTED], Rule.WEIGHTED),
+    Op.UNIDIRECTIONAL_SEQUENCE_LSTM: Rule.LSTM,
+}
+
+#: The axis of the output channels in the weights, each of which gets a scale.
+CHANNEL_AXIS = {Op.CONV_2D: 0, Op.DEPTHWISE_CONV_2D: 3, Op.FULLY_CONNECTED: None}

@@ -1,0 +1,132 @@
+"""The scale of every tensor: those that must share one form a class, whose range is that of all of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export import fused_lstm
+from keras_lstm_custom.export.calibrate import Ranges
+from keras_lstm_custom.export.flatbuffer import Graph, Op, Type
+from keras_lstm_custom.export.rules import RULES, Rule
+from keras_lstm_custom.export.schemes import CELL_SCALES, Params, Scheme, cell_params
+
+#: How much coarser a tensor may become to spare a QUANTIZE where tensors meet, as in a concatenation.
+COARSER = 2.0
+
+
+def choose(graph: Graph, ranges: Ranges, scheme: Scheme) -> dict[int, Params]:
+    """Return how each computed float tensor and each state is stored.
+
+    Raises:
+        ExportError: a cell state exceeds what the runtimes' integers hold.
+    """
+    classes = _Classes(ranges)
+    fixed: dict[int, Params] = {}
+    cells = {c: cell_params(_checked(graph, c, ranges.cell[c])) for _, c in fused_lstm.state_tensors(graph)}
+    meetings: list[tuple[int, list[int]]] = []
+    for operator in graph.operators:
+        code = graph.code(operator)
+        inputs = [int(i) for i in operator.inputs if i >= 0 and _is_computed(graph, int(i))]
+        outputs = [int(i) for i in operator.outputs]
+        if not outputs or graph.tensors[outputs[0]].type != Type.FLOAT32:
+            continue
+        if graph.tensors[outputs[0]].isVariable:
+            classes.widen(outputs[0], *_range(graph, ranges, int(operator.inputs[0])))
+            continue
+        rule = RULES.get(code)
+        if code == Op.ADD and cells.keys() & set(inputs):
+            # The last cell state, read after the LSTM (see `fused_lstm`): as wide as the state itself.
+            fixed[outputs[0]] = next(cells[i] for i in inputs if i in cells)
+        elif rule is Rule.FIXED:
+            fixed[outputs[0]] = scheme.fixed[code]
+        elif rule is Rule.LSTM:
+            classes.join(outputs[0], int(operator.inputs[fused_lstm.H]))
+        elif rule is Rule.SAME and len(inputs) == 1:
+            for output in outputs:
+                classes.join(inputs[0], output)
+        elif rule is Rule.SAME:
+            meetings.append((outputs[0], inputs))
+    for tensor in fixed:
+        classes.fix(tensor)
+    for output, inputs in meetings:
+        for tensor in inputs:
+            classes.join_if_near(output, tensor)
+    found = {root: fixed[tensor] for tensor in fixed for root in [classes.root(tensor)]}
+    params = {}
+    for tensor in range(len(graph.tensors)):
+        if tensor in cells:
+            params[tensor] = cells[tensor]
+        elif _is_computed(graph, tensor):
+            root = classes.root(tensor)
+            params[tensor] = found.get(root) or scheme.params(*classes.range_of(root))
+    return params
+
+
+def _is_computed(graph: Graph, tensor: int) -> bool:
+    return graph.tensors[tensor].type == Type.FLOAT32 and graph.value(tensor) is None
+
+
+def _range(graph: Graph, ranges: Ranges, tensor: int) -> tuple[float, float]:
+    value = graph.value(tensor)
+    if value is None:
+        return ranges.low[tensor], ranges.high[tensor]
+    return min(0.0, float(value.min())), max(0.0, float(value.max()))
+
+
+def _checked(graph: Graph, c: int, largest: float) -> float:
+    limit = CELL_SCALES[1] * 2**15
+    if largest > limit or not math.isfinite(largest):
+        raise ExportError(
+            f"The cell state {graph.name(c)!r} grows beyond what the integer LSTM can hold.",
+            expected=f"|c| of at most {limit:g} on the calibration samples",
+            received=f"|c| of {largest:.3g}",
+            remedy="Scale the inputs, train with weight decay or shorter sequences, or export in float.",
+        )
+    return largest
+
+
+class _Classes:
+    """Sets of tensors that share a scale (union-find), each with its range."""
+
+    def __init__(self, ranges: Ranges):
+        self.parent: dict[int, int] = {}
+        self.ranges: dict[int, tuple[float, float]] = {
+            tensor: (ranges.low[tensor], ranges.high[tensor]) for tensor in ranges.low.keys() & ranges.high.keys()
+        }
+        self.fixed: set[int] = set()
+
+    def root(self, tensor: int) -> int:
+        while tensor in self.parent:
+            tensor = self.parent[tensor]
+        return tensor
+
+    def range_of(self, root: int) -> tuple[float, float]:
+        return self.ranges.get(root, (0.0, 0.0))
+
+    def fix(self, tensor: int) -> None:
+        """Let a class take no further members whose scale it would change."""
+        self.fixed.add(self.root(tensor))
+
+    def widen(self, tensor: int, low: float, high: float) -> None:
+        """Let a class hold further values."""
+        root = self.root(tensor)
+        lowest, highest = self.range_of(root)
+        self.ranges[root] = (min(lowest, low), max(highest, high))
+
+    def join(self, one: Any, other: Any) -> None:
+        one, other = self.root(one), self.root(other)
+        if one != other:
+            low, high = zip(self.range_of(one), self.range_of(other), strict=True)
+            self.parent[other] = one
+            self.ranges[one] = (min(low), max(high))
+
+    def join_if_near(self, one: int, other: int) -> None:
+        one, other = self.root(one), self.root(other)
+        if one == other or {one, other} & self.fixed:
+            return
+        widths = [high - low for low, high in (self.range_of(one), self.range_of(other))]
+        together = max(self.range_of(one)[1], self.range_of(other)[1]) - min(self.range_of(one)[0], self.range_of(other)[0])
+        if together <= COARSER * min(widths):
+            self.join(one, other)
