@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and never in place of somebody else's files."""
+"""Files and folders that appear whole or not at all, and folders never in place of somebody else's."""
 
 from __future__ import annotations
 
@@ -32,16 +32,7 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
             received="a file" if target.is_file() else f"a folder without {MARK}",
             remedy="Choose another path, or remove what stands there.",
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise ExportError(
-            f"{str(target)!r} cannot be written.",
-            expected="a path whose folder exists or can be made, with permission to write",
-            received=f"{type(error).__name__}: {error}",
-            remedy="Choose another path.",
-        ) from error
+    beside = _beside(target)
     try:
         yield beside
         if target.exists():
@@ -50,6 +41,42 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
         target.chmod(0o755)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a path to write a file to; when the block ends without an error the file takes its place at `path`.
+
+    Raises:
+        ExportError: a folder stands at `path`, or it cannot be written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise _not_writable(target, "a folder of that name")
+    beside = _beside(target)
+    try:
+        yield beside / target.name
+        (beside / target.name).replace(target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    """Make a folder in the place where `target` will stand."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise _not_writable(target, f"{type(error).__name__}: {error}") from error
+
+
+def _not_writable(target: Path, received: str) -> ExportError:
+    return ExportError(
+        f"{str(target)!r} cannot be written.",
+        expected="a path whose folder exists or can be made, with permission to write",
+        received=received,
+        remedy="Choose another path.",
+    )
 
 
 def _is_ours(path: Path) -> bool:

@@ -17,7 +17,9 @@ from keras_lstm_custom.export import c_code, folder
 from keras_lstm_custom.export.litert import tflite
 from keras_lstm_custom.export.report import ExportReport
 from keras_lstm_custom.export.runtimes import Tensor, is_installed, run_file, smallest_arena
-from keras_lstm_custom.export.samples import arrays_of, made_up, output_names
+from keras_lstm_custom.export.samples import arrays_of, made_up
+from keras_lstm_custom.export.stepping import blocks_of, is_sequence
+from keras_lstm_custom.export.streaming import streaming
 
 #: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
 ARENA_MARGIN = 0.1
@@ -31,6 +33,8 @@ def micro(
     calibration: Any = None,
     timesteps: int | None = None,
     *,
+    state: str | None = None,
+    steps: int = 1,
     name: str | None = None,
     io_dtype: str | None = None,
     bound: float | None = None,
@@ -56,6 +60,8 @@ def micro(
         quantize: "int8", "int16x8" or None for float32.
         calibration: real input, as for `export.tflite`. Its first row is the test vector.
         timesteps: the length of the sequences, where the model leaves it open.
+        state: None for whole sequences; "kept" or "explicit" for a package that streams, as `export.streaming` does.
+        steps: of a package that streams: time steps per invocation.
         name: the C++ namespace; None = made from the folder's name.
         io_dtype: "float32" for inputs and outputs in float.
         bound: the largest accepted error, as for `export.tflite`.
@@ -80,10 +86,18 @@ def micro(
         )
     with folder.new_folder(path) as place:
         file = place / "model.tflite"
-        report = tflite(model, file, quantize, calibration, timesteps, runtime="micro", io_dtype=io_dtype, bound=bound)
-        samples = first_row(model, calibration, timesteps)
-        names = [tensor.name for tensor in model.inputs], output_names(model)
-        report = write_package(place, namespace, report, samples, names)
+        samples = first_row(model, calibration, timesteps or steps)
+        feedback: dict[int, int] = {}
+        if state is None:
+            options: dict[str, Any] = {"runtime": "micro", "io_dtype": io_dtype, "bound": bound}
+            report = tflite(model, file, quantize, calibration, timesteps, **options)
+        else:
+            report = streaming(model, file, state, quantize, calibration, steps, runtime="micro", bound=bound)
+            samples = blocks_of(samples, [is_sequence(tensor) for tensor in model.inputs], steps)[0]
+            inputs, outputs = len(model.inputs), len(model.outputs)
+            states = len(file_names(file)[0]) - inputs
+            feedback = {inputs + k: outputs + k for k in range(states)}
+        report = write_package(place, namespace, report, samples, feedback)
         report = dataclasses.replace(report, path=str(path))
         (place / folder.MARK).write_text(report.to_json() + "\n")
     return report
@@ -101,8 +115,7 @@ def write_package(
     namespace: str,
     report: ExportReport,
     samples: Sequence[np.ndarray],
-    names: tuple[Sequence[str], Sequence[str]],
-    feedback: Mapping[int, int] | None = None,
+    feedback: Mapping[int, int],
 ) -> ExportReport:
     """Run `model.tflite` in `place` on one sample, find its arena, and write the C++ files beside it.
 
@@ -111,13 +124,12 @@ def write_package(
         namespace: of the C++ files.
         report: of the export of the file.
         samples: one row for each input that is fed.
-        names: of all inputs and outputs.
         feedback: inputs, the last ones, that are states: as for `run_file`.
 
     Returns:
         The report with the arena.
     """
-    feedback = feedback or {}
+    names = file_names(place / "model.tflite")
     file = place / "model.tflite"
     run = run_file(file, samples, "micro", feedback=feedback)
     needed, reason = smallest_arena(file, samples, feedback=feedback)
@@ -146,6 +158,14 @@ def write_package(
     for name, text in c_code.files(package).items():
         (place / name).write_text(text)
     return dataclasses.replace(report, arena_bytes=arena, notes=(*report.notes, f"arena: {found}"))
+
+
+def file_names(file: Path) -> tuple[list[str], list[str]]:
+    """Return the names of a file's inputs and outputs."""
+    from keras_lstm_custom.export.flatbuffer import Graph, signature_of
+
+    inputs, outputs = signature_of(Graph(file.read_bytes()))
+    return list(inputs), list(outputs)
 
 
 def _named(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
