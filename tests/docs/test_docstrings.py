@@ -1,0 +1,54 @@
+"""Every public name says what it is, with shapes where it takes or gives tensors; the code in it runs."""
+
+import inspect
+import re
+import types
+
+import keras
+import numpy as np
+import pytest
+
+import keras_lstm_custom as klc
+from keras_lstm_custom import equations
+
+#: Public names about whole models, files or data frames: no tensor shapes to state.
+WITHOUT_SHAPES = {"from_keras", "to_keras", "report"}
+
+PUBLIC = {
+    name: value
+    for name, value in [
+        *((name, getattr(klc, name)) for name in dir(klc)),
+        *((name, getattr(equations, name)) for name in equations.__all__),
+    ]
+    if callable(value)
+}
+CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstring_has_arguments_and_results(name):
+    text = inspect.getdoc(PUBLIC[name])
+    assert text
+    assert "Args:" in text
+    assert "Returns:" in text
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - WITHOUT_SHAPES))
+def test_docstring_states_shapes(name):
+    assert re.search(r"\((batch|\.\.\.|units|features)", inspect.getdoc(PUBLIC[name])), "no shape is stated"
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if CODE.search(inspect.getdoc(PUBLIC[name]) or "")])
+def test_code_in_docstrings_runs(name):
+    x = np.random.default_rng(0).normal(size=(32, 100, 8)).astype("float32")
+    for block in CODE.findall(inspect.getdoc(PUBLIC[name])):
+        exec(block, {**vars(klc), **PUBLIC, "x": x, "np": np, "keras": keras})
+
+
+@pytest.mark.parametrize("name", [name for name in dir(klc) if isinstance(getattr(klc, name), types.ModuleType)])
+def test_public_modules_say_what_they_are_for(name):
+    module = getattr(klc, name)
+    assert inspect.getdoc(module)
+    for public in getattr(module, "__all__", []):
+        value = getattr(module, public)
+        assert not callable(value) or inspect.getdoc(value), f"{name}.{public}"

@@ -1,0 +1,34 @@
+"""Models saved by an earlier version load, with every option, and give the recorded numbers."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tests.conformance.test_configuration import assert_has_options
+from tests.descriptors import LAYERS
+from tests.goldens.regenerate import COMMAND, FOLDER, options_of
+
+ROWS = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
+
+
+@ROWS
+def test_a_saved_model_gives_the_recorded_numbers(row):
+    recipe = f"If this change is wanted: {COMMAND}"
+    model = keras.saving.load_model(FOLDER / f"{row.name}.keras")
+    recorded = np.load(FOLDER / f"{row.name}.npz")
+    np.testing.assert_allclose(model.predict(recorded["x"], verbose=0), recorded["y"], atol=1e-6, err_msg=recipe)
+    assert len(model.weights) == 3, recipe
+    for weight in model.get_weights():
+        np.testing.assert_array_equal(weight, np.linspace(-1, 1, weight.size).reshape(weight.shape).astype("float32"))
+    layer = model.layers[-1]
+    assert type(layer) is row.public_class, recipe
+    assert_has_options(layer, options_of(row))
+
+
+@ROWS
+def test_the_recipe_is_recorded(row):
+    facts = json.loads((FOLDER / f"{row.name}.json").read_text())
+    assert facts["command"] == COMMAND
+    assert {"seed", "keras", "keras_lstm_custom", "backend"} <= set(facts)
