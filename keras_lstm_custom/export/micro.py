@@ -14,10 +14,11 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export import c_code, folder
+from keras_lstm_custom.export.calibration import calibration_arrays
 from keras_lstm_custom.export.litert import tflite
 from keras_lstm_custom.export.report import ExportReport
 from keras_lstm_custom.export.runtimes import Tensor, is_installed, run_file, smallest_arena
-from keras_lstm_custom.export.samples import arrays_of, made_up
+from keras_lstm_custom.export.samples import made_up
 from keras_lstm_custom.export.stepping import blocks_of, is_sequence
 from keras_lstm_custom.export.streaming import streaming
 
@@ -77,6 +78,8 @@ def micro(
         >>> report = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
     """
     namespace = _namespace(name, path)
+    if hasattr(calibration, "__next__"):
+        calibration = list(calibration)  # it is read twice
     if not is_installed("micro"):
         raise ExportError(
             "The package is proved on the microcontroller runtime, which is not installed.",
@@ -106,7 +109,7 @@ def micro(
 def first_row(model: keras.Model, calibration: Any, timesteps: int | None) -> list[np.ndarray]:
     """Return one row for each input: the calibration's first, or random numbers."""
     made = calibration is None
-    rows = made_up(model, rows=1, free_size=timesteps or 1) if made else arrays_of(model, calibration)
+    rows = made_up(model, rows=1, free_size=timesteps or 1) if made else calibration_arrays(model, calibration)
     return [array[:1] for array in rows]
 
 

@@ -49,8 +49,8 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         >>> export.saved_model(model, "saved_models/har", stateful=True)  # doctest: +SKIP
         >>> serve = tf.saved_model.load("saved_models/har").signatures["serving_default"]  # doctest: +SKIP
     """
-    _check_backend()
-    plain = rebuild(to_keras(model), _for_serving)
+    check_backend()
+    plain = rebuild(to_keras(model), for_serving)
     inputs = arrays_of(model, x) if x is not None else made_up(model)
     reference = predictions(model, inputs)
     endpoints = {"serving_default": (graph_of(plain), [t.name for t in model.inputs], output_names(model))}
@@ -118,8 +118,8 @@ def _verified(place, path, arguments, reference, names, signatures) -> ExportRep
     return report
 
 
-def _for_serving(entry: dict) -> dict:
-    """Let a model take any batch, keep no state between calls, and run on a machine without a GPU."""
+def for_serving(entry: dict) -> dict:
+    """Let a model take any batch, keep no state between calls, and run without a GPU; for `rebuild`."""
     config = entry["config"]
     if entry["class_name"] == "InputLayer":
         return {**entry, "config": {**config, "batch_shape": [None, *config["batch_shape"][1:]]}}
@@ -129,10 +129,11 @@ def _for_serving(entry: dict) -> dict:
     return entry
 
 
-def _check_backend() -> None:
+def check_backend() -> None:
+    """Raise `ExportError` unless Keras runs on TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
-            "A SavedModel is made from a TensorFlow graph.",
+            "The file is made from a TensorFlow graph.",
             expected="the TensorFlow backend",
             received=f"KERAS_BACKEND={keras.backend.backend()}",
             remedy="Save the model with model.save('model.keras'), and export it with KERAS_BACKEND=tensorflow.",

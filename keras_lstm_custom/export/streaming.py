@@ -13,10 +13,11 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export import runtimes as rt
+from keras_lstm_custom.export.calibration import calibration_arrays
 from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.litert import RUNTIMES
 from keras_lstm_custom.export.report import ExportReport
-from keras_lstm_custom.export.samples import arrays_of, graph_of, made_up, predictions
+from keras_lstm_custom.export.samples import graph_of, made_up, predictions
 from keras_lstm_custom.export.stepping import StepModel, blocks_of, join, step_model
 from keras_lstm_custom.export.verify import BOUNDS, check, contents
 
@@ -96,7 +97,7 @@ def streaming(
     """
     _check_options(state, steps, quantize, runtime)
     stepped = step_model(model, steps, batch=1, unroll=True)
-    sequences = made_up(model, free_size=12 * steps) if calibration is None else arrays_of(model, calibration)
+    sequences = made_up(model, free_size=12 * steps) if calibration is None else calibration_arrays(model, calibration)
     make = {"kept": _kept, "explicit": _explicit}[state]
     with new_file(path) as file:
         content, feedback, notes = make(model, stepped, steps, quantize, sequences)
