@@ -145,8 +145,8 @@ def unit(trace: GateTrace, unit: int, sequence: int = 0) -> Figure:
         axes[1].plot(steps, getattr(trace, symbol)[at], color=color, linestyle=dashes, label=label)
     axes[1].set(ylabel="share, 0 to 1", ylim=(-0.04, 1.04), title="gates")
     changes = {"forgotten: $-(1-f_t)\\,c_{t-1}$": -trace.forgotten[at], "enters: $i_t\\,g_t$": trace.entered[at]}
-    for (label, values), color, hatch in zip(changes.items(), (ORANGE, SKY), ("////", ""), strict=True):
-        axes[2].bar(steps, values, color=color, hatch=hatch, edgecolor="white", linewidth=0, width=0.9, label=label)
+    for (label, values), color, shift in zip(changes.items(), (ORANGE, SKY), (-0.22, 0.22), strict=True):
+        axes[2].bar(steps + shift, values, color=color, width=0.44, label=label)
     axes[2].plot(steps, trace.c[at], color=BLACK, label="cell state $c_t$")
     axes[2].set(ylabel="value", title="long-term memory: $c_t = f_t\\,c_{t-1} + i_t\\,g_t$")
     axes[3].plot(steps, _potential(trace, at), color=BLUE, linestyle=":", label="could leave: $\\tanh(c_t)$")
@@ -170,6 +170,7 @@ def memory_lengths(of: GateTrace | GateSummary | Mapping[str, Any]) -> Figure:
             gate are left out.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogFormatter
 
     layers = of if isinstance(of, Mapping) else {of.name: of}
     summaries = {
@@ -190,6 +191,8 @@ def memory_lengths(of: GateTrace | GateSummary | Mapping[str, Any]) -> Figure:
         label = name if not forever else f"{name} (and {forever} units that never forget)"
         axis.plot(np.arange(len(finite)) + 1, finite, color=color, linestyle=dashes, marker=".", label=label)
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(LogFormatter())
+    axis.yaxis.set_minor_formatter(LogFormatter())
     axis.set(xlabel="units, longest memory first", ylabel="memory length / steps")
     axis.set_title("after so many steps, 1/e of what $c$ held is left: $-1/\\log\\,\\bar{f}$")
     axis.legend()
@@ -241,14 +244,17 @@ def weights(of: GateWeights) -> Figure:
             axis.set_title(TITLES[gate] if part == "kernel" else f"spectral radius {of.spectral_radius[gate]:.2f}")
         row[0].set_ylabel(ylabel)
         figure.colorbar(image, ax=list(row), pad=0.01, aspect=10)
-    for (part, _), (color, dashes) in zip(parts.items(), LINES, strict=False):
-        counts, edges = of.histogram(part)
+    for part, (color, dashes) in zip(titles, LINES, strict=False):
+        counts, edges = of.histogram(part, bins=15)
         for axis, gate in zip(axes[2], of.gates, strict=True):
-            share = counts[gate] / counts[gate].sum()
-            axis.stairs(share, edges, color=color, linestyle=dashes, label=part.replace("_", " "))
-            axis.set(xlabel="weight", ylim=(0, None))
+            axis.stairs(counts[gate] / counts[gate].sum(), edges, color=color, linestyle=dashes, label=part)
+    for axis, gate in zip(axes[2], of.gates, strict=True):
+        if of.bias:
+            b = of.bias[gate]
+            axis.plot(b, np.zeros_like(b), "|", color=BLACK, markersize=14, clip_on=False, label="bias of each unit")
+        axis.set(xlabel="weight", ylim=(0, None))
     axes[2, 0].set_ylabel("share of the weights")
-    axes[2, -1].legend(fontsize="small")
+    figure.legend(*axes[2, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(of.name)
     return figure
 
@@ -278,11 +284,15 @@ def _draw_input(axis: Any, trace: LayerTrace, sequence: int) -> None:
         axis.plot(np.arange(len(x)), x[:, column], color=color, linestyle=dashes, label=f"column {column}")
     axis.set(ylabel="value", xlim=(-0.5, len(x) - 0.5))
     if x.shape[1] > 1:
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
 
 
 def _heat_map(axis: Any, values: np.ndarray, **scale: Any) -> Any:
+    from matplotlib.ticker import MaxNLocator
+
     axis.set_facecolor("0.75")  # where there is no value
+    axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.spines[:].set_visible(False)
     return axis.imshow(values, aspect="auto", interpolation="nearest", **scale)
 

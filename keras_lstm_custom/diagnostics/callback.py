@@ -1,0 +1,195 @@
+"""`GateMonitor`: gates and gradients during training, on a fixed probe batch."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from keras_lstm_custom.diagnostics.flow import GradientFlow
+from keras_lstm_custom.diagnostics.gradients import flow_of_observable
+from keras_lstm_custom.diagnostics.records import LayerTrace
+from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable
+from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
+from keras_lstm_custom.diagnostics.tracing import trace_observable
+from keras_lstm_custom.errors import ArgumentError
+
+BUDGET = 0.05  #: share of the training time that recording may cost when `every` is "auto"
+
+
+class GateMonitor(keras.callbacks.Callback):
+    """Record gate saturation and gradient norms on a fixed probe batch while a model trains.
+
+    ```python
+    monitor = GateMonitor(x_val[:32], y_val[:32], csv="gates.csv", tensorboard="logs")
+    model.fit(x, y, epochs=20, callbacks=[monitor])
+    monitor.to_frame()                     # one row for each record and layer
+    ```
+
+    A row holds the epoch (counted from 0, as Keras does), the layer, and for an LSTM each gate's
+    mean and its shares below 0.1 and above 0.9 (`f_mean`, `f_closed`, `f_open`, ...) and the median
+    memory length; for a vanilla RNN the share of saturated steps; then the number of dead units
+    and, with `y`, the gradient norm at the first and the last step, its ratio (`retained`), its
+    decay for each step back, and the verdict. TensorBoard gets the numbers as scalars, and the
+    gates, memory lengths and gradient norms as histograms.
+
+    Args:
+        x: probe sequences, a few dozen; what the model takes.
+        y: their targets; None records no gradients.
+        loss: as for `gradient_flow`; None takes the compiled one.
+        layers: names of the layers to record, as for `trace`.
+        every: record at the end of every so many epochs. "auto" records after the first epoch, and
+            then as often as costs at most 5 % of the time spent training since the record before.
+        csv: file to write the rows to, anew at each record.
+        tensorboard: directory of the event files. Needs the packages tensorflow and tensorboard.
+
+    Raises:
+        ArgumentError: `every` is not usable, or TensorBoard is asked for and not installed. From
+            `fit`: what `trace` and `gradient_flow` raise.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        loss: Any = None,
+        layers: str | Sequence[str] | None = None,
+        every: int | str = "auto",
+        csv: str | os.PathLike | None = None,
+        tensorboard: str | os.PathLike | None = None,
+    ):
+        super().__init__()
+        self._probe = (x, y)
+        self._loss, self._layers = loss, layers
+        self._every = _check_every(every)
+        self._csv = csv
+        self._writer = None if tensorboard is None else _TensorBoard(tensorboard)
+        self._watched: Observable | None = None
+        self._cost = 0.0  # seconds that the latest record took
+        self._resumed = 0.0  # when training went on after it
+        self.rows: list[dict[str, Any]] = []  #: one for each record and layer
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return all records so far, one row for each record and layer; what a layer lacks is NaN."""
+        return pd.DataFrame(self.rows)
+
+    def on_train_begin(self, logs=None):
+        self._watched = None  # the model may be another one than at the last `fit`
+        self._cost, self._resumed = 0.0, time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._is_due(epoch):
+            started = time.perf_counter()
+            self.record(epoch)
+            self._resumed = time.perf_counter()
+            self._cost = self._resumed - started
+
+    def on_train_end(self, logs=None):
+        if self._writer is not None:
+            self._writer.flush()
+
+    def record(self, epoch: int) -> None:
+        """Look into the model now, whatever the interval says."""
+        if self._watched is None:
+            self._watched = observable(self.model)
+        self._watched.refresh()
+        x, y = self._probe
+        traces = trace_observable(self._watched, x, self._layers, verbose=0)
+        flows = {} if y is None else flow_of_observable(self._watched, x, y, self._loss, self._layers)
+        for name, layer in summary(traces).items():
+            numbers = {**_numbers(layer), **(_gradient_numbers(flows[name]) if flows else {})}
+            self.rows.append({"epoch": epoch, "layer": name, **numbers})
+            if self._writer is not None:
+                self._writer.write(epoch, name, numbers, _distributions(traces[name], layer, flows.get(name)))
+        if self._csv is not None:
+            self.to_frame().to_csv(self._csv, index=False)
+
+    def _is_due(self, epoch: int) -> bool:
+        if isinstance(self._every, int):
+            return (epoch + 1) % self._every == 0
+        return self._cost <= BUDGET * (time.perf_counter() - self._resumed)
+
+
+def _numbers(layer: LayerSummary) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
+    if isinstance(layer, GateSummary):
+        for gate in layer.gates:
+            numbers[f"{gate}_mean"] = float(layer.mean[gate].mean())
+            numbers[f"{gate}_closed"] = float(layer.closed[gate].mean())
+            numbers[f"{gate}_open"] = float(layer.open[gate].mean())
+        numbers["memory_length"] = float(np.median(layer.memory_length))
+    if isinstance(layer, RNNSummary):
+        numbers["saturated"] = float(layer.saturated.mean())
+    return {**numbers, "dead_units": len(layer.dead)}
+
+
+def _gradient_numbers(flow: GradientFlow) -> dict[str, Any]:
+    mean = flow.mean()[:: -1 if flow.go_backwards else 1]
+    read = mean[np.isfinite(mean)]
+    first, last = (float(read[0]), float(read[-1])) if len(read) else (np.nan, np.nan)
+    verdict = flow.verdict
+    return {
+        "gradient_first": first,
+        "gradient_last": last,
+        "retained": verdict.retained,
+        "decay": verdict.decay,
+        "verdict": verdict.name,
+    }
+
+
+def _distributions(trace: LayerTrace, layer: LayerSummary, flow: GradientFlow | None) -> dict[str, np.ndarray]:
+    values = {symbol: getattr(trace, symbol)[trace.read].reshape(-1) for symbol in trace.symbols}
+    if isinstance(layer, GateSummary):
+        values["memory_length"] = layer.memory_length
+    if flow is not None:
+        values["gradient"] = flow.norms().reshape(-1)
+    return {name: array[np.isfinite(array)] for name, array in values.items()}
+
+
+class _TensorBoard:
+    """Writes event files by TensorFlow's public summaries, on whatever backend the model trains."""
+
+    def __init__(self, directory: str | os.PathLike):
+        missing = [package for package in ("tensorflow", "tensorboard") if find_spec(package) is None]
+        if missing:
+            raise ArgumentError(
+                "TensorBoard's event files cannot be written here.",
+                expected="the packages tensorflow and tensorboard",
+                received=f"no {' and no '.join(missing)}",
+                remedy=f"pip install {' '.join(missing)}; or leave `tensorboard` out and use `csv`.",
+            )
+        import tensorflow as tf
+
+        self._summary = tf.summary
+        self._writer = tf.summary.create_file_writer(os.fspath(directory))
+
+    def write(self, epoch: int, layer: str, numbers: dict[str, Any], distributions: dict[str, np.ndarray]) -> None:
+        """Write one layer's numbers and distributions under its name."""
+        with self._writer.as_default():
+            for name, number in numbers.items():
+                if not isinstance(number, str):
+                    self._summary.scalar(f"{layer}/{name}", number, step=epoch)
+            for name, values in distributions.items():
+                self._summary.histogram(f"{layer}/{name}", values, step=epoch)
+
+    def flush(self) -> None:
+        """Bring all that was written to disk."""
+        self._writer.flush()
+
+
+def _check_every(every: Any) -> int | str:
+    if every == "auto" or (isinstance(every, int) and not isinstance(every, bool) and every > 0):
+        return every
+    raise ArgumentError(
+        "`every` says after how many epochs to record.",
+        expected="a positive integer, or 'auto'",
+        received=repr(every),
+        remedy="Pass every=1 to record after each epoch.",
+    )
