@@ -5,8 +5,9 @@
 
 The file has a header, a first column of time stamps in equal steps, and columns of numbers. The last
 30 % of it is held out: half decides when to stop learning, half measures the forecasts. The networks
-forecast the change since the last known value, ŷ_{T+k} = y_T + (V h_T + d)_k, so that a series that
-leaves the range seen in training is followed; h_T is the hidden state after the window.
+count the target from its last known value y_T, in what they see and in what they forecast:
+ŷ_{T+k} = y_T + (V h_T + d)_k, where h_T is the hidden state after the window. So they can follow a series
+that leaves the range seen in training.
 
 Everything is written to `runs/`: the measured errors, the forecasts (also those beyond the end of the
 file), a picture, both models as `.keras`, and the better one as SavedModel and TFLite.
@@ -157,9 +158,10 @@ def cut(frame: pd.DataFrame, plan: Plan) -> Samples:
     """Return the scaled windows of the three parts; the scaler knows the training part only."""
     parts = timeseries.split(frame, at_least=plan.window + plan.horizon)
     scaler = timeseries.Scaler.fit(parts.train)
+    sizes = {"window": plan.window, "horizon": plan.horizon, "relative": True}
     train, validation, test = (
-        timeseries.windows(scaler.transform(part), plan.target, window=plan.window, horizon=plan.horizon, stride=step)
-        for part, step in zip(parts, (plan.stride, plan.stride, 1), strict=True)
+        timeseries.windows(scaler.transform(part), plan.target, stride=stride, **sizes)
+        for part, stride in zip(parts, (plan.stride, plan.stride, 1), strict=True)
     )
     return Samples(train, validation, test, scaler)
 
@@ -177,8 +179,8 @@ def train(network: type, samples: Samples, *, units: int, epochs: int, seed: int
     start = time.perf_counter()
     history = model.fit(
         samples.train.x,
-        change(samples.train),
-        validation_data=(samples.validation.x, change(samples.validation)),
+        samples.train.y,
+        validation_data=(samples.validation.x, samples.validation.y),
         epochs=epochs,
         batch_size=64,
         callbacks=[keras.callbacks.EarlyStopping(patience=4, restore_best_weights=True)],
@@ -190,27 +192,21 @@ def train(network: type, samples: Samples, *, units: int, epochs: int, seed: int
     }
 
 
-def change(windows: timeseries.Windows) -> np.ndarray:
-    """Return what the networks learn: y less the last known value, (samples, horizon)."""
-    return windows.y - windows.past[:, -1:]
-
-
 def forecast(models: dict[str, keras.Model], samples: Samples, plan: Plan) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return truth and forecasts of the test part in the data's units, each (samples, horizon)."""
     test, scaler = samples.test, samples.scaler
     scaled = {NAIVE: timeseries.seasonal_naive(test.past, horizon=plan.horizon, period=plan.period)}
     for name, model in models.items():
         scaled[name] = test.past[:, -1:] + model.predict(test.x, verbose=0)
-    return scaler.inverse(test.y, plan.target), {
+    return scaler.inverse(test.past[:, -1:] + test.y, plan.target), {
         name: scaler.inverse(values, plan.target) for name, values in scaled.items()
     }
 
 
 def forecast_beyond(model: keras.Model, frame: pd.DataFrame, samples: Samples, plan: Plan) -> np.ndarray:
     """Return the forecast of the steps after the end of the file, (horizon,), in the data's units."""
-    scaled = samples.scaler.transform(frame)
-    window = timeseries.latest(scaled, window=plan.window)
-    return samples.scaler.inverse(scaled[plan.target].iloc[-1] + model.predict(window, verbose=0)[0], plan.target)
+    last = timeseries.latest(samples.scaler.transform(frame), plan.target, window=plan.window, relative=True)
+    return samples.scaler.inverse(last.past[0, -1] + model.predict(last.x, verbose=0)[0], plan.target)
 
 
 def export_and_prove(model: keras.Model, samples: Samples, target: str, out: Path) -> dict[str, Any]:

@@ -42,13 +42,35 @@ def test_features_choose_and_order_what_is_seen():
     assert samples.past[0].tolist() == [0, 1, 2]
 
 
-def test_latest_is_the_window_after_the_last_sample():
+@pytest.mark.parametrize("relative", [False, True])
+def test_latest_is_the_window_after_the_last_sample(relative):
     frame = hourly(9)
-    samples = timeseries.windows(frame, "load", window=3, horizon=1)
-    newest = timeseries.latest(frame, window=3)
-    assert newest.shape == (1, 3, 2)
-    np.testing.assert_array_equal(newest[0, :-1], samples.x[-1, 1:])
-    assert newest[0, -1].tolist() == [8, -8]
+    options = {"window": 3, "features": ["wind"], "relative": relative}
+    samples = timeseries.windows(frame, "load", horizon=1, **options)
+    newest = timeseries.latest(frame, "load", **options)
+    assert newest.x.shape == (1, 3, 1)
+    assert newest.y.shape == newest.times.shape == (1, 0)
+    assert newest.past[0].tolist() == [6, 7, 8]
+    np.testing.assert_array_equal(newest.x[0, :-1], samples.x[-1, 1:])
+    assert newest.x[0, -1].tolist() == [-8]
+    with pytest.raises(DataError, match="at least 10 rows"):
+        timeseries.latest(frame, "load", window=10)
+
+
+def test_relative_windows_count_the_target_from_its_last_known_value(rng):
+    frame = hourly(30, wind=rng.normal(size=30), load=rng.normal(size=30))
+    sizes = {"window": 5, "horizon": 3, "stride": 2}
+    plain = timeseries.windows(frame, "load", **sizes)
+    relative = timeseries.windows(frame, "load", relative=True, **sizes)
+    np.testing.assert_array_equal(relative.past, plain.past)
+    np.testing.assert_array_equal(relative.x[:, :, 0], plain.x[:, :, 0])
+    assert not relative.x[:, -1, 1].any()
+    np.testing.assert_allclose(relative.x[:, :, 1] + plain.past[:, -1:], plain.x[:, :, 1], atol=1e-6)
+    np.testing.assert_allclose(relative.y + relative.past[:, -1:], plain.y, atol=1e-6)
+    # The same everywhere on a slope: what a network sees does not depend on the level.
+    slope = timeseries.windows(hourly(30)[["load"]], "load", relative=True, **sizes)
+    assert (slope.x == slope.x[0]).all()
+    assert (slope.y == slope.y[0]).all()
 
 
 def test_next_times_follow_the_calendar():

@@ -17,7 +17,7 @@ class Windows(NamedTuple):
 
     Attributes:
         x: float32 (samples, window, features), what is known.
-        y: float32 (samples, horizon), the target in the steps that follow.
+        y: float32 (samples, horizon), the target in the steps that follow, what a network learns.
         past: float32 (samples, window), the target in the steps of x.
         times: (samples, horizon), the index values of y.
     """
@@ -36,12 +36,17 @@ def windows(
     horizon: int = 1,
     stride: int = 1,
     features: Sequence[str] | None = None,
+    relative: bool = False,
 ) -> Windows:
     """Cut a table into overlapping windows and what follows each.
 
     Sample k starts at row r = k * stride: x[k] and past[k] hold the features and the target of rows
     r ... r + window - 1, y[k] the target of rows r + window ... r + window + horizon - 1. There are
     (rows - window - horizon) // stride + 1 samples.
+
+    With `relative`, the target counts from its last known value: past[k, -1] is taken off the target's
+    column of x[k] and off y[k]; `past` stays as it is, and a forecast is past[:, -1:] + what the network
+    gives. A series that leaves the range seen in training can be followed that way.
 
     Args:
         frame: one row per time step, in time order and equal steps.
@@ -50,6 +55,7 @@ def windows(
         horizon: how many steps it forecasts.
         stride: how many rows lie between the starts of two samples.
         features: the columns it sees; None means all, the target's past included.
+        relative: count the target from its last known value.
 
     Raises:
         ArgumentError: a size is not a positive integer.
@@ -57,27 +63,24 @@ def windows(
     """
     for name, size in (("window", window), ("horizon", horizon), ("stride", stride)):
         check_size(name, size)
-    features = list(frame.columns) if features is None else list(features)
-    check_columns(frame, [*features, target])
-    _check_length(frame, window + horizon)
-    starts = np.arange(0, len(frame) - window - horizon + 1, stride)[:, None]
-    seen, future = starts + np.arange(window), starts + np.arange(window, window + horizon)
-    values = frame[target].to_numpy("float32")
-    return Windows(
-        x=frame[features].to_numpy("float32")[seen],
-        y=values[future],
-        past=values[seen],
-        times=frame.index.to_numpy()[future],
-    )
+    last = _last_start(frame, window + horizon)
+    return _cut(frame, target, np.arange(0, last + 1, stride), window, horizon, features, relative)
 
 
-def latest(frame: pd.DataFrame, *, window: int, features: Sequence[str] | None = None) -> np.ndarray:
-    """Return the last `window` rows as one sample (1, window, features): the input of a forecast beyond the table."""
+def latest(
+    frame: pd.DataFrame,
+    target: str,
+    *,
+    window: int,
+    features: Sequence[str] | None = None,
+    relative: bool = False,
+) -> Windows:
+    """Return the last `window` rows as one sample, for a forecast beyond the table; its y and times are (1, 0).
+
+    Args and errors are those of `windows`.
+    """
     check_size("window", window)
-    features = list(frame.columns) if features is None else list(features)
-    check_columns(frame, features)
-    _check_length(frame, window)
-    return frame[features].to_numpy("float32")[None, -window:]
+    return _cut(frame, target, np.array([_last_start(frame, window)]), window, 0, features, relative)
 
 
 def next_times(index: pd.DatetimeIndex, horizon: int) -> pd.DatetimeIndex:
@@ -111,11 +114,34 @@ def dataset(samples: Windows, *, batch_size: int = 32, shuffle: bool = False, se
     return data.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def _check_length(frame: pd.DataFrame, needed: int) -> None:
-    if len(frame) < needed:
+def _last_start(frame: pd.DataFrame, rows: int) -> int:
+    """Return the last row at which a sample of `rows` rows can start."""
+    if len(frame) < rows:
         raise DataError(
             "The table is too short for one sample.",
-            expected=f"at least {needed} rows (the window and what follows it)",
+            expected=f"at least {rows} rows (the window and what follows it)",
             received=f"{len(frame)} rows",
             remedy="Use a longer record, or a shorter window or horizon.",
         )
+    return len(frame) - rows
+
+
+def _cut(
+    frame: pd.DataFrame,
+    target: str,
+    starts: np.ndarray,
+    window: int,
+    horizon: int,
+    features: Sequence[str] | None,
+    relative: bool,
+) -> Windows:
+    features = list(frame.columns) if features is None else list(features)
+    check_columns(frame, [*features, target])
+    seen, future = (starts[:, None] + steps for steps in (np.arange(window), np.arange(window, window + horizon)))
+    values = frame[target].to_numpy("float32")
+    x, y, past = frame[features].to_numpy("float32")[seen], values[future], values[seen]
+    if relative:
+        y = y - past[:, -1:]
+        for column in (k for k, name in enumerate(features) if name == target):
+            x[:, :, column] -= past[:, -1:]
+    return Windows(x, y, past, frame.index.to_numpy()[future])
