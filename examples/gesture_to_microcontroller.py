@@ -63,7 +63,7 @@ def run(
     keras.utils.set_random_seed(seed)
     x_train, y_train, x_test, y_test, names = load()
     model = build(*x_train.shape[1:], len(names), units)
-    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x_train, y_train, batch_size=8, epochs=epochs, verbose=verbose)
     out.mkdir(parents=True, exist_ok=True)
     model.save(out / "gesture.keras")
