@@ -1,5 +1,6 @@
 """Look inside a recurrent model: its gates, its memory, and its gradients through time."""
 
+from keras_lstm_custom.diagnostics.callback import GateMonitor
 from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows, Verdict
 from keras_lstm_custom.diagnostics.gradients import gradient_flow
 from keras_lstm_custom.diagnostics.records import GateTrace, RNNTrace, Traces
@@ -9,6 +10,7 @@ from keras_lstm_custom.diagnostics.tracing import trace
 from keras_lstm_custom.diagnostics.weights import GateWeights, gate_weights
 
 __all__ = [
+    "GateMonitor",
     "GateSummary",
     "GateTrace",
     "GateWeights",

@@ -120,8 +120,9 @@ def unit(trace: GateTrace, unit: int, sequence: int = 0) -> Figure:
         sequence: its number in the batch.
 
     Returns:
-        A figure with four rows: input; gates; long-term memory c with what is forgotten,
-        -(1 - f_t) c_{t-1}, and what enters, i_t g_t; short-term memory h_t = o_t tanh(c_t).
+        A figure with five rows: input; gates; what is forgotten, -(1 - f_t) c_{t-1}, and what enters,
+        i_t g_t; their sum over time, the long-term memory c_t; and what of it leaves as the
+        short-term memory h_t = o_t tanh(c_t).
     """
     import matplotlib.pyplot as plt
 
@@ -134,7 +135,7 @@ def unit(trace: GateTrace, unit: int, sequence: int = 0) -> Figure:
         )
     _check_number("sequence", sequence, trace.batch)
     _check_number("unit", unit, trace.units)
-    figure, axes = plt.subplots(4, 1, sharex=True, figsize=(7.5, 8), height_ratios=[1, 1.2, 1.5, 1.2])
+    figure, axes = plt.subplots(5, 1, sharex=True, figsize=(7.5, 8))
     at = (sequence, slice(None), unit)
     steps = np.arange(trace.timesteps)
     read = trace.read[sequence]
@@ -147,11 +148,12 @@ def unit(trace: GateTrace, unit: int, sequence: int = 0) -> Figure:
     changes = {"forgotten: $-(1-f_t)\\,c_{t-1}$": -trace.forgotten[at], "enters: $i_t\\,g_t$": trace.entered[at]}
     for (label, values), color, shift in zip(changes.items(), (ORANGE, SKY), (-0.22, 0.22), strict=True):
         axes[2].bar(steps + shift, values, color=color, width=0.44, label=label)
-    axes[2].plot(steps, trace.c[at], color=BLACK, label="cell state $c_t$")
-    axes[2].set(ylabel="value", title="long-term memory: $c_t = f_t\\,c_{t-1} + i_t\\,g_t$")
-    axes[3].plot(steps, _potential(trace, at), color=BLUE, linestyle=":", label="could leave: $\\tanh(c_t)$")
-    axes[3].plot(steps, trace.h[at], color=BLACK, label="leaves: $h_t$")
-    axes[3].set(ylabel="value", xlabel="time step t", title="short-term memory: $h_t = o_t\\,\\tanh(c_t)$")
+    axes[2].set(ylabel="change", title="what changes the memory: $c_t - c_{t-1}$")
+    axes[3].plot(steps, trace.c[at], color=BLACK, label="stays: $c_t$")
+    axes[3].set(ylabel="value", title="long-term memory: $c_t = f_t\\,c_{t-1} + i_t\\,g_t$")
+    axes[4].plot(steps, _potential(trace, at), color=BLUE, linestyle=":", label="could leave: $\\tanh(c_t)$")
+    axes[4].plot(steps, trace.h[at], color=BLACK, label="leaves: $h_t$")
+    axes[4].set(ylabel="value", xlabel="time step t", title="short-term memory: $h_t = o_t\\,\\tanh(c_t)$")
     for axis in axes[2:]:
         axis.axhline(0, color="0.6", linewidth=0.6, zorder=0)
     for axis in axes[1:]:
@@ -234,7 +236,7 @@ def weights(of: GateWeights) -> Figure:
     import matplotlib.pyplot as plt
 
     parts = of.parts()
-    figure, axes = plt.subplots(3, len(of.gates), figsize=(1.2 + 2.1 * len(of.gates), 6.6), squeeze=False)
+    figure, axes = plt.subplots(3, len(of.gates), figsize=(max(4.5, 1.2 + 2.1 * len(of.gates)), 6.6), squeeze=False)
     titles = {"kernel": "kernel $W$: input", "recurrent_kernel": "recurrent kernel $U$: from unit"}
     for row, (part, ylabel) in zip(axes, titles.items(), strict=False):
         scale = _signed_scale(np.concatenate([w.reshape(-1) for w in parts[part].values()]))

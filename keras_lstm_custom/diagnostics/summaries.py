@@ -167,9 +167,17 @@ def _common(trace: LayerTrace) -> dict:
 
 def _correlation(x: Array, h: Array) -> Array:
     """Return Pearson's r of every column of `x` with every column of `h`."""
-    x, h = (values.astype(np.float64) - values.mean(axis=0, dtype=np.float64) for values in (x, h))
+    x, h = _centred(x), _centred(h)
     scale = np.outer(np.linalg.norm(x, axis=0), np.linalg.norm(h, axis=0))
     return np.divide(x.T @ h, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+
+
+def _centred(values: Array) -> Array:
+    """Take the mean off each column; one that only rounding makes vary becomes zero."""
+    values = values.astype(np.float64)
+    centred = values - values.mean(axis=0)
+    varies = np.linalg.norm(centred, axis=0) > 1e-6 * np.linalg.norm(values, axis=0)
+    return np.where(varies, centred, 0.0)
 
 
 def _listed(units: Array, most: int = 12) -> str:
