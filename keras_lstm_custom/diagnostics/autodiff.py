@@ -50,8 +50,7 @@ def _torch(function: Scalar, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]
 
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     value = function(leaves)
-    found = torch.autograd.grad(value, leaves, allow_unused=True)
-    return value.detach(), [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
+    return value.detach(), list(torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True))
 
 
 _FRAMEWORKS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

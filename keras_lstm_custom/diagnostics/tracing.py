@@ -51,8 +51,8 @@ def trace(
         x: what the model takes: an array `(batch, timesteps, features)`, or a list or dict of arrays.
         layers: names of the layers to keep, as in the result; the name of a model or wrapper stands
             for all within it. None keeps all.
-        batch_size: how many sequences run at a time. Long sequences are cut in time, too, with the
-            state carried over.
+        batch_size: how many sequences run at a time. Long sequences without a mask are cut in
+            time, too, with the state carried over.
         max_bytes: refuse to hold more than this many bytes of traces.
         verbose: 1 shows a progress bar, 0 does not; "auto" shows one when it takes longer than two seconds.
 
@@ -147,7 +147,10 @@ class _TraceRecorder:
             self._progress.add(batch * (span.stop - span.start) / timesteps)
         if request.mask is not None:
             _keep_state_at_masked_steps(arrays, here, request)
-        return result if len(outputs) == 1 else _join(request, outputs, state, arrays, here)
+        if len(outputs) == 1:
+            return result
+        joined = ops.concatenate(outputs, axis=1)
+        return Result(joined[:, -1], joined, state, result.engine)
 
     def _allocate(self, name: str, request: Request) -> dict[str, Any]:
         """Make room for all sequences, or say beforehand that there is not enough."""
@@ -177,10 +180,13 @@ class _TraceRecorder:
 
 
 def _spans(request: Request) -> Iterator[slice]:
-    """Yield the chunks of time in the order in which the layer reads them."""
+    """Yield the chunks of time in the order in which the layer reads them.
+
+    A masked step may repeat the output before it, so with a mask there is one chunk.
+    """
     batch, timesteps, _ = request.sequences.shape
     numbers_in_a_step = batch * request.cell.units * (len(request.cell.step_type._fields) + 4)
-    length = max(1, CHUNK // numbers_in_a_step)
+    length = timesteps if request.mask is not None else max(1, CHUNK // numbers_in_a_step)
     starts = range(0, timesteps, length)
     for start in reversed(starts) if request.go_backwards else starts:
         yield slice(start, min(start + length, timesteps))
@@ -211,23 +217,6 @@ def _fill_forward(values: np.ndarray, initial: np.ndarray, read: np.ndarray, go_
     read, values = read[:, order], np.concatenate([initial[:, None], values[:, order]], axis=1)
     latest = np.maximum.accumulate(np.where(read, np.arange(1, read.shape[1] + 1), 0), axis=1)
     return np.take_along_axis(values, latest[:, :, None], axis=1)[:, order]
-
-
-def _join(request: Request, outputs: list, state: list, arrays: dict[str, Any], here: slice) -> Result:
-    """Return the result of all chunks as the layer would have had it from one run.
-
-    Masked steps at the start of a chunk repeat an output of the chunk before, so with a mask the
-    outputs are put together from the states.
-    """
-    if request.mask is None:
-        joined = ops.concatenate(outputs, axis=1)
-        return Result(joined[:, -1], joined, state, reference.ENGINE.name)
-    read, h = arrays["mask"][here], arrays["h"][here]
-    if request.go_backwards:
-        read, h = read[:, ::-1], h[:, ::-1]
-    shown = read if request.zero_output_for_mask else np.maximum.accumulate(read, axis=1)
-    joined = ops.convert_to_tensor(np.where(shown[:, :, None], h, 0), dtype=request.cell.compute_dtype)
-    return Result(joined[:, -1], joined, state, reference.ENGINE.name)
 
 
 def _numpy(tensor: Any) -> np.ndarray:

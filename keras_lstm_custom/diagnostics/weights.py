@@ -11,12 +11,10 @@ import pandas as pd
 from keras import ops
 
 from keras_lstm_custom.diagnostics.recurrent_layers import cells
+from keras_lstm_custom.equations.weight_layout import split_gates
 from keras_lstm_custom.errors import ArgumentError
 
 Array = np.ndarray
-
-LSTM_GATES = ("i", "f", "g", "o")  #: in the order in which Keras packs them
-RNN_GATES = ("h",)  #: a vanilla RNN has one map, to its hidden state
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -104,7 +102,7 @@ def gate_weights(model: keras.Model) -> dict[str, GateWeights]:
     Raises:
         ArgumentError: the model has no LSTM or vanilla RNN layer with weights.
     """
-    found = {name: _split(name, cell) for name, cell in cells(model).items() if cell.built}
+    found = {name: _take_apart(name, cell) for name, cell in cells(model).items() if cell.built}
     if not found:
         raise ArgumentError(
             f"The model {model.name!r} has no recurrent layer with weights.",
@@ -115,14 +113,13 @@ def gate_weights(model: keras.Model) -> dict[str, GateWeights]:
     return found
 
 
-def _split(name: str, cell: Any) -> GateWeights:
-    gates = LSTM_GATES if isinstance(cell, keras.layers.LSTMCell) else RNN_GATES
-
+def _take_apart(name: str, cell: Any) -> GateWeights:
     def by_gate(packed: Any) -> dict[str, Array]:
         if packed is None:
             return {}
-        blocks = np.split(ops.convert_to_numpy(packed), len(gates), axis=-1)
-        return {gate: block.copy() for gate, block in zip(gates, blocks, strict=True)}
+        array = np.array(ops.convert_to_numpy(packed))
+        # A vanilla RNN has one map, to its hidden state.
+        return split_gates(array) if isinstance(cell, keras.layers.LSTMCell) else {"h": array}
 
     return GateWeights(
         name=name,
