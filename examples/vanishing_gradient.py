@@ -13,7 +13,8 @@ sequences:
 
 Solved means at least 99 % of 1000 fresh sequences correct by the paper's criterion (every output
 within 0.04 of the target for the adding problem, 0.3 for the temporal order problem). Results go to
-`runs/vanishing_gradient/`: `table.txt`, `outcomes.csv` and `gradients.png`.
+`runs/vanishing_gradient/`: `table.txt`, `outcomes.csv`, and `gradients.png`, which shows for the
+longest adding problem how much of the gradient reaches each step before training.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_lstm_custom import LSTM, VanillaRNN
+from keras_lstm_custom import LSTM, VanillaRNN, gradient_flow, plots
+from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.tasks import TASKS, Task
 
 BATCH = 64
@@ -134,12 +136,12 @@ def _until_solved(
 
 
 def all_outcomes(
-    lengths: Sequence[int], seeds: int, steps: int, check_every: int, workers: int
+    lengths: Sequence[int], task_names: Sequence[str], seeds: int, steps: int, check_every: int, workers: int
 ) -> Iterator[list[Outcome]]:
     """Yield the outcomes of every task, length and network as they come; longest first, to share the work evenly."""
     jobs = [
         (task, length, network, seeds, steps, check_every)
-        for length, task, network in product(sorted(lengths, reverse=True), TASKS, NETWORKS)
+        for length, task, network in product(sorted(lengths, reverse=True), task_names, NETWORKS)
     ]
     if workers < 2:
         yield from (train(*job) for job in jobs)
@@ -165,8 +167,19 @@ def summarise(outcomes: pd.DataFrame) -> pd.DataFrame:
     return cells.unstack("network")[list(NETWORKS)]
 
 
+def gradient_picture(length: int, seed: int = 0):
+    """Return a figure: the gradient at each step of the adding problem, for the three networks before training."""
+    x, y, _ = TASKS["adding"].draw(BATCH, length, np.random.default_rng(seed))
+    flows = {}
+    for name, network in NETWORKS.items():
+        keras.utils.set_random_seed(seed)
+        (flows[name],) = gradient_flow(build(TASKS["adding"], length, network), x, y).values()
+    return plots.gradients(flows)
+
+
 def run(
     lengths: Sequence[int] = (20, 50, 100),
+    task_names: Sequence[str] = tuple(TASKS),
     seeds: int = 3,
     steps: int = 2000,
     check_every: int = 100,
@@ -177,18 +190,26 @@ def run(
 
     Args:
         lengths: T of the tasks, at least 20.
+        task_names: of `keras_lstm_custom.tasks.TASKS`.
         seeds: trainings of each kind.
         steps: budget of a training, in batches of 64 sequences.
         check_every: batches between two tests on fresh sequences.
         workers: processes to train in; 1 trains in this one.
         out: folder for the results; made if absent.
     """
+    if steps < check_every:
+        raise ArgumentError(
+            "No training would ever be tested.",
+            expected="steps of at least check_every",
+            received=f"steps={steps}, check_every={check_every}",
+            remedy="Raise `steps` or lower `check_every`.",
+        )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     found: list[Outcome] = []
-    total = len(lengths) * len(TASKS) * len(NETWORKS)
-    for number, group in enumerate(all_outcomes(lengths, seeds, steps, check_every, workers), 1):
+    total = len(lengths) * len(task_names) * len(NETWORKS)
+    for number, group in enumerate(all_outcomes(lengths, task_names, seeds, steps, check_every, workers), 1):
         found += group
         marks = ", ".join(f"{o.solved_at} steps" if o.solved_at else f"{o.correct:.0%} correct" for o in group)
         print(
@@ -201,9 +222,10 @@ def run(
 
     text = (
         f"Solved seeds, and the median of their training steps (batches of {BATCH}); not solved within "
-        f"{steps} steps:\nthe mean share of correct sequences at the end.\n\n{summarise(outcomes)}\n"
+        f"{steps} steps:\nthe mean share of correct sequences at the end.\n\n{summarise(outcomes).to_string()}\n"
     )
     (out / "table.txt").write_text(text)
+    gradient_picture(max(lengths)).savefig(out / "gradients.png")
     print(f"\n{text}")
     return outcomes
 
@@ -211,10 +233,10 @@ def run(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", type=int, nargs="+", default=[20, 50, 100])
+    parser.add_argument("--tasks", dest="task_names", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2000, help="budget of a training, in batches (default: 2000)")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)"
-    )
+    parser.add_argument("--steps", type=int, default=2000, help="budget of a training, in batches (2000)")
+    parser.add_argument("--check-every", type=int, default=100, help="batches between two tests (100)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (one for each core)")
     parser.add_argument("--out", default="runs/vanishing_gradient")
     run(**vars(parser.parse_args()))

@@ -12,31 +12,16 @@ import numpy as np
 from keras import ops
 
 from keras_lstm_custom.diagnostics.flow import GradientFlow
+from keras_lstm_custom.diagnostics.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, TITLES, VERMILION
 from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
 from keras_lstm_custom.diagnostics.recurrent_layers import cells
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
 from keras_lstm_custom.errors import InputError
 
 KINDS = {"lstm": "LSTM", "vanilla_rnn": "vanilla RNN"}
-MEANINGS = {
-    "i": "input gate",
-    "f": "forget gate",
-    "g": "candidate",
-    "o": "output gate",
-    "c": "cell state",
-    "h": "hidden state",
-    "z": "pre-activation",
-}
-#: Okabe & Ito's colours, which the colour-blind can tell apart.
-COLORS = {
-    "i": "#009E73",
-    "f": "#D55E00",
-    "g": "#CC79A7",
-    "o": "#E69F00",
-    "c": "#0072B2",
-    "h": "#000000",
-    "z": "#0072B2",
-}
+#: What each symbol is called, in plain text.
+MEANINGS = {symbol: title.partition(" $")[0] for symbol, title in TITLES.items()}
+COLORS = {"i": BLUE, "f": VERMILION, "g": PURPLE, "o": GREEN, "c": BLACK, "h": ORANGE, "z": BLACK}
 FEATURE_COLORS = ["#56B4E9", "#6A3D9A", "#8C6D31", "#7F7F7F", "#1B7F79", "#B8A9C9"]
 
 

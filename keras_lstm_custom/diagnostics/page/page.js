@@ -89,7 +89,7 @@ const EQUATIONS = {
     const { activation, recurrent_activation } = layer();
     const [i, f, g, o, c, h] = ["i", "f", "g", "o", "c", "h"].map(symbol => at(symbol));
     const old = before("c");
-    return gateRow("f", 1, recurrent_activation, v => `forget gate: ${percent(v)} of the memory stays, ${percent(1 - v)} is forgotten`)
+    return gateRow("f", 1, recurrent_activation, v => `forget gate: ${percent(v)} of the memory stays`)
       + gateRow("i", 0, recurrent_activation, v => `input gate: ${percent(v)} of the candidate enters`)
       + gateRow("g", 2, activation, v => `candidate: pushes the memory ${v < 0 ? "down" : "up"}`)
       + gateRow("o", 3, recurrent_activation, v => `output gate: ${percent(v)} of the memory leaves`)
@@ -142,23 +142,23 @@ function panels() {
     const old = layer().go_backwards ? [...c.slice(1), first] : [first, ...c.slice(0, -1)];
     const bar = (y, label, color) => ({ type: "bar", x: steps(), y, name: label, yaxis: axis, legend: "legend" + axis.slice(1), marker: { color, line: { width: 0 } } });
     return [bar(i.map((v, t) => v === null ? null : v * g[t]), "enters: i·g", PAGE.colors.i),
-            bar(f.map((v, t) => v === null ? null : (v - 1) * old[t]), "forgotten: −(1−f)·c", PAGE.colors.f),
-            line(g, "g candidate", axis, PAGE.colors.g, { width: 1 })];
+            bar(f.map((v, t) => v === null ? null : (v - 1) * old[t]), "forgotten: −(1−f)·c", PAGE.colors.f)];
   };
   const states = axis => [line(series("c"), "c long-term", axis, PAGE.colors.c),
                           line(series("h"), "h short-term", axis, PAGE.colors.h, { dash: "dot" })];
-  return [input, { title: "gates", range: [-0.03, 1.03], draw: gates }, { title: "change of c", draw: change }, { title: "memory", draw: states }];
+  return [input, { title: "gates", range: [-0.04, 1.04], draw: gates }, { title: "candidate", range: [-1.05, 1.05], draw: one("g", "g candidate") },
+          { title: "change of c", draw: change }, { title: "memory", draw: states }];
 }
 
 const cursor = () => ({ type: "line", xref: "x", yref: "paper", x0: state.step, x1: state.step, y0: 0, y1: 1, line: { color: "#1d2329", width: 1.2, dash: "dot" } });
 
 function showTime() {
   const all = panels(), height = 1 / all.length;
-  const layout = { height: 165 * all.length, margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, barmode: "relative", bargap: 0,
+  const layout = { height: 60 + 118 * all.length, margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, barmode: "relative", bargap: 0,
     xaxis: { title: { text: "step", standoff: 6 }, range: [-0.5, layer().steps - 0.5], anchor: "y" + all.length, zeroline: false }, shapes: [cursor()], hovermode: "x unified" };
   const traces = all.flatMap(({ title, range, draw }, k) => {
     const id = k ? String(k + 1) : "", top = 1 - k * height;
-    layout["yaxis" + id] = { title: { text: title }, domain: [top - height * 0.88, top], range, zerolinecolor: "#c8ced5" };
+    layout["yaxis" + id] = { title: { text: title, standoff: 8 }, nticks: 4, domain: [top - height * 0.88, top], range, zerolinecolor: "#c8ced5" };
     layout["legend" + id] = { x: 1.01, xanchor: "left", y: top, font: { size: 12 } };
     return draw("y" + id);
   });
