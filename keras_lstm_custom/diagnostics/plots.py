@@ -234,6 +234,7 @@ def gradients(flows: GradientFlow | Mapping[str, GradientFlow], symbol: str | No
 def weights(of: GateWeights) -> Figure:
     """Draw the weights of one layer by gate: kernel and recurrent kernel as heat maps, and all as histograms."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     parts = of.parts()
     figure, axes = plt.subplots(3, len(of.gates), figsize=(max(4.5, 1.2 + 2.1 * len(of.gates)), 6.6), squeeze=False)
@@ -242,6 +243,7 @@ def weights(of: GateWeights) -> Figure:
         scale = _signed_scale(np.concatenate([w.reshape(-1) for w in parts[part].values()]))
         for axis, (gate, w) in zip(row, parts[part].items(), strict=True):
             image = _heat_map(axis, w, **scale)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.set(xlabel="to unit")
             axis.set_title(TITLES[gate] if part == "kernel" else f"spectral radius {of.spectral_radius[gate]:.2f}")
         row[0].set_ylabel(ylabel)
@@ -276,6 +278,10 @@ def _positive(values: np.ndarray) -> np.ndarray:
 
 
 def _draw_input(axis: Any, trace: LayerTrace, sequence: int) -> None:
+    """Draw what the layer read, and give the time axis (which the rows below share) whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     x = trace.x[sequence]
     if x.shape[1] > MOST_LINES:
         image = _heat_map(axis, x.T, **_signed_scale(x))
@@ -294,7 +300,6 @@ def _heat_map(axis: Any, values: np.ndarray, **scale: Any) -> Any:
 
     axis.set_facecolor("0.75")  # where there is no value
     axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.spines[:].set_visible(False)
     return axis.imshow(values, aspect="auto", interpolation="nearest", **scale)
 
