@@ -31,6 +31,17 @@ def check_features(layer: Any, shape) -> None:
         )
 
 
+def check_batch(layer: Any, shape) -> None:
+    """Raise `InputError` unless a stateful layer gets as many rows as it keeps states for."""
+    if layer.stateful and layer.states is not None and shape[0] not in (None, layer.states[0].shape[0]):
+        raise InputError(
+            f"With `stateful=True` {layer.name!r} keeps a state for each row, so the batch size cannot change.",
+            expected=f"a batch size of {layer.states[0].shape[0]}",
+            received=f"an input of shape {tuple(shape)}",
+            remedy="Give batches of one size, or build another layer with the same weights for the other size.",
+        )
+
+
 def check_mask(layer: Any, sequences, mask) -> None:
     """Raise `InputError` unless the mask has one value for each timestep of each sequence."""
     if mask is None:

@@ -66,6 +66,7 @@ class Recurrent(EngineRNN):
     def _check_call(self, sequences, initial_state, mask):
         checks.check_rank(self, sequences.shape)
         checks.check_features(self, sequences.shape)
+        checks.check_batch(self, sequences.shape)
         checks.check_mask(self, sequences, mask)
         if initial_state is not None:
             checks.check_state(self, sequences, initial_state)

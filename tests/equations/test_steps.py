@@ -73,7 +73,7 @@ def test_forget_gate_alone_decides_what_stays(h, c):
     """With input gate and candidate at zero, c is the forget gate's share of the old c."""
     big = 100.0
     z = np.concatenate([np.full((BATCH, UNITS), v) for v in (-big, 0.0, 0.0, big)], axis=-1).astype("float32")
-    step = lstm_step(z, LSTMState(h, c), np.zeros((UNITS, 4 * UNITS), "float32"))
+    step = lstm_step(ops.convert_to_tensor(z), LSTMState(h, c), np.zeros((UNITS, 4 * UNITS), "float32"))
     np.testing.assert_allclose(ops.convert_to_numpy(step.c), 0.5 * c, rtol=1e-6)
     np.testing.assert_allclose(ops.convert_to_numpy(step.h), np.tanh(0.5 * c), rtol=1e-6)
 
