@@ -95,9 +95,9 @@ const EQUATIONS = {
       + gateRow("o", 3, recurrent_activation, v => `output gate: ${percent(v)} of the memory leaves`)
       + row(now("c"), `${now("f")} ${past("c")} + ${now("i")} ${now("g")}`,
             `${number(f)} · ${factor(old)} + ${number(i)} · ${factor(g)}`, c,
-            `long-term memory: ${number(f * old)} kept, ${number(i * g)} entered`, "state")
+            `memory: ${number(f * old)} stays, ${number(i * g)} enters`, "state")
       + row(now("h"), `${now("o")} ${activation}(${now("c")})`, `${number(o)} · ${activation}(${number(c)})`, h,
-            "short-term memory, and the layer's output", "state");
+            "short-term memory: what leaves", "state");
   },
   vanilla_rnn() {
     const { activation } = layer();
