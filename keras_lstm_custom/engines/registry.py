@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_lstm_custom.engines import native, portable, recording, reference
+from keras_lstm_custom.engines import measured, native, portable, recording, reference
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.errors import EngineError
 
@@ -47,13 +47,13 @@ def check_name(name: str) -> str:
 
 
 def choose(name: str, request: Request) -> Engine:
-    """Return the engine `name`, or for "auto" the first engine that can serve the request.
+    """Return the engine `name`, or for "auto" the first that can serve the request and is worth it (`measured`).
 
     Raises:
         EngineError: the name is unknown, or a forced engine cannot serve; the message has its reasons.
     """
     if check_name(name) == AUTO:
-        return next(engine for engine in ENGINES.values() if engine.supports(request).ok)
+        return next(engine for engine in ENGINES.values() if _answer(engine, request).ok)
     engine = ENGINES[name]
     support = engine.supports(request)
     if not support.ok:
@@ -66,10 +66,18 @@ def choose(name: str, request: Request) -> Engine:
     return engine
 
 
+def _answer(engine: Engine, request: Request) -> Support:
+    """Return what the engine answers to "auto"."""
+    support = engine.supports(request)
+    worth = measured.worthwhile(engine.name, request)
+    return worth if support.ok and not worth.ok else support
+
+
 def explain(name: str, request: Request) -> Explanation:
     """Return what every engine answers to the request, and which one serves it."""
-    answers = {engine.name: engine.supports(request) for engine in ENGINES.values()}
-    asked = answers if check_name(name) == AUTO else {name: answers[name]}
+    auto = check_name(name) == AUTO
+    answers = {e.name: _answer(e, request) if auto else e.supports(request) for e in ENGINES.values()}
+    asked = answers if auto else {name: answers[name]}
     return Explanation(next((engine for engine, (ok, _) in asked.items() if ok), None), answers)
 
 

@@ -27,8 +27,8 @@ def run(request: Request) -> Result:
 
     cell = request.cell
     x = request.sequences
-    if request.dropout.inputs is not None:
-        x = x * request.dropout.inputs[:, None]
+    for m in fast_path.masks_of(request.dropout.inputs):  # none, or one
+        x = x * m[:, None]
     mask = None if request.mask is None else tf.cast(request.mask, tf.bool)
     outputs, state = lstm(
         x,

@@ -12,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,10 +54,16 @@ def build(library: Path = LIBRARY) -> Path:
     return link(["op", "dispatch"], library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"])
 
 
-def link(sources: Sequence[str], target: Path, linking: Sequence[str] = (), compiling: Sequence[str] = ()) -> Path:
+def link(
+    sources: Sequence[str],
+    target: Path,
+    linking: Sequence[str] = (),
+    compiling: Sequence[str] = (),
+    sets: Mapping[str, list[str]] | None = None,
+) -> Path:
     """Compile these sources and the core for each instruction set, and link them to `target`."""
-    sets = INSTRUCTION_SETS.get(platform.machine().replace("AMD64", "x86_64"), BASELINE)
-    jobs = [(name, []) for name in sources]
+    sets = sets or INSTRUCTION_SETS.get(platform.machine(), BASELINE)
+    jobs: list[tuple[str, list[str]]] = [(name, []) for name in sources]
     jobs += [("core", [f"-DKLC_SET={name}", *more]) for name, more in sets.items()]
     cxx = compiler()
     if cxx is None:
@@ -65,7 +71,7 @@ def link(sources: Sequence[str], target: Path, linking: Sequence[str] = (), comp
             "The native engine cannot be built: there is no C++ compiler.",
             expected="g++ or clang++ on the PATH, or the variable CXX",
             received="none",
-            remedy="Install one (Debian: apt install g++; macOS: xcode-select --install), or go on without the engine.",
+            remedy="Install one (Debian: apt install g++), or go on without the engine.",
         )
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = [f"{folder}/{n}.o" for n in range(len(jobs))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ def load() -> Native:
     """Return TensorFlow's module of the library's operations; the reason names the instruction set in use."""
     import tensorflow as tf
 
+    if platform.system() != "Linux":
+        return Native(None, f"is built for Linux only, and this is {platform.system()}")
     path = Path(os.environ.get(VARIABLE, LIBRARY))
     if not path.exists():
         return Native(None, f"is not built: there is no {path}; {REMEDY}")

@@ -54,9 +54,7 @@ def lstm(
     @tf.custom_gradient
     def differentiable(*inputs):
         result = forward(*inputs, keep=keep, sequences=sequences)
-        outputs = (result.h, result.c)
-        if sequences:
-            outputs = (tf.ensure_shape(result.y, [*x.shape[:2], state[0].shape[1]]), *outputs)
+        y = [tf.ensure_shape(result.y, [*x.shape[:2], state[0].shape[1]])] if sequences else []
 
         def gradient(*incoming):
             kept = result if keep else forward(*inputs, keep=True, sequences=True)
@@ -67,7 +65,7 @@ def lstm(
             *gradients, d_bias = first_order_only(backward)(tensors)
             return *gradients, d_bias if inputs[-1].shape[0] else tf.zeros_like(inputs[-1])
 
-        return outputs, gradient
+        return (*y, result.h, result.c), gradient
 
     *y, h, c = differentiable(x, *state, kernel, recurrent_kernel, bias)
     return y[0] if sequences else h[:, None], [h, c]

@@ -53,8 +53,9 @@ class Call {
   };
   Input input(int index) {
     TF_Tensor* t = nullptr;
-    TF_GetInput(context_, index, &t, status_);
     Input in{{}, nullptr, 0};
+    if (!ok()) return in;  // TensorFlow's functions overwrite the status: the first error must stay
+    TF_GetInput(context_, index, &t, status_);
     if (!ok()) return in;
     tensors_.push_back(t);
     in.count = 1;
@@ -66,12 +67,14 @@ class Call {
     return in;
   }
   float* output(int index, const std::vector<int64_t>& dims) {
+    if (!ok()) return nullptr;
     int64_t count = 1;
     for (int64_t d : dims) count *= d;
     TF_Tensor* t = TF_AllocateOutput(context_, index, TF_FLOAT, dims.data(), (int)dims.size(), count * 4, status_);
     return data(t);
   }
   float* temporary(int64_t count) {
+    if (!ok()) return nullptr;
     TF_AllocatorAttributes attributes{sizeof(TF_AllocatorAttributes), 1};
     return data(TF_AllocateTemp(context_, TF_FLOAT, &count, 1, &attributes, status_));
   }

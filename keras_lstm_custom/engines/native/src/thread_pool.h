@@ -2,6 +2,7 @@
 //
 // The caller works, too, and takes what no worker has begun: so a busy pool slows a call down and never blocks it,
 // and a process forked from one with a pool still works, on one thread. Several calls at once share the workers.
+// A pool must never be destroyed, since its threads wait on it until the process ends.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -16,6 +17,7 @@ class ThreadPool {
  public:
   using Task = void (*)(void*, int);
 
+  ~ThreadPool() = delete;
   explicit ThreadPool(int threads) {
     for (int i = 1; i < threads; i++) std::thread([this] { work(); }).detach();
   }

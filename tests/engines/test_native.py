@@ -1,0 +1,150 @@
+"""The native engine: it runs where it says so, agrees with the oracle, and says why where it cannot run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from tests.engines.harness import MASKS, Case, arrays, run
+from tests.oracles import numpy_cells
+
+import keras_lstm_custom as klc
+from keras_lstm_custom.engines import ENGINES
+from keras_lstm_custom.engines.native import library
+from keras_lstm_custom.errors import EngineError
+
+pytestmark = pytest.mark.tensorflow
+
+X = np.random.default_rng(3).normal(size=(6, 7, 3)).astype("float32")
+Y = np.random.default_rng(4).normal(size=(6, 1)).astype("float32")
+
+
+@pytest.fixture
+def built():
+    if not library.LIBRARY.exists():
+        pytest.skip(library.REMEDY)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_equals_the_oracle(built, mask):
+    case = Case("lstm", mask)
+    data = arrays(case)
+    expected = numpy_cells.lstm(data["x"], *data["weights"], *data["state"], mask=data["mask"])
+    got = run("native", case, data)
+    np.testing.assert_allclose(got["outputs"], expected["y"], atol=2e-6)
+    np.testing.assert_allclose(got["final c"], expected["c"][:, -1], atol=4e-6)
+
+
+@pytest.mark.parametrize("jit_compile", [True, "auto"])
+def test_fit_learns_the_same_weights(built, jit_compile):
+    """With jit_compile=True XLA compiles the whole step, so the portable engine serves."""
+    trained, engines = [], []
+    for engine in ("auto", "reference"):
+        keras.utils.set_random_seed(1)
+        layer = klc.LSTM(4, engine=engine)
+        model = keras.Sequential([keras.Input((7, 3)), keras.layers.Bidirectional(layer), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", jit_compile=jit_compile)
+        model.fit(X, Y, epochs=2, batch_size=4, shuffle=False, verbose=0)
+        trained.append(model.get_weights())
+        engines.append(model.layers[0].forward_layer.last_engine)
+    for ours, reference in zip(*trained, strict=True):
+        np.testing.assert_allclose(ours, reference, atol=1e-5)
+    assert engines == ["portable" if jit_compile is True else "native", "reference"]
+
+
+def test_large_enough_for_all_threads(built):
+    case = Case("lstm", "scattered", batch=13, units=70, features=33, recurrent_dropout=4)
+    got, expected = run("native", case), run("reference", case)
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, atol=1e-5 * max(1, np.abs(value).max()), err_msg=name)
+
+
+def test_repeats_itself(built):
+    case = Case(batch=13, units=70, features=33)
+    first, second = run("native", case), run("native", case)
+    for name, value in first.items():
+        np.testing.assert_array_equal(second[name], value)
+
+
+def test_second_derivatives_are_refused(built):
+    import tensorflow as tf
+
+    layer = klc.LSTM(4, engine="native")
+    x = tf.constant(X)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = tf.reduce_sum(layer(x) ** 2)
+        total = tf.reduce_sum(inner.gradient(y, x) ** 2)
+    with pytest.raises(EngineError, match="engine='reference'"):
+        outer.gradient(total, x)
+
+
+def test_not_a_number_goes_through(built):
+    x = X.copy()
+    x[1, 3, 0] = np.nan
+    outputs = keras.ops.convert_to_numpy(klc.LSTM(4, engine="native")(x))
+    assert np.isnan(outputs[1]).all()
+    assert np.isfinite(np.delete(outputs, 1, axis=0)).all()
+
+
+def test_shapes_that_do_not_fit_are_named(built):
+    import tensorflow as tf
+
+    operations = library.load().operations
+    nothing, state = tf.zeros([0]), tf.zeros([2, 4])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`kernel` does not fit. Expected: \(3, 16\)"):
+        operations.keras_lstm_custom_lstm_forward(
+            x=tf.zeros([2, 5, 3]), h0=state, c0=state, kernel=tf.zeros([9, 16]), recurrent=tf.zeros([4, 16]),
+            mask=tf.zeros([0, 0], tf.bool), dropout=nothing, bias=nothing, reverse=False, keep=False, sequences=True,
+        )  # fmt: skip
+
+
+def test_an_empty_batch(built):
+    case = Case(batch=0)
+    got = run("native", case)
+    assert got["outputs"].shape[0] == 0
+    assert not got["dkernel"].any()
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (Case("vanilla_rnn"), "LSTM"),
+        (Case(dtype="float64"), "float32"),
+        (Case(dtype="mixed_bfloat16"), "float32"),
+        (Case(inputs_dropout=4), "input dropout"),
+    ],
+    ids=str,
+)
+def test_what_it_cannot_do_it_says(case, reason):
+    with pytest.raises(AssertionError, match=reason):  # the harness asks `supports` first
+        run("native", case)
+
+
+@pytest.mark.parametrize("content", [None, b"not a library"], ids=["missing", "broken"])
+def test_without_a_library_the_next_engine_serves(content, tmp_path):
+    path = tmp_path / "lib.so"
+    if content:
+        path.write_bytes(content)
+    code = (
+        "import keras_lstm_custom as k, numpy as np; layer = k.LSTM(4); layer(np.zeros((2, 3, 5), 'float32'));"
+        "print(layer.last_engine); print(layer.explain_engine((2, 3, 5)))"
+    )
+    variables = {**os.environ, library.VARIABLE: str(path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=True)
+    served, *explanation = done.stdout.splitlines()
+    assert served != "native"
+    assert library.REMEDY in "\n".join(explanation)
+
+
+def test_it_really_ran(built):
+    layer = klc.LSTM(4, engine="native")
+    layer(X)
+    assert layer.last_engine == "native"
+    assert "compiled loops" in ENGINES["native"].supports(layer.request(X, [X[:, 0], X[:, 0]])).reason
