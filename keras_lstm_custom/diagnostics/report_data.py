@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_lstm_custom.diagnostics.flow import GradientFlow
-from keras_lstm_custom.diagnostics.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, TITLES, VERMILION
+from keras_lstm_custom.diagnostics.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, TITLES, VERMILION
 from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
 from keras_lstm_custom.diagnostics.recurrent_layers import cells
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
