@@ -217,4 +217,4 @@ def _index(sheet: _Sheet, time: str) -> pd.DatetimeIndex:
             remedy="Insert the missing rows or bring the table to equal steps, e.g. with pandas' resample() and "
             "interpolate(), knowing how the holes are filled.",
         )
-    return pd.DatetimeIndex(index, freq=frequency)
+    return pd.DatetimeIndex(index, freq=pd.tseries.frequencies.to_offset(frequency))
