@@ -45,9 +45,7 @@ def page_data(
     layers = [
         _layer(trace, flows.get(name), weights[name.split("#")[0]], blobs, gate_bits) for name, trace in traces.items()
     ]
-    first = next(iter(traces.values()))
     page = {
-        "sequences": first.batch,
         "layers": layers,
         "kinds": KINDS,
         "meanings": MEANINGS,
@@ -105,13 +103,14 @@ def _layer(trace: LayerTrace, flow: GradientFlow | None, cell: Any, blobs: Blobs
     return {
         "name": trace.name,
         "kind": trace.kind,
+        "sequences": trace.batch,
         "units": trace.units,
         "steps": trace.timesteps,
         "go_backwards": trace.go_backwards,
         "symbols": trace.symbols,
         "features": [f"x[{k}]" for k in range(trace.x.shape[2])],
-        "activation": cell.activation.__name__,
-        "recurrent_activation": cell.recurrent_activation.__name__ if trace.kind == "lstm" else None,
+        "activation": _name(cell.activation),
+        "recurrent_activation": _name(cell.recurrent_activation) if trace.kind == "lstm" else None,
         "arrays": {
             symbol: {
                 "blob": blobs.add(codes),
@@ -130,6 +129,10 @@ def _layer(trace: LayerTrace, flow: GradientFlow | None, cell: Any, blobs: Blobs
         "gradient": None if flow is None else _gradient(flow),
         "summary": _SUMMARIES[trace.kind](summary(trace)[trace.name]),
     }
+
+
+def _name(activation: Callable) -> str:
+    return getattr(activation, "__name__", type(activation).__name__)
 
 
 def _weight(weight: Any, blobs: Blobs) -> dict[str, Any] | None:

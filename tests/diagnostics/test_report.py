@@ -32,7 +32,7 @@ def case(tmp_path_factory):
     hidden = keras.layers.Masking()(inputs)
     hidden = keras.layers.LSTM(UNITS, return_sequences=True, name="keras_lstm")(hidden)
     hidden = keras.layers.Bidirectional(LSTM(6, return_sequences=True), name="both")(hidden)
-    hidden = VanillaRNN(2, name="vanilla")(hidden)
+    hidden = VanillaRNN(2, use_bias=False, name="vanilla")(hidden)
     model = randomise(keras.Model(inputs, keras.layers.Dense(1)(hidden), name="a <model> & its name"))
     model.compile("adam", "mse")
     rng = np.random.default_rng(2)
@@ -337,6 +337,12 @@ def test_a_model_that_has_diverged_is_refused(small, tmp_path):
 def test_targets_of_another_number_are_refused(small, tmp_path):
     with pytest.raises(InputError, match=r"(?s)3 targets.*2 targets"):
         report(small.model, small.x, small.y[:2], tmp_path / "page.html")
+
+
+def test_targets_of_another_shape_are_refused(small, tmp_path):
+    with pytest.raises(InputError, match=r"(?s)loss of .* cannot be computed.*\(3, 5\).*y=None"):
+        report(small.model, small.x, np.zeros((3, 5)), tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_tools_are_named_with_the_command_that_installs_them(small, tmp_path, monkeypatch):

@@ -217,7 +217,7 @@ function showSummary() {
 /* ---- controls ---- */
 
 function showLayer() {
-  const { units, steps, sequences } = { ...layer(), sequences: PAGE.sequences };
+  const { units, steps, sequences } = layer();
   $("unit").max = units - 1;
   $("step").max = steps - 1;
   $("sequence").max = sequences - 1;
@@ -246,7 +246,7 @@ const clamp = (value, most) => Math.min(Math.max(Math.round(value) || 0, 0), mos
 function go(changes) {
   const old = { ...state };
   Object.assign(state, changes);
-  state.sequence = clamp(state.sequence, PAGE.sequences - 1);
+  state.sequence = clamp(state.sequence, layer().sequences - 1);
   state.unit = clamp(state.unit, layer().units - 1);
   state.step = clamp(state.step, layer().steps - 1);
   const changed = (...keys) => keys.some(key => state[key] !== old[key]);
