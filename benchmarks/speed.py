@@ -214,11 +214,24 @@ def picture(result: dict, path: Path) -> None:
         for k, name in enumerate(names):
             places = [n + (k - (len(names) - 1) / 2) * 0.8 / len(names) for n in range(len(rows))]
             values = [r["median_ms"]["keras"] / r["median_ms"].get(name, float("nan")) for r in rows]
-            bars = axis.bar(places, values, 0.8 / len(names), label=name, color=colours[name])
-            axis.bar_label(bars, [f"{v:.1f}" for v in values], fontsize=7)
+            heights = [v - 1 for v in values]  # from the line of Keras up, or down
+            axis.bar(places, heights, 0.8 / len(names), bottom=1, label=name, color=colours[name])
+            for place, value in zip(places, values, strict=True):
+                above = not value < 1
+                axis.annotate(
+                    f"{value:.1f}" if value == value else "",
+                    (place, value if value == value else 1),
+                    (0, 2 if above else -2),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom" if above else "top",
+                    fontsize=7,
+                )
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set_yscale("log")
-        axis.set_yticks([0.5, 1, 2, 4, 8], ["½", "1", "2", "4", "8"])
+        axis.set_yticks([0.25, 0.5, 1, 2, 4, 8, 16], ["¼", "½", "1", "2", "4", "8", "16"])
+        axis.minorticks_off()
+        axis.margins(y=0.12)
         axis.set_ylabel("times as fast as keras.layers.LSTM")
         axis.set_title("training (forward and backward)" if training else "inference")
         axis.spines[["top", "right"]].set_visible(False)

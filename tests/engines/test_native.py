@@ -9,13 +9,13 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tests.engines.harness import MASKS, Case, arrays, run
-from tests.oracles import numpy_cells
 
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 from keras_lstm_custom.engines.native import library
 from keras_lstm_custom.errors import EngineError
+from tests.engines.harness import MASKS, Case, arrays, run
+from tests.oracles import numpy_cells
 
 pytestmark = pytest.mark.tensorflow
 

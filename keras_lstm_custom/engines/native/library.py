@@ -41,6 +41,6 @@ def load() -> Native:
         return Native(None, f"{path} cannot be loaded ({error}); {REMEDY}")
     configure.restype = ctypes.c_char_p
     threads = tf.config.threading.get_intra_op_parallelism_threads()
-    threads = threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
+    threads = threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
     name = configure(threads, b"")
     return Native(operations, f"compiled loops for {name.decode()}")
