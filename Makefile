@@ -15,7 +15,8 @@ TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),tensor
 #   make test-backends TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 #: The tests that any backend can run.
-NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/parity tests/diagnostics tests/test_timeseries.py
+NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/parity \
+	tests/diagnostics/test_trace.py tests/test_timeseries.py tests/test_saved_models.py
 
 .PHONY: demo test test-backends lint bench clean
 
