@@ -159,7 +159,7 @@ class _Stepped(keras.layers.Wrapper):
         self.return_state = return_state
         self.supports_masking = True
 
-    def build(self, sequences_shape=None):
+    def build(self, sequences_shape=None, initial_state_shape=None):
         self.layer.build(sequences_shape)
         self.built = True
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lstm_custom.errors import ArgumentError, ExportError
+from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export import runtimes as rt
 from keras_lstm_custom.export.calibration import calibration_arrays
 from keras_lstm_custom.export.folder import new_file
@@ -97,7 +97,7 @@ def streaming(
     """
     _check_options(state, steps, quantize, runtime)
     stepped = step_model(model, steps, batch=1, unroll=True)
-    sequences = made_up(model, free_size=12 * steps) if calibration is None else calibration_arrays(model, calibration)
+    sequences = _sequences(model, stepped, steps, quantize, calibration)
     make = {"kept": _kept, "explicit": _explicit}[state]
     with new_file(path) as file:
         content, feedback, notes = make(model, stepped, steps, quantize, sequences)
@@ -114,6 +114,31 @@ def streaming(
                 remedy="Calibrate on more and real sequences; a larger error can be accepted by `bound`.",
             )
     return report
+
+
+def _sequences(
+    model: keras.Model, stepped: StepModel, steps: int, quantize: str | None, calibration: Any
+) -> list[np.ndarray]:
+    """Return the user's sequences, checked, or random ones where no range is needed."""
+    if calibration is None:
+        if quantize is not None:
+            raise InputError(
+                f"The integers of {quantize} need to know the range of real input.",
+                expected="calibration=x_train[:200]: some hundred whole sequences",
+                received="no calibration",
+                remedy="Pass sequences of the training data.",
+            )
+        return made_up(model, free_size=12 * steps)
+    arrays = calibration_arrays(model, calibration)
+    lengths = {array.shape[1] for array, cut in zip(arrays, stepped.sequences, strict=True) if cut}
+    if len(lengths) != 1 or next(iter(lengths)) % steps:
+        raise ArgumentError(
+            "`steps` must divide the length of the sequences, and all inputs must be of one length.",
+            expected=f"a multiple of {steps} time steps",
+            received=f"{', '.join(map(str, sorted(lengths)))} time steps",
+            remedy="Cut the sequences, or choose another number of steps.",
+        )
+    return arrays
 
 
 #: What `_kept` and `_explicit` return: the file, which inputs are states (as for `run_file`), what should be said.
@@ -170,16 +195,29 @@ def _explicit(
         return content, feedback, ()
     _, fed = stepped.run(sequences, steps)
     samples = ([array[row : row + 1] for array in block] for block in fed for row in range(len(block[0])))
-    ranges = calibrate(content, samples)
     inputs, outputs = signature_of(Graph(content))
-    for name in states:
-        # What comes out goes in again as it is stored, so both are stored alike.
-        pair = inputs[name], outputs[name]
-        for limits, widest in ((ranges.low, min), (ranges.high, max)):
-            both = widest(limits[index] for index in pair)
-            limits.update(dict.fromkeys(pair, both))
-    content, notes = quantized(content, ranges, SCHEMES[quantize])
+    # What comes out goes in again as it is stored, so both are stored alike.
+    alike = [(inputs[name], outputs[name]) for name in states]
+    content, notes = quantized(content, calibrate(content, samples), SCHEMES[quantize], alike=alike)
+    _check_alike(Graph(content), states)
     return content, feedback, notes
+
+
+def _check_alike(graph: Any, states: Sequence[str]) -> None:
+    """Raise `ExportError` unless each state goes in as it comes out."""
+    from keras_lstm_custom.export.flatbuffer import signature_of
+
+    inputs, outputs = signature_of(graph)
+    for name in states:
+        records = [graph.tensors[index].quantization for index in (inputs[name], outputs[name])]
+        stored = [(np.float32(record.scale[0]), int(record.zeroPoint[0])) for record in records]
+        if stored[0] != stored[1]:
+            raise ExportError(
+                f"The state {name!r} would go in with another scale than it comes out with.",
+                expected="a cell whose state the quantiser can store in one way",
+                received=f"(scale, zero point) of {stored[0]} and {stored[1]}",
+                remedy="Use state='kept', or quantize=None.",
+            )
 
 
 def _verified(

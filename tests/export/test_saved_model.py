@@ -10,7 +10,6 @@ import pytest
 
 from keras_lstm_custom import LSTM, VanillaRNN, export
 from keras_lstm_custom.errors import ConversionError, ExportError
-from keras_lstm_custom.export import saved_model as module_function
 from keras_lstm_custom.export.stepping import step_model
 from tests.export import models
 
@@ -50,6 +49,11 @@ def model():
     return models.randomised(keras.Model([x, b], [y, z]))
 
 
+@pytest.fixture(scope="module")
+def small():
+    return keras.Sequential([keras.Input((3, 2)), VanillaRNN(2)])
+
+
 def test_runs_without_this_package(model, tmp_path, rng):
     report = export.saved_model(model, tmp_path / "saved", stateful=True)
     assert report.ok
@@ -80,29 +84,29 @@ def test_a_forced_engine_and_a_fixed_batch_do_not_reach_the_file(tmp_path):
     np.testing.assert_array_equal(first, again)
 
 
-def test_overwrites_its_own_and_nothing_else(model, tmp_path):
-    export.saved_model(model, tmp_path / "saved")
-    export.saved_model(model, tmp_path / "saved")
+def test_overwrites_its_own_and_nothing_else(small, tmp_path):
+    export.saved_model(small, tmp_path / "saved")
+    export.saved_model(small, tmp_path / "saved")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
     (tmp_path / "file").write_text("keep me")
     for path in (tmp_path / "mine", tmp_path / "file"):
         with pytest.raises(ExportError, match="was not written by this package"):
-            export.saved_model(model, path)
+            export.saved_model(small, path)
     assert (tmp_path / "mine" / "notes.txt").read_text() == (tmp_path / "file").read_text() == "keep me"
 
 
-def test_a_wrong_file_is_not_kept(model, tmp_path, monkeypatch):
+def test_a_wrong_file_is_not_kept(small, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["keras_lstm_custom.export.saved_model"], "BOUND", -1.0)
     with pytest.raises(ExportError, match="was not kept"):
-        module_function(model, tmp_path / "saved")
+        export.saved_model(small, tmp_path / "saved")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_path_that_cannot_be_written(model, tmp_path):
+def test_a_path_that_cannot_be_written(small, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ExportError, match="cannot be written"):
-        export.saved_model(model, tmp_path / "file" / "saved")
+        export.saved_model(small, tmp_path / "file" / "saved")
 
 
 def test_a_subclassed_or_unbuilt_model(tmp_path):

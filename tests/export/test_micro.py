@@ -1,0 +1,161 @@
+"""Microcontroller packages: the C++ compiles, the array is the file, and the test vector is what the runtime gives."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lstm_custom import LSTM, export
+from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
+from keras_lstm_custom.export.c_code import resolver_call
+from tests.export import models
+
+pytestmark = pytest.mark.tensorflow
+
+STAND_INS = Path(__file__).parent / "stand_ins"
+KINDS = {
+    "float32": {"quantize": None},
+    "int8": {"quantize": "int8"},
+    "int16x8": {"quantize": "int16x8"},
+    "float_io": {"quantize": "int8", "io_dtype": "float32"},
+    "kept": {"quantize": "int8", "state": "kept", "steps": 2},
+    "explicit": {"quantize": "int8", "state": "explicit"},
+}
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
+
+
+@pytest.fixture(scope="module")
+def model():
+    x = keras.Input((8, 3), name="x")
+    h = LSTM(6, return_sequences=True)(x)
+    return models.randomised(keras.Model(x, [keras.layers.Dense(2, name="y")(h), LSTM(4, name="last")(h)]))
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return np.random.default_rng(0).standard_normal((20, 8, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def packages(model, calibration, tmp_path_factory):
+    """Every kind of package, made on first use."""
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp("micro") / f"pack-{kind}"
+            made[kind] = folder, export.micro(model, folder, calibration=calibration, **KINDS[kind])
+        return made[kind]
+
+    return get
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_code_compiles_without_a_warning(packages, kind):
+    folder, _ = packages(kind)
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-fsyntax-only"]
+    for source in ("main.cc", "model.cc", "test_vector.cc"):
+        command = ["g++", *flags, f"-I{STAND_INS}", f"-I{folder}", str(folder / source)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@needs_compiler
+def test_the_array_is_the_file_and_is_aligned(packages, tmp_path):
+    folder, report = packages("int8")
+    (tmp_path / "print.cc").write_text(
+        '#include <cstdint>\n#include <cstdio>\n#include "model.h"\n'
+        "int main() {\n"
+        "  if (reinterpret_cast<uintptr_t>(pack_int8::kModel) % 16) return 1;\n"
+        "  return fwrite(pack_int8::kModel, 1, pack_int8::kModelBytes, stdout) == pack_int8::kModelBytes ? 0 : 2;\n}\n"
+    )
+    program = tmp_path / "print"
+    sources = [str(tmp_path / "print.cc"), str(folder / "model.cc")]
+    subprocess.run(["g++", "-std=c++17", f"-I{folder}", *sources, "-o", str(program)], check=True)
+    done = subprocess.run([str(program)], capture_output=True, check=True)
+    assert done.stdout == (folder / "model.tflite").read_bytes()
+    assert report.bytes == len(done.stdout)
+
+
+def vectors(folder, kind):
+    text = (folder / "test_vector.cc").read_text()
+    found = re.findall(rf"kTest{kind}(\d+)\[(\d+)\] = \{{([^}}]*)\}}", text)
+    arrays = [np.array([float(value) for value in values.split(",")]) for _, _, values in found]
+    assert [int(size) for _, size, _ in found] == [array.size for array in arrays]
+    return arrays
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_vector_is_what_the_runtime_gives(packages, kind):
+    """Opened by the interpreter itself, with the arena that the package states."""
+    from tflite_micro import runtime
+
+    folder, report = packages(kind)
+    inputs, outputs = vectors(folder, "Input"), vectors(folder, "Output")
+    settings = (folder / "model_settings.h").read_text()
+    arena = int(re.search(r"kArenaBytes = (\d+);", settings)[1])
+    assert arena == report.arena_bytes
+    interpreter = runtime.Interpreter.from_file(str(folder / "model.tflite"), arena_size=arena)
+    for index, values in enumerate(inputs):
+        details = interpreter.get_input_details(index)
+        interpreter.set_input(values.astype(details["dtype"]).reshape(details["shape"]), index)
+    interpreter.invoke()
+    for index, values in enumerate(outputs):
+        np.testing.assert_array_equal(interpreter.get_output(index).ravel(), values.astype("float32"))
+    assert int(re.search(r"kOutputCount = (\d+)", settings)[1]) == len(outputs)
+    for index in range(len(outputs)):
+        details = interpreter.get_output_details(index)["quantization_parameters"]
+        if len(details["scales"]):
+            scale = re.search(rf"kOutput{index}Scale = ([\d.e+-]+)f", settings)[1]
+            assert np.float32(scale) == np.float32(details["scales"][0])
+            assert f"kOutput{index}ZeroPoint = {details['zero_points'][0]};" in settings
+
+
+def test_the_report(packages):
+    folder, report = packages("int8")
+    assert json.loads((folder / "keras_lstm_custom.json").read_text())["arena_bytes"] == report.arena_bytes
+    assert report.check("micro").ok
+    assert any("64-bit" in note for note in report.notes)
+    assert packages("int16x8")[1].check("micro").relative_to_signal < report.check("micro").relative_to_signal
+
+
+def test_names_of_the_resolvers_methods():
+    """As micro_mutable_op_resolver.h of tflite-micro (90b983c) names them."""
+    methods = {
+        "ADD": "AddAdd", "CONV_2D": "AddConv2D", "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
+        "MAX_POOL_2D": "AddMaxPool2D", "AVERAGE_POOL_2D": "AddAveragePool2D", "EXPAND_DIMS": "AddExpandDims",
+        "FULLY_CONNECTED": "AddFullyConnected", "LEAKY_RELU": "AddLeakyRelu", "RELU6": "AddRelu6",
+        "REVERSE_V2": "AddReverseV2", "SPLIT_V": "AddSplitV", "STRIDED_SLICE": "AddStridedSlice",
+        "BATCH_MATMUL": "AddBatchMatMul", "CUMSUM": "AddCumSum", "PADV2": "AddPadV2",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM", "L2_NORMALIZATION": "AddL2Normalization",
+        "DYNAMIC_UPDATE_SLICE": "AddDynamicUpdateSlice", "SQUARED_DIFFERENCE": "AddSquaredDifference",
+    }  # fmt: skip
+    assert {op: resolver_call(op) for op in methods} == methods
+
+
+def test_nothing_is_left_behind(model, calibration, tmp_path):
+    with pytest.raises(ArgumentError, match="C identifier"):
+        export.micro(model, tmp_path / "p", calibration=calibration, name="a-b")
+    with pytest.raises(InputError, match="calibration"):
+        export.micro(model, tmp_path / "p")
+    with pytest.raises(ArgumentError, match="microcontroller runtime does not run float16"):
+        export.micro(model, tmp_path / "p", "float16")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "main.cc").write_text("mine")
+    with pytest.raises(ExportError, match="not written by this package"):
+        export.micro(model, tmp_path / "mine", calibration=calibration)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_without_the_runtime(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["keras_lstm_custom.export.micro"], "is_installed", lambda name: False)
+    with pytest.raises(ExportError, match="pip install tflite-micro"):
+        export.micro(model, tmp_path / "p", None)
