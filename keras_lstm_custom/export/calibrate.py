@@ -18,6 +18,7 @@ class Ranges(NamedTuple):
     low: dict[int, float]
     high: dict[int, float]
     cell: dict[int, float]  #: largest |c| of any step, by the index of an LSTM's cell state
+    mean: dict[int, np.ndarray]  #: over all but the last axis
 
 
 def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges:
@@ -43,6 +44,8 @@ def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges
     ]
     low: dict[int, float] = defaultdict(float)  # every range holds zero, which must have a value of its own
     high: dict[int, float] = defaultdict(float)
+    total: dict[int, Any] = defaultdict(float)
+    count = 0
     for sample in samples:
         interpreter.reset_all_variables()
         for block in _blocks(sample, inputs):
@@ -55,9 +58,14 @@ def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges
                 values = interpreter.get_tensor(index)
                 low[index] = min(low[index], float(values.min()))
                 high[index] = max(high[index], float(values.max()))
+                total[index] += values.reshape(-1, values.shape[-1] if values.ndim else 1).mean(
+                    axis=0, dtype=np.float64
+                )
+            count += 1
             for cell in cells:
                 cell.after(interpreter)
-    return Ranges(dict(low), dict(high), {cell.c: cell.largest for cell in cells})
+    mean = {index: values / count for index, values in total.items()}
+    return Ranges(dict(low), dict(high), {cell.c: cell.largest for cell in cells}, mean)
 
 
 def _interpreter(content: bytes) -> Any:
@@ -105,7 +113,10 @@ class _CellReader:
 
     def after(self, interpreter: Any) -> None:
         h, c = (
-            kept if start is None else self.constants[start] if self.constants[start] is not None
+            kept
+            if start is None
+            else self.constants[start]
+            if self.constants[start] is not None
             else interpreter.get_tensor(start)
             for kept, (start, _) in zip(self.kept, self.starts, strict=True)
         )

@@ -1,20 +1,52 @@
-"""`convert`: from a Keras model to the bytes of a TFLite file, not yet run."""
+"""From a prepared Keras model to the bytes of a TFLite file, not yet run."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export import fused_lstm, vanilla_rnn
+from keras_lstm_custom.export import fused_lstm, vanilla_rnn, weights_only
+from keras_lstm_custom.export.calibrate import calibrate
 from keras_lstm_custom.export.flatbuffer import Graph, set_signature
 from keras_lstm_custom.export.prepare import Prepared
+from keras_lstm_custom.export.quantize import quantize as quantized
 from keras_lstm_custom.export.recurrence import tracing
+from keras_lstm_custom.export.schemes import SCHEMES
+
+
+def convert(
+    prepared: Prepared,
+    quantize: str | None = None,
+    samples: Sequence[np.ndarray] = (),
+    *,
+    stateful: bool = False,
+    float_io: bool = False,
+) -> tuple[bytes, list[str]]:
+    """Return a TFLite file that was not run yet, and notes for the user.
+
+    Args:
+        prepared: what `prepare` returned.
+        quantize: None, "float16", "dynamic", "int8" or "int16x8".
+        samples: for the last two: an array `(rows, ...)` of real input for each input of the model.
+        stateful: whether the file keeps its states between invocations.
+        float_io: whether inputs and outputs of a file that computes in integers are float32.
+
+    Raises:
+        ExportError: the model cannot be expressed, or its values exceed what the integers hold.
+    """
+    content = float_file(prepared, stateful=stateful, for_integers=quantize in SCHEMES)
+    if quantize in SCHEMES:
+        rows = ([array[row : row + 1] for array in samples] for row in range(len(samples[0])))
+        content, notes = quantized(content, calibrate(content, rows), SCHEMES[quantize], float_io=float_io)
+        return content, [*prepared.notes, *notes]
+    smaller = {None: bytes, "float16": weights_only.float16, "dynamic": weights_only.dynamic}
+    return smaller[quantize](content), prepared.notes
 
 
 def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool = False) -> bytes:

@@ -84,6 +84,8 @@ class Graph:
         self.tensors: list[Any] = self.subgraph.tensors
         self.operators: list[Any] = self.subgraph.operators
         self._constants: dict[tuple, int] = {}
+        for operator in self.operators:  # as read they are views of the file's bytes
+            operator.inputs, operator.outputs = np.array(operator.inputs), np.array(operator.outputs)
 
     @property
     def inputs(self) -> list[int]:
@@ -258,11 +260,12 @@ def set_signature(graph: Graph, inputs: dict[str, int], outputs: dict[str, int])
 
 
 def signature_of(graph: Graph) -> tuple[dict[str, int], dict[str, int]]:
-    """Return names and tensor indices of the inputs and of the outputs, in the file's order."""
+    """Return names and tensor indices of the inputs and of the outputs, in the order of `set_signature`."""
     (signature,) = graph.model.signatureDefs
-    inputs = {entry.tensorIndex: entry.name.decode() for entry in signature.inputs}
-    outputs = {entry.tensorIndex: entry.name.decode() for entry in signature.outputs}
-    return {inputs[i]: i for i in graph.inputs}, {outputs[i]: i for i in graph.outputs}
+    # One tensor may be two outputs (a last output that is a state as well), so names lead to tensors, not back.
+    inputs = {entry.name.decode(): entry.tensorIndex for entry in signature.inputs}
+    outputs = {entry.name.decode(): entry.tensorIndex for entry in signature.outputs}
+    return inputs, outputs
 
 
 def op_counts(content: bytes) -> dict[str, int]:

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,12 @@ def _fused(graph: Graph, mark: Any, lstm: LSTMWeights, stateful: bool, resets: l
     graph.tensors[y].name = f"{lstm.name}/y".encode()
     lstm_op = graph.operator(Op.UNIDIRECTIONAL_SEQUENCE_LSTM, inputs, [y], options())
     return [*before, lstm_op, *_last_cell_state(graph, lstm.name, y, states[1], c_last)]
+
+
+def gate_places() -> Iterator[tuple[int, int, int]]:
+    """Yield for each gate where the op has its kernel, recurrent kernel and bias."""
+    places = range(INPUT_COUNT)
+    return zip(places[KERNELS], places[RECURRENT_KERNELS], places[BIASES], strict=True)
 
 
 def copy_of(graph: Graph, source: int, target: int) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_lstm_custom.errors import ArgumentError, ExportError
+from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
+from keras_lstm_custom.export.calibration import calibration_arrays
+from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.report import ExportReport
 from keras_lstm_custom.export.samples import made_up
 from keras_lstm_custom.export.verify import verify
@@ -18,6 +19,7 @@ from keras_lstm_custom.export.verify import verify
 QUANTIZE = (None, "float16", "dynamic", "int8", "int16x8")
 #: What the user asks for, and the runtimes that must then run the file.
 RUNTIMES = {"litert": ("litert",), "micro": ("micro",), "both": ("litert", "micro")}
+COMPARED = 32  #: rows of the calibration on which the file is compared with the model
 
 
 def tflite(
@@ -71,39 +73,53 @@ def tflite(
             the model's numbers. Nothing is left behind.
         InputError: the calibration does not fit the model, or holds NaN, infinity or no values.
     """
-    _check_options(quantize, runtime)
-    target = _check_path(path)
-    from keras_lstm_custom.export.convert import float_file  # needs TensorFlow and the TFLite schema
-    from keras_lstm_custom.export.prepare import prepare
+    _check_options(quantize, runtime, fused, io_dtype)
+    from keras_lstm_custom.export.convert import convert  # needs TensorFlow and the TFLite schema
+    from keras_lstm_custom.export.prepare import prepare, with_length
 
+    model = with_length(model, timesteps)
     prepared = prepare(model, timesteps, fused=fused)
-    content = float_file(prepared, stateful=stateful)
-    samples = made_up(model, free_size=timesteps or 1)
-    descriptor, beside = tempfile.mkstemp(suffix=".tflite", prefix=f".{target.stem}-", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+    samples = _samples(model, quantize, calibration, timesteps)
+    with new_file(path) as beside:
+        content, notes = convert(prepared, quantize, samples, stateful=stateful, float_io=io_dtype == "float32")
+        beside.write_bytes(content)
         report = verify(
             beside,
             model,
-            samples,
+            [array[:COMPARED] for array in samples],
             bound=bound,
             quantize=quantize,
             made_for=RUNTIMES[runtime],
             stateful=stateful,
-            notes=prepared.notes,
+            notes=notes,
         )
         if not report.ok:
             raise _not_equal(report)
-        os.chmod(beside, 0o644)
-        os.replace(beside, target)
-    finally:
-        Path(beside).unlink(missing_ok=True)
-    return dataclasses.replace(report, path=str(target))
+    return dataclasses.replace(report, path=str(path))
 
 
-def _check_options(quantize: str | None, runtime: str) -> None:
-    for name, value, known in (("quantize", quantize, QUANTIZE), ("runtime", runtime, tuple(RUNTIMES))):
+def _samples(model: keras.Model, quantize: str | None, calibration: Any, timesteps: int | None) -> list[np.ndarray]:
+    """Return what the file is calibrated and compared on: real input, or random numbers if it computes in float."""
+    if calibration is not None:
+        return calibration_arrays(model, calibration)
+    if quantize in ("int8", "int16x8"):
+        raise InputError(
+            f"The integers of {quantize} need to know the range of real input.",
+            expected="calibration=x_train[:200]: some hundred rows of what the model will see",
+            received="no calibration",
+            remedy="Pass rows of the training data.",
+        )
+    return made_up(model, free_size=timesteps or 1)
+
+
+def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: str | None) -> None:
+    own = {"int8": "int8", "int16x8": "int16"}.get(quantize or "", "float32")
+    known_values = {
+        "quantize": (quantize, QUANTIZE),
+        "runtime": (runtime, tuple(RUNTIMES)),
+        "io_dtype": (io_dtype, (None, "float32", own)),
+    }
+    for name, (value, known) in known_values.items():
         if value not in known:
             raise ArgumentError(
                 f"`{name}` is unknown.",
@@ -111,6 +127,13 @@ def _check_options(quantize: str | None, runtime: str) -> None:
                 received=repr(value),
                 remedy="Use one of these.",
             )
+    if runtime != "micro" and quantize == "int16x8" and fused:
+        raise ArgumentError(
+            "LiteRT refuses the fused LSTM op with int16 values; only the microcontroller runtime has it.",
+            expected="runtime='micro' with quantize='int16x8'",
+            received=f"runtime={runtime!r}",
+            remedy="Use runtime='micro', quantize='int8', or fused=False.",
+        )
     if runtime != "litert" and quantize in ("float16", "dynamic"):
         raise ArgumentError(
             f"The microcontroller runtime does not run {quantize} files: it refuses them, or gives NaN.",
@@ -118,28 +141,6 @@ def _check_options(quantize: str | None, runtime: str) -> None:
             received=f"quantize={quantize!r}, runtime={runtime!r}",
             remedy="Use 'int8', or runtime='litert'.",
         )
-
-
-def _check_path(path: str | os.PathLike) -> Path:
-    """Return the path if a file can be written there."""
-    target = Path(path)
-    reason = (
-        "a folder has that name"
-        if target.is_dir()
-        else "its folder does not exist"
-        if not target.parent.is_dir()
-        else "its folder cannot be written to"
-        if not os.access(target.parent, os.W_OK)
-        else None
-    )
-    if reason is not None:
-        raise ExportError(
-            f"The file {str(target)!r} cannot be written.",
-            expected="the path of a file in an existing folder",
-            received=reason,
-            remedy="Choose another path, or create the folder.",
-        )
-    return target
 
 
 def _not_equal(report: ExportReport) -> ExportError:

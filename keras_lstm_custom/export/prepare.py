@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -37,6 +37,23 @@ class Prepared(NamedTuple):
     notes: list[str]  #: what the user should know of what was changed
 
 
+def with_length(model: keras.Model, timesteps: int | None) -> keras.Model:
+    """Return `model`, or where it was built for another length of sequences a copy for this one.
+
+    Raises:
+        ExportError: the model cannot be rebuilt, or the backend is not TensorFlow.
+    """
+    check_backend()
+    lengths = _lengths(model)
+    if timesteps is None or not any(
+        _takes(tensor.shape, lengths, timesteps) for tensor in getattr(model, "inputs", None) or []
+    ):
+        return model
+    return _rebuilt(
+        model, lambda entry: _with_length(entry, lengths, timesteps) if entry["class_name"] == "InputLayer" else entry
+    )
+
+
 def prepare(model: keras.Model, timesteps: int | None = None, *, fused: bool = True) -> Prepared:
     """Return a copy of `model` with batch 1 whose recurrent layers can be converted.
 
@@ -51,11 +68,7 @@ def prepare(model: keras.Model, timesteps: int | None = None, *, fused: bool = T
     """
     check_backend()
     notes: list[str] = []
-    try:
-        ours_exchanged = to_keras(model)
-        copy = rebuild(ours_exchanged, _rewrite(_lengths(model), timesteps, fused, notes))
-    except ConversionError as error:
-        raise ExportError(str(error)) from error
+    copy = _rebuilt(model, _rewrite(_lengths(model), timesteps, fused, notes))
     shapes = [_known(tensor, timesteps) for tensor in copy.inputs]
     if not fused:
         _check_length(copy)
@@ -80,13 +93,21 @@ def check_backend() -> None:
         )
 
 
+def _rebuilt(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model:
+    """Return a copy of the model, with Keras' recurrent layers in place of ours, and every object rewritten."""
+    try:
+        return rebuild(to_keras(model), rewrite)
+    except ConversionError as error:
+        raise ExportError(str(error)) from error
+
+
 def _rewrite(lengths: set, timesteps: int | None, fused: bool, notes: list[str]) -> Callable[[dict], dict]:
     def rewrite(entry: dict) -> dict:
         name, config = entry["class_name"], entry["config"]
         if not isinstance(config, dict):
             return entry
         if name == "DTypePolicy" or name in ("InputLayer", "DTypePolicyMap"):
-            return _float32(_with_length(entry, lengths, timesteps) if name == "InputLayer" else entry)
+            return _float32(_with_batch_1(_with_length(entry, lengths, timesteps)) if name == "InputLayer" else entry)
         if name == "Embedding" and entry.get("module") == "keras.layers":
             return {**entry, **_address(GatheredEmbedding)}
         if "return_sequences" not in config:
@@ -158,12 +179,21 @@ def _unrolled(entry: dict) -> dict:
 
 
 def _with_length(entry: dict, lengths: set, timesteps: int | None) -> dict:
-    """Give an input layer batch 1 and the length asked for."""
+    """Give an input layer the length asked for, if it reads sequences."""
     shape = list(entry["config"]["batch_shape"])
-    shape[0] = None if len(shape) == 1 else 1
-    if timesteps is not None and len(shape) > 1 and (len(shape), shape[1]) in lengths:
+    if timesteps is not None and _takes(shape, lengths, timesteps):
         shape[1] = timesteps
     return {**entry, "config": {**entry["config"], "batch_shape": shape}}
+
+
+def _with_batch_1(entry: dict) -> dict:
+    shape = [1, *entry["config"]["batch_shape"][1:]]
+    return {**entry, "config": {**entry["config"], "batch_shape": shape}}
+
+
+def _takes(shape: Sequence[int | None], lengths: set, timesteps: int) -> bool:
+    """Return whether an input of this shape is a sequence of another length."""
+    return len(shape) > 1 and (len(shape), shape[1]) in lengths and shape[1] != timesteps
 
 
 def _lengths(model: keras.Model) -> set:

@@ -20,13 +20,30 @@ import numpy as np
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import fused_lstm
 from keras_lstm_custom.export.calibrate import Ranges
-from keras_lstm_custom.export.flatbuffer import Graph, Op, Type, quantization, schema, set_signature, signature_of
+from keras_lstm_custom.export.flatbuffer import (
+    NUMPY_TYPES,
+    OP_NAMES,
+    Graph,
+    Op,
+    Type,
+    quantization,
+    schema,
+    set_signature,
+    signature_of,
+)
 from keras_lstm_custom.export.rules import CHANNEL_AXIS, RULES, Rule
 from keras_lstm_custom.export.scales import choose
 from keras_lstm_custom.export.schemes import INT32_ROOM, Params, Scheme, weights
 
 
-def quantize(content: bytes, ranges: Ranges, scheme: Scheme, *, float_io: bool = False) -> tuple[bytes, list[str]]:
+def quantize(
+    content: bytes,
+    ranges: Ranges,
+    scheme: Scheme,
+    *,
+    float_io: bool = False,
+    alike: Sequence[tuple[int, int]] = (),
+) -> tuple[bytes, list[str]]:
     """Return the file that computes in integers, and notes on what does not.
 
     Args:
@@ -34,6 +51,7 @@ def quantize(content: bytes, ranges: Ranges, scheme: Scheme, *, float_io: bool =
         ranges: what `calibrate` saw.
         scheme: a value of `schemes.SCHEMES`.
         float_io: whether inputs and outputs stay float32, with a QUANTIZE and a DEQUANTIZE at the edge.
+        alike: pairs of tensors of the float file to store in one way: a state that goes in as it comes out.
 
     Raises:
         ExportError: the file has loops, or a cell state too large for the integers.
@@ -46,7 +64,7 @@ def quantize(content: bytes, ranges: Ranges, scheme: Scheme, *, float_io: bool =
             received=f"{len(source.model.subgraphs)} subgraphs",
             remedy="Export with fused=True, or with fused=False, which unrolls.",
         )
-    writer = _Writer(source, ranges, scheme)
+    writer = _Writer(source, ranges, scheme, alike)
     writer.write(float_io)
     return writer.graph.pack(), writer.notes()
 
@@ -54,11 +72,12 @@ def quantize(content: bytes, ranges: Ranges, scheme: Scheme, *, float_io: bool =
 class _Writer:
     """Writes a new graph from a float one, operator by operator."""
 
-    def __init__(self, source: Graph, ranges: Ranges, scheme: Scheme):
+    def __init__(self, source: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[int, int]] = ()):
         self.source = source
         self.scheme = scheme
+        self.ranges = ranges
         self.graph = Graph()
-        self.params = choose(source, ranges, scheme)
+        self.params = choose(source, ranges, scheme, alike)
         self.states = {index for pair in fused_lstm.state_tensors(source) for index in pair}
         self.written: dict[tuple[int, Params | None], int] = {}  #: (source tensor, how) -> tensor
         self.in_float: list[str] = []
@@ -86,7 +105,7 @@ class _Writer:
             tensor = self.source.tensors[index]
             dtype, record = (np.float32, None) if how is None else (how.dtype, how.record)
             if not self._is_float(index):
-                dtype = _numpy_type(tensor.type)
+                dtype = NUMPY_TYPES[tensor.type]
             self.written[index, how] = self.graph.tensor(
                 self.source.name(index), self.source.shape(index), dtype, record, bool(tensor.isVariable)
             )
@@ -140,7 +159,7 @@ class _Writer:
         elif code in RULES:
             self._plain(operator, code, inputs, outputs)
         else:
-            self.in_float.append(_op_name(code))
+            self.in_float.append(OP_NAMES[code])
             self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
 
     def _emit(self, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
@@ -160,22 +179,25 @@ class _Writer:
         self._emit(operator, reads, [self._declared(i, self.params[i]) for i in outputs])
 
     def _own(self, index: int) -> Params:
-        """Return how a tensor is stored by itself: a constant by its own range."""
+        """Return how a tensor is read by itself: as it is stored, in the scheme's type; a constant by its own range."""
         value = self.source.value(index)
         if value is None:
-            return self.params[index]
+            stored = self.params[index]
+            seen = self.ranges.low.get(index, 0.0), self.ranges.high.get(index, 0.0)
+            return stored if stored.dtype == self.scheme.dtype else self.scheme.params(*seen)
         return self.scheme.params(min(0.0, float(value.min())), max(0.0, float(value.max())))
 
     def _weighted(self, operator: Any, code: int, inputs: list[int], output: int) -> None:
-        x = self.params[inputs[0]]
+        x = self._own(inputs[0])
         kernel = self.source.value(inputs[1])
         bias = self.source.value(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
         axis = CHANNEL_AXIS[code]
         room = 0.0 if bias is None else np.abs(bias) / (x.scale * INT32_ROOM)
-        stored, scale = weights(kernel, axis, room if axis is not None else np.max(room))
-        reads = [self._read(inputs[0], x), self.graph.constant(self.source.name(inputs[1]), stored, quantization(scale, 0, axis or 0))]
+        stored, scale = weights(kernel, axis, room)
+        reads = [self._read(inputs[0], x), self._weights(inputs[1], stored, scale, axis)]
         if bias is not None:
-            reads.append(self._bias(self.source.name(inputs[2]), bias, x.scale * scale))
+            shift = _mean_error(code, kernel, stored, scale, self.ranges.mean[inputs[0]])
+            reads.append(self._bias(self.source.name(inputs[2]), bias - shift, x.scale * scale))
         self._emit(operator, reads, [self._declared(output, self.params[output])])
 
     def _bias(self, name: str, bias: np.ndarray, scale: np.ndarray) -> int:
@@ -185,38 +207,45 @@ class _Writer:
     def _start(self, source: int, state: int) -> None:
         """Write the initial value into a state, in the state's own scale."""
         how = self.params[state]
-        self.graph.operators.append(
-            fused_lstm.copy_of(self.graph, self._read(source, how), self._declared(state, how))
-        )
+        self.graph.operators.append(fused_lstm.copy_of(self.graph, self._read(source, how), self._declared(state, how)))
 
     def _lstm(self, operator: Any, inputs: list[int], output: int) -> None:
-        x, y = self.params[inputs[fused_lstm.X]], self.params[output]
+        x, y = inputs[fused_lstm.X], self.params[output]
+        how = self._own(x)
         reads = [-1] * fused_lstm.INPUT_COUNT
-        reads[fused_lstm.X] = self._read(inputs[fused_lstm.X], x)
+        reads[fused_lstm.X] = self._read(x, how)
         for state in (fused_lstm.H, fused_lstm.C):
             reads[state] = self._declared(inputs[state], self.params[inputs[state]])
-        biases = [self.source.value(index) for index in inputs[fused_lstm.BIASES]]
-        for k in range(4):
-            kernel, recurrent, bias = (p.start + k for p in (fused_lstm.KERNELS, fused_lstm.RECURRENT_KERNELS, fused_lstm.BIASES))
-            stored, scale = weights(self.source.value(inputs[kernel]), None, np.abs(biases[k]).max() / (x.scale * INT32_ROOM))
-            reads[kernel] = self.graph.constant(self.source.name(inputs[kernel]), stored, quantization(scale))
-            reads[bias] = self._bias(self.source.name(inputs[bias]), biases[k], x.scale * scale)
-            stored, scale = weights(self.source.value(inputs[recurrent]))
-            reads[recurrent] = self.graph.constant(self.source.name(inputs[recurrent]), stored, quantization(scale))
+        for kernel, recurrent, bias in fused_lstm.gate_places():
+            real = {place: self.source.value(inputs[place]) for place in (kernel, recurrent, bias)}
+            room = np.abs(real[bias]).max() / (how.scale * INT32_ROOM)
+            shift = 0.0
+            for place, mean, smallest in (
+                (kernel, self.ranges.mean[x], room),
+                (recurrent, self.ranges.mean[output], 0.0),
+            ):
+                stored, scale = weights(real[place], None, smallest)
+                reads[place] = self._weights(inputs[place], stored, scale)
+                shift += (stored * scale - real[place]) @ mean
+                if place == kernel:
+                    product = how.scale * scale
+            reads[bias] = self._bias(self.source.name(inputs[bias]), real[bias] - shift, product)
         self._emit(operator, reads, [self._declared(output, y)])
-        name = self.source.name(inputs[fused_lstm.H])
-        hidden = self.graph.tensor(f"{name}/hidden", (0,), y.dtype, y.record)
-        gates = [self.graph.tensor(f"{name}/gate_{g}", (0,), np.float32) for g in "ifgo"]
-        self.graph.operators[-1].intermediates = np.asarray([*gates, hidden], np.int32)
+        self.graph.operators[-1].intermediates = self._intermediates(self.source.name(output), y)
+
+    def _intermediates(self, name: str, y: Params) -> np.ndarray:
+        """Return the tensors that the kernels read scales from: those of the gates are unused without layer norm."""
+        gates = [self.graph.tensor(f"{name}/gate_{gate}", (0,), np.float32) for gate in "ifgo"]
+        return np.asarray([*gates, self.graph.tensor(f"{name}/hidden", (0,), y.dtype, y.record)], np.int32)
+
+    def _weights(self, source: int, stored: np.ndarray, scale: np.ndarray, axis: int | None = None) -> int:
+        return self.graph.constant(self.source.name(source), stored, quantization(scale, 0, axis or 0))
 
 
-def _numpy_type(code: int) -> np.dtype:
-    from keras_lstm_custom.export.flatbuffer import NUMPY_TYPES
-
-    return NUMPY_TYPES[code]
-
-
-def _op_name(code: int) -> str:
-    from keras_lstm_custom.export.flatbuffer import OP_NAMES
-
-    return OP_NAMES[code]
+def _mean_error(code: int, kernel: np.ndarray, stored: np.ndarray, scale: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return what the rounding of the weights adds to each output channel on average; `mean` is that of the input."""
+    axis = CHANNEL_AXIS[code]
+    error = np.moveaxis(stored, axis, -1) * scale - np.moveaxis(kernel, axis, -1)
+    if code == Op.DEPTHWISE_CONV_2D:
+        return error.sum(axis=(0, 1, 2)) * np.repeat(mean, error.shape[-1] // len(mean))
+    return mean @ error.reshape(-1, len(mean), error.shape[-1]).sum(axis=0)

@@ -61,5 +61,5 @@ RULES: dict[int, Rule] = {
     Op.UNIDIRECTIONAL_SEQUENCE_LSTM: Rule.LSTM,
 }
 
-#: The axis of the output channels in the weights, each of which gets a scale.
-CHANNEL_AXIS = {Op.CONV_2D: 0, Op.DEPTHWISE_CONV_2D: 3, Op.FULLY_CONNECTED: None}
+#: The axis of the output channels in the weights; each channel has a scale.
+CHANNEL_AXIS = {Op.CONV_2D: 0, Op.DEPTHWISE_CONV_2D: 3, Op.FULLY_CONNECTED: 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from keras_lstm_custom.errors import ExportError
@@ -10,14 +11,14 @@ from keras_lstm_custom.export import fused_lstm
 from keras_lstm_custom.export.calibrate import Ranges
 from keras_lstm_custom.export.flatbuffer import Graph, Op, Type
 from keras_lstm_custom.export.rules import RULES, Rule
-from keras_lstm_custom.export.schemes import CELL_SCALES, Params, Scheme, cell_params
+from keras_lstm_custom.export.schemes import CELL_SCALES, INT8, Params, Scheme, cell_params
 
 #: How much coarser a tensor may become to spare a QUANTIZE where tensors meet, as in a concatenation.
 COARSER = 2.0
 
 
-def choose(graph: Graph, ranges: Ranges, scheme: Scheme) -> dict[int, Params]:
-    """Return how each computed float tensor and each state is stored.
+def choose(graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[int, int]] = ()) -> dict[int, Params]:
+    """Return how each computed float tensor and each state is stored; the pairs `alike` in the same way.
 
     Raises:
         ExportError: a cell state exceeds what the runtimes' integers hold.
@@ -39,6 +40,9 @@ def choose(graph: Graph, ranges: Ranges, scheme: Scheme) -> dict[int, Params]:
         if code == Op.ADD and cells.keys() & set(inputs):
             # The last cell state, read after the LSTM (see `fused_lstm`): as wide as the state itself.
             fixed[outputs[0]] = next(cells[i] for i in inputs if i in cells)
+        elif code == Op.GATHER:
+            # The microcontroller runtime gathers int8 only; a table is weights, whatever the scheme.
+            fixed[outputs[0]] = INT8.params(*_range(graph, ranges, int(operator.inputs[0])))
         elif rule is Rule.FIXED:
             fixed[outputs[0]] = scheme.fixed[code]
         elif rule is Rule.LSTM:
@@ -48,6 +52,8 @@ def choose(graph: Graph, ranges: Ranges, scheme: Scheme) -> dict[int, Params]:
                 classes.join(inputs[0], output)
         elif rule is Rule.SAME:
             meetings.append((outputs[0], inputs))
+    for one, other in alike:
+        classes.join(one, other)
     for tensor in fixed:
         classes.fix(tensor)
     for output, inputs in meetings:
@@ -127,6 +133,8 @@ class _Classes:
         if one == other or {one, other} & self.fixed:
             return
         widths = [high - low for low, high in (self.range_of(one), self.range_of(other))]
-        together = max(self.range_of(one)[1], self.range_of(other)[1]) - min(self.range_of(one)[0], self.range_of(other)[0])
+        together = max(self.range_of(one)[1], self.range_of(other)[1]) - min(
+            self.range_of(one)[0], self.range_of(other)[0]
+        )
         if together <= COARSER * min(widths):
             self.join(one, other)

@@ -12,6 +12,7 @@ from keras_lstm_custom.export.flatbuffer import Op, quantization
 #: The powers of two between which the runtimes' integer tanh works; beyond, LiteRT leaves stale data.
 CELL_SCALES = (2.0**-15, 2.0**-9)
 MARGIN = 1.05  #: by how much a cell state may exceed what was seen in calibration
+HEADROOM = 2.0  #: the same for int16 values, which have a bit to spare
 INT32_ROOM = 2.0**30  #: what a bias may grow to, with room for the accumulator
 
 
@@ -45,7 +46,7 @@ class Scheme:
     def params(self, low: float, high: float) -> Params:
         """Return how to store values of a range that holds zero."""
         if self.dtype == np.int16:
-            return Params(np.int16, max(-low, high, 1e-9) / 32767)
+            return Params(np.int16, HEADROOM * max(-low, high, 1e-9) / 32767)
         scale = max(high - low, 1e-9) / 255
         return Params(np.int8, scale, int(np.clip(np.round(-128 - low / scale), -128, 127)))
 

@@ -1,0 +1,55 @@
+"""The real input that a user gives for calibration, as checked arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lstm_custom.errors import InputError
+from keras_lstm_custom.export.samples import arrays_of
+
+
+def calibration_arrays(model: keras.Model, calibration: Any) -> list[np.ndarray]:
+    """Return calibration data as one array for each of the model's inputs.
+
+    Args:
+        model: the model.
+        calibration: an array `(rows, ...)`; a list or a dict of arrays for several inputs; or an iterable
+            of batches, each such an array or list (a `tf.data.Dataset`, a generator).
+
+    Raises:
+        InputError: it does not fit the model, is empty, does not vary, or holds NaN or infinity.
+    """
+    arrays = arrays_of(model, _gathered(calibration, len(model.inputs)))
+    if not len(arrays[0]):
+        raise _unusable("The calibration is empty.", "no rows")
+    floats = [array for array in arrays if array.dtype.kind == "f"]
+    if floats and all(array.min() == array.max() for array in floats):
+        raise _unusable("The calibration does not vary.", f"the value {floats[0].flat[0]:g} everywhere")
+    return arrays
+
+
+def _gathered(calibration: Any, inputs: int) -> Any:
+    """Put the batches of an iterable together; leave what holds all rows already as it is."""
+    if isinstance(calibration, (dict, np.ndarray)) or hasattr(calibration, "__array__"):
+        return calibration
+    parts = list(calibration)
+    if isinstance(calibration, (list, tuple)) and len(parts) == inputs:
+        return parts
+    batches = [part if isinstance(part, (list, tuple)) else [part] for part in parts]
+    if not batches or any(len(batch) != inputs for batch in batches):
+        raise _unusable(
+            "The batches of the calibration do not fit the model's inputs.",
+            f"{len(batches)} batch(es) of {', '.join(map(str, sorted({len(batch) for batch in batches})))} array(s)",
+            f"batches of {inputs} array(s)",
+        )
+    try:
+        return [np.concatenate([np.asarray(array) for array in column]) for column in zip(*batches, strict=True)]
+    except ValueError as error:
+        raise _unusable("The batches of the calibration differ in shape.", str(error)) from error
+
+
+def _unusable(what: str, received: str, expected: str = "some hundred rows of what the model will see") -> InputError:
+    return InputError(what, expected=expected, received=received, remedy="Pass rows of the training data.")
