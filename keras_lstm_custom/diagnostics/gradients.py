@@ -98,7 +98,7 @@ def flow_of_observable(
         )
     wanted = selection(layers, watched)
     loss_of = _loss(model, x, tree.map_structure(ops.convert_to_tensor, y), loss)
-    survey = _Survey(watched.names, wanted, max_bytes)
+    survey = _Survey(watched, wanted, max_bytes)
     with recording(survey), keras.StatelessScope(), no_gradients():
         model(x, training=False)
 
@@ -106,7 +106,7 @@ def flow_of_observable(
         remaining = iter(taps)
 
         def serve(request: Request) -> Result:
-            if wanted(watched.names[id(request.cell)]):
+            if wanted(watched.name_of(request.cell)):
                 request = replace(request, cell=_TappedCell(request.cell, next(remaining)))
             return reference.run(request)
 
@@ -142,14 +142,14 @@ class _Call(NamedTuple):
 class _Survey:
     """Serves requests and notes what the calls look like."""
 
-    def __init__(self, names: dict[int, str], wanted: Callable[[str], bool], max_bytes: int):
-        self._names, self._wanted, self._max_bytes = names, wanted, max_bytes
+    def __init__(self, watched: Observable, wanted: Callable[[str], bool], max_bytes: int):
+        self._watched, self._wanted, self._max_bytes = watched, wanted, max_bytes
         self._counts: dict[str, int] = {}
         self._bytes = 0
         self.calls: list[_Call] = []
 
     def __call__(self, request: Request) -> Result:
-        cell, layer = request.cell, self._names[id(request.cell)]
+        cell, layer = request.cell, self._watched.name_of(request.cell)
         self._counts[layer] = count = self._counts.get(layer, 0) + 1
         batch, timesteps, _ = request.sequences.shape
         self._check_memory(layer, batch * timesteps * cell.units)

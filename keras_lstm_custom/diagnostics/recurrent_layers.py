@@ -50,6 +50,10 @@ class Observable:
     model: keras.Model
     names: dict[int, str]  #: of each cell, by its `id`
 
+    def name_of(self, cell: EquationCell) -> str:
+        """Return the name of the cell's layer; one that no attribute of the model leads to goes by its own path."""
+        return self.names.get(id(cell)) or cell.path or cell.name
+
     def refresh(self) -> None:
         """Bring weights and kept states of a copy up to those of its source."""
         if self.model is not self.source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +85,7 @@ def trace_observable(
         batch_size = batch  # every row has its own state
     wanted = selection(layers, watched)
     progress = Progress(batch * len(watched.names), verbose)
-    recorder = _TraceRecorder(watched.names, wanted, batch, max_bytes, progress)
+    recorder = _TraceRecorder(watched, wanted, batch, max_bytes, progress)
     for start in range(0, batch, batch_size):
         part = rows(x, start, start + batch_size)
         recorder.begin(start)
@@ -99,8 +99,10 @@ def trace_observable(
 class _TraceRecorder:
     """Serves requests on the reference engine and files what each step computed."""
 
-    def __init__(self, names, wanted, batch: int, max_bytes: int, progress: Progress):
-        self._names = names
+    def __init__(
+        self, watched: Observable, wanted: Callable[[str], bool], batch: int, max_bytes: int, progress: Progress
+    ):
+        self._watched = watched
         self._wanted = wanted
         self._batch = batch
         self._max_bytes = max_bytes
@@ -118,7 +120,7 @@ class _TraceRecorder:
         return Traces({name: TRACES[arrays.pop("kind")](name=name, **arrays) for name, arrays in self._arrays.items()})
 
     def __call__(self, request: Request) -> Result:
-        layer = self._names[id(request.cell)]
+        layer = self._watched.name_of(request.cell)
         self._calls[layer] = call = self._calls.get(layer, 0) + 1
         name = layer if call == 1 else f"{layer}#{call}"
         if not self._wanted(layer):

@@ -148,6 +148,24 @@ def test_a_subclassed_model_with_our_layers_needs_no_copy(rng, x):
     assert_agrees(trace(randomised(model, rng), x)["memory"], oracle(model.memory, x))
 
 
+HIDDEN = LSTM(2, return_sequences=True, name="hidden")
+
+
+class Forgetful(Subclassed):
+    """A model that calls a layer which it does not hold."""
+
+    def call(self, x):
+        return super().call(HIDDEN(x))
+
+
+def test_a_layer_that_the_model_does_not_hold_goes_by_its_own_path(x):
+    model = Forgetful(LSTM(UNITS, name="memory"))
+    HIDDEN.build(x.shape)
+    model(x)
+    first, second = trace(model, x)
+    assert (first.split("/")[0], second) == ("hidden", "memory")
+
+
 def test_a_stateful_layer_is_read_from_its_state_and_left_in_it(rng, x):
     for source in (LSTM, layers.LSTM):
         layer = source(UNITS, stateful=True, return_sequences=True, name="memory")
