@@ -169,6 +169,9 @@ def _samples(path: Path | None) -> Any:
     _check_file(path, "an .npy or .npz file")
     try:
         loaded = np.load(path)
+        values = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        if not all(isinstance(value, np.ndarray) for value in values.values()):  # any zip file is opened
+            raise ValueError("an archive of something else")
     except (ValueError, OSError) as error:
         raise DataError(
             f"{str(path)!r} does not hold arrays.",
@@ -176,7 +179,7 @@ def _samples(path: Path | None) -> Any:
             received=f"{type(error).__name__}: {error}",
             remedy="Write it by np.save('data.npy', x_train[:200]).",
         ) from error
-    return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    return loaded if isinstance(loaded, np.ndarray) else values
 
 
 def _check_file(path: Path, expected: str) -> None:

@@ -24,7 +24,7 @@ def test_runs_and_its_numbers_hold(tmp_path):
         assert (tmp_path / kind / "main.cc").is_file()
         assert np.sum(kinds[kind]["confusion"]) == results["test_rows"] == 40
         # At most one of 40 recordings changes its class.
-        assert abs(kinds[kind]["accuracy"] - kinds["keras"]["accuracy"]) <= 1 / 40
+        assert np.trace(kinds[kind]["confusion"]) >= 39
     assert kinds["float32"]["rmse"] < 1e-6 < kinds["int16x8"]["rmse"] < kinds["int8"]["rmse"]
     assert kinds["int8"]["flash_bytes"] < kinds["float32"]["flash_bytes"]
     example.show(results)
