@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
 from keras_lstm_custom.errors import ConversionError
@@ -101,9 +102,9 @@ def _convert(model: keras.Model, counterparts: dict[type, type]) -> keras.Model:
             if hasattr(source, option):
                 setattr(target, option, getattr(source, option))
         if getattr(source, "seed_generator", None) is not None:
-            target.seed_generator.state.assign(source.seed_generator.state)
+            target.seed_generator.state.assign(ops.copy(source.seed_generator.state))
         for new, old in zip(getattr(target, "states", None) or (), getattr(source, "states", None) or (), strict=True):
-            new.assign(old)
+            new.assign(ops.copy(old))
     return copy
 
 
@@ -150,7 +151,7 @@ def _copy_optimizer(model: keras.Model, copy: keras.Model) -> None:
     if optimizer is not None and optimizer.built and getattr(copy, "optimizer", None) is not None:
         copy.optimizer.build(copy.trainable_variables)
         for target, source in zip(copy.optimizer.variables, optimizer.variables, strict=True):
-            target.assign(source)
+            target.assign(ops.copy(source))  # a copy: JAX deletes a training step's old arrays
 
 
 def _check(model: Any) -> None:

@@ -5,7 +5,6 @@ import re
 import types
 
 import keras
-import numpy as np
 import pytest
 
 import keras_lstm_custom as klc
@@ -39,10 +38,16 @@ def test_docstring_states_shapes(name):
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if CODE.search(inspect.getdoc(PUBLIC[name]) or "")])
-def test_code_in_docstrings_runs(name):
-    x = np.random.default_rng(0).normal(size=(32, 100, 8)).astype("float32")
+@pytest.mark.tensorflow
+def test_code_in_docstrings_runs(name, rng, tmp_path, monkeypatch):
+    """With the names that the examples take for granted: a trained model, and data for it."""
+    monkeypatch.chdir(tmp_path)
+    x, y = rng.normal(size=(32, 20, 8)).astype("float32"), rng.normal(size=(32, 1)).astype("float32")
+    model = keras.Sequential([keras.Input(x.shape[1:]), klc.LSTM(4, name="lstm"), keras.layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=False)
+    data = {"model": model, "x": x, "y": y, "x_test": x, "y_test": y}
     for block in CODE.findall(inspect.getdoc(PUBLIC[name])):
-        exec(block, {**vars(klc), **PUBLIC, "x": x, "np": np, "keras": keras})
+        exec(block, {**PUBLIC, **data})
 
 
 @pytest.mark.parametrize("name", [name for name in dir(klc) if isinstance(getattr(klc, name), types.ModuleType)])

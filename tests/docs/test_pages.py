@@ -6,6 +6,7 @@ A block that shall not run is fenced with another word than `python`.
 import re
 from pathlib import Path
 
+import keras
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
         (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
+    keras.utils.clear_session()  # names that Keras gives ("lstm") are those of a fresh session
     text = page.read_text()
     namespace = {"__name__": "__page__"}
     for block in CODE.finditer(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 
@@ -68,6 +69,8 @@ def test_outputs_and_gradients_equal_those_of_keras(seed):
     mask = make_mask(call["mask"], rng)
     states = row.random_states(rng) if call["states"] else None
 
+    if mask is not None and keras.backend.backend() == "jax":
+        options["unroll"] = False  # there Keras' two loops give different outputs before the first step that is read
     mine = row.build(**options)
     theirs = row.keras_twin(**{**options, "unroll": False})  # unrolled backwards, Keras loses track of the mask
     for layer in (mine, theirs):
