@@ -45,7 +45,8 @@ class GateMonitor(keras.callbacks.Callback):
         loss: as for `gradient_flow`; None takes the compiled one.
         layers: names of the layers to record, as for `trace`.
         every: record at the end of every so many epochs. "auto" records after the first epoch, and
-            then as often as costs at most 5 % of the time spent training since the record before.
+            then whenever all records together, the next one included, cost at most 5 % of the
+            time spent training.
         csv: file to write the rows to, anew at each record.
         tensorboard: directory of the event files. Needs the packages tensorflow and tensorboard.
 
@@ -72,8 +73,9 @@ class GateMonitor(keras.callbacks.Callback):
         self._csv = csv
         self._writer = None if tensorboard is None else _TensorBoard(tensorboard)
         self._watched: Observable | None = None
-        self._cost = 0.0  # seconds that the latest record took
-        self._resumed = 0.0  # when training went on after it
+        self._started = 0.0  # when training began
+        self._spent = 0.0  # seconds that all records since then took
+        self._latest = 0.0  # seconds that the latest one took
         self.rows: list[dict[str, Any]] = []  #: one for each record and layer
 
     def to_frame(self) -> pd.DataFrame:
@@ -82,14 +84,14 @@ class GateMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._watched = None  # the model may be another one than at the last `fit`
-        self._cost, self._resumed = 0.0, time.perf_counter()
+        self._started, self._spent, self._latest = time.perf_counter(), 0.0, 0.0
 
     def on_epoch_end(self, epoch, logs=None):
         if self._is_due(epoch):
             started = time.perf_counter()
             self.record(epoch)
-            self._resumed = time.perf_counter()
-            self._cost = self._resumed - started
+            self._latest = time.perf_counter() - started
+            self._spent += self._latest
 
     def on_train_end(self, logs=None):
         if self._writer is not None:
@@ -114,7 +116,8 @@ class GateMonitor(keras.callbacks.Callback):
     def _is_due(self, epoch: int) -> bool:
         if isinstance(self._every, int):
             return (epoch + 1) % self._every == 0
-        return self._cost <= BUDGET * (time.perf_counter() - self._resumed)
+        trained = time.perf_counter() - self._started - self._spent
+        return self._spent + self._latest <= BUDGET * trained
 
 
 def _numbers(layer: LayerSummary) -> dict[str, Any]:

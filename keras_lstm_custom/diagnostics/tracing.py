@@ -88,7 +88,7 @@ def trace_observable(
     recorder = _TraceRecorder(watched, wanted, batch, max_bytes, progress)
     for start in range(0, batch, batch_size):
         part = rows(x, start, start + batch_size)
-        recorder.begin(start)
+        recorder.begin(start, min(batch_size, batch - start))
         # Inside the scope no variable changes: states that layers keep stay as they are.
         with recording(recorder), keras.StatelessScope(), no_gradients():
             watched.model(part, training=False)
@@ -108,12 +108,12 @@ class _TraceRecorder:
         self._max_bytes = max_bytes
         self._progress = progress
         self._arrays: dict[str, dict[str, Any]] = {}
-        self._start = 0
+        self._start = self._count = 0
         self._calls: dict[str, int] = {}
 
-    def begin(self, start: int) -> None:
-        """Say that the next call of the model holds the sequences from `start` on."""
-        self._start, self._calls = start, {}
+    def begin(self, start: int, count: int) -> None:
+        """Say that the next call of the model holds `count` sequences from `start` on."""
+        self._start, self._count, self._calls = start, count, {}
 
     def traces(self) -> Traces:
         """Return all that was filed."""
@@ -124,7 +124,7 @@ class _TraceRecorder:
         self._calls[layer] = call = self._calls.get(layer, 0) + 1
         name = layer if call == 1 else f"{layer}#{call}"
         if not self._wanted(layer):
-            self._progress.add(request.sequences.shape[0])
+            self._progress.add(self._count)
             return reference.run(request)
         if name not in self._arrays:
             self._arrays[name] = self._allocate(name, request)
@@ -132,7 +132,8 @@ class _TraceRecorder:
 
     def _run_in_chunks(self, request: Request, arrays: dict[str, Any]) -> Result:
         batch, timesteps, _ = request.sequences.shape
-        here = slice(self._start, self._start + batch)
+        first = self._start * self._fold(request)
+        here = slice(first, first + batch)
         state, outputs = request.initial_state, []
         arrays["x"][here] = _numpy(request.sequences)
         for field, value in zip(request.cell.state_type._fields, state, strict=True):
@@ -146,7 +147,7 @@ class _TraceRecorder:
                 values = _numpy(values)
                 arrays[field][here, span] = values[:, ::-1] if request.go_backwards else values
             outputs.append(result.outputs)
-            self._progress.add(batch * (span.stop - span.start) / timesteps)
+            self._progress.add(self._count * (span.stop - span.start) / timesteps)
         if request.mask is not None:
             _keep_state_at_masked_steps(arrays, here, request)
         if len(outputs) == 1:
@@ -158,12 +159,13 @@ class _TraceRecorder:
         """Make room for all sequences, or say beforehand that there is not enough."""
         cell = request.cell
         _, timesteps, features = request.sequences.shape
+        batch = self._batch * self._fold(request)
         dtype = np.float64 if cell.compute_dtype == "float64" else np.float32
-        steps = (self._batch, timesteps, cell.units)
+        steps = (batch, timesteps, cell.units)
         shapes = {
-            "x": (self._batch, timesteps, features),
+            "x": (batch, timesteps, features),
             **dict.fromkeys(cell.step_type._fields, steps),
-            **{f"initial_{field}": (self._batch, cell.units) for field in cell.state_type._fields},
+            **{f"initial_{field}": (batch, cell.units) for field in cell.state_type._fields},
         }
         held = sum(a.nbytes for arrays in self._arrays.values() for a in arrays.values() if isinstance(a, np.ndarray))
         needed = held + sum(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(dtype).itemsize
@@ -171,7 +173,7 @@ class _TraceRecorder:
             raise InputError(
                 f"The traces up to {name!r} would need {needed / 2**30:.2f} GiB.",
                 expected=f"at most max_bytes = {self._max_bytes / 2**30:.2f} GiB",
-                received=f"{self._batch} sequences x {timesteps} steps x {cell.units} units "
+                received=f"{batch} sequences x {timesteps} steps x {cell.units} units "
                 f"x {len(cell.step_type._fields)} values",
                 remedy="Trace fewer or shorter sequences, only some `layers`, or raise `max_bytes`.",
             )
@@ -179,6 +181,18 @@ class _TraceRecorder:
         if request.mask is not None:
             arrays["mask"] = np.empty(steps[:2], bool)
         return {**arrays, "kind": cell.kind, "go_backwards": request.go_backwards}
+
+    def _fold(self, request: Request) -> int:
+        """Return how many sequences the layer reads for each of the model's; more than 1 where an axis is folded in."""
+        fold, rest = divmod(request.sequences.shape[0], self._count)
+        if rest or fold == 0:
+            raise InputError(
+                "A recurrent layer reads another number of sequences than the model was given.",
+                expected=f"{self._count} sequences, or a multiple where the model folds an axis into the batch",
+                received=f"{request.sequences.shape[0]} sequences",
+                remedy="Pass fewer or more sequences to the trace, so that one is a multiple of the other.",
+            )
+        return fold
 
 
 def _spans(request: Request) -> Iterator[slice]:

@@ -148,6 +148,22 @@ def test_a_subclassed_model_with_our_layers_needs_no_copy(rng, x):
     assert_agrees(trace(randomised(model, rng), x)["memory"], oracle(model.memory, x))
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Fold(layers.Layer):
+    """Make two short sequences of each long one."""
+
+    def call(self, x):
+        return ops.reshape(x, (-1, TIMESTEPS // 2, FEATURES))
+
+
+def test_a_model_may_fold_an_axis_into_the_batch(x):
+    model = small(Fold(), LSTM(UNITS, name="memory"))
+    whole, parts = trace(model, x)["memory"], trace(model, x, batch_size=2)["memory"]
+    assert whole.h.shape == (2 * BATCH, TIMESTEPS // 2, UNITS)
+    np.testing.assert_array_equal(whole.x, x.reshape(-1, TIMESTEPS // 2, FEATURES))
+    np.testing.assert_allclose(parts.h, whole.h, **TOLERANCE)
+
+
 HIDDEN = LSTM(2, return_sequences=True, name="hidden")
 
 
