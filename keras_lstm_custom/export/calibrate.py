@@ -96,29 +96,24 @@ class _CellReader:
 
     def __init__(self, graph: Graph, operator: Any):
         inputs = [int(index) for index in operator.inputs]
-        self.x, self.h, self.c, self.y = inputs[fused_lstm.X], inputs[fused_lstm.H], inputs[fused_lstm.C], None
-        self.y = int(operator.outputs[0])
+        self.x, self.c, self.y = inputs[fused_lstm.X], inputs[fused_lstm.C], int(operator.outputs[0])
         self.kernel, self.recurrent_kernel, self.bias = (
-            np.concatenate([graph.value(index) for index in inputs[place]]).T
+            np.concatenate([graph.array(index) for index in inputs[place]]).T
             for place in (fused_lstm.KERNELS, fused_lstm.RECURRENT_KERNELS, fused_lstm.BIASES)
         )
-        starts = {int(o.outputs[0]): int(o.inputs[0]) for o in graph.operators if len(o.outputs)}
-        self.starts = [(starts.get(state), state) for state in (self.h, self.c)]
-        self.constants = {s: graph.value(s) for s, _ in self.starts if s is not None}
+        written = {int(o.outputs[0]): int(o.inputs[0]) for o in graph.operators}
+        self.states = [inputs[fused_lstm.H], self.c]
+        self.starts = [written.get(state) for state in self.states]  #: what is written into them first, if anything
         self.largest = 0.0
         self.kept: list[np.ndarray] = []
 
     def before(self, interpreter: Any) -> None:
-        self.kept = [interpreter.get_tensor(state) for _, state in self.starts]
+        self.kept = [interpreter.get_tensor(state) for state in self.states]
 
     def after(self, interpreter: Any) -> None:
         h, c = (
-            kept
-            if start is None
-            else self.constants[start]
-            if self.constants[start] is not None
-            else interpreter.get_tensor(start)
-            for kept, (start, _) in zip(self.kept, self.starts, strict=True)
+            kept if start is None else interpreter.get_tensor(start)
+            for kept, start in zip(self.kept, self.starts, strict=True)
         )
         x, y = interpreter.get_tensor(self.x)[0], interpreter.get_tensor(self.y)[0]
         h_before = np.concatenate([h, y[:-1]])

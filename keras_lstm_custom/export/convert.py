@@ -45,8 +45,8 @@ def convert(
         rows = ([array[row : row + 1] for array in samples] for row in range(len(samples[0])))
         content, notes = quantized(content, calibrate(content, rows), SCHEMES[quantize], float_io=float_io)
         return content, [*prepared.notes, *notes]
-    smaller = {None: bytes, "float16": weights_only.float16, "dynamic": weights_only.dynamic}
-    return smaller[quantize](content), prepared.notes
+    smaller = {"float16": weights_only.float16, "dynamic": weights_only.dynamic}
+    return smaller[quantize](content) if quantize else content, prepared.notes
 
 
 def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool = False) -> bytes:

@@ -139,6 +139,12 @@ class Graph:
             return None
         return np.asarray(data, np.uint8).view(NUMPY_TYPES[tensor.type]).reshape(self.shape(index))
 
+    def array(self, index: int) -> np.ndarray:
+        """Return the stored values of a tensor that is known to be a constant."""
+        value = self.value(index)
+        assert value is not None, f"{self.name(index)} is computed"
+        return value
+
     def tensor(self, name: str, shape: Sequence[int], dtype: Any, quantized: Any = None, variable: bool = False) -> int:
         """Add a tensor that is computed, or a variable that is kept between invocations; return its index."""
         tensor = schema.TensorT()

@@ -156,7 +156,7 @@ class _Writer:
             self._lstm(operator, inputs, outputs[0])
         elif RULES.get(code) is Rule.WEIGHTED and self.source.value(inputs[1]) is not None:
             self._weighted(operator, code, inputs, outputs[0])
-        elif code in RULES:
+        elif RULES.get(code) in (Rule.OWN, Rule.SAME, Rule.FIXED):
             self._plain(operator, code, inputs, outputs)
         else:
             self.in_float.append(OP_NAMES[code])
@@ -189,8 +189,8 @@ class _Writer:
 
     def _weighted(self, operator: Any, code: int, inputs: list[int], output: int) -> None:
         x = self._own(inputs[0])
-        kernel = self.source.value(inputs[1])
-        bias = self.source.value(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
+        kernel = self.source.array(inputs[1])
+        bias = self.source.array(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
         axis = CHANNEL_AXIS[code]
         room = 0.0 if bias is None else np.abs(bias) / (x.scale * INT32_ROOM)
         stored, scale = weights(kernel, axis, room)
@@ -217,16 +217,16 @@ class _Writer:
         for state in (fused_lstm.H, fused_lstm.C):
             reads[state] = self._declared(inputs[state], self.params[inputs[state]])
         for kernel, recurrent, bias in fused_lstm.gate_places():
-            real = {place: self.source.value(inputs[place]) for place in (kernel, recurrent, bias)}
+            real = {place: self.source.array(inputs[place]) for place in (kernel, recurrent, bias)}
             room = np.abs(real[bias]).max() / (how.scale * INT32_ROOM)
-            shift = 0.0
+            shift = np.zeros(1)
             for place, mean, smallest in (
                 (kernel, self.ranges.mean[x], room),
                 (recurrent, self.ranges.mean[output], 0.0),
             ):
                 stored, scale = weights(real[place], None, smallest)
                 reads[place] = self._weights(inputs[place], stored, scale)
-                shift += (stored * scale - real[place]) @ mean
+                shift = shift + (stored * scale - real[place]) @ mean
                 if place == kernel:
                     product = how.scale * scale
             reads[bias] = self._bias(self.source.name(inputs[bias]), real[bias] - shift, product)

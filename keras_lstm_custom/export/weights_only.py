@@ -54,7 +54,7 @@ def dynamic(content: bytes) -> bytes:
         for k in kernels:
             index = int(operator.inputs[k])
             axis = CHANNEL_AXIS.get(code)
-            stored, scale = weights(graph.value(index), axis)
+            stored, scale = weights(graph.array(index), axis)
             operator.inputs[k] = graph.constant(graph.name(index), stored, quantization(scale, 0, axis or 0))
         operator.opcodeIndex = graph.opcode(code, version)
     return graph.pack()
