@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import tree
 
 from keras_lstm_custom.errors import ConversionError, ExportError
 from keras_lstm_custom.export.samples import graph_of, layers_within, made_up, output_names, predictions
+from keras_lstm_custom.export.stepped_layers import Stepper, calling, refusal, rewriting
 from keras_lstm_custom.layers import to_keras
 from keras_lstm_custom.layers.convert import rebuild
 
@@ -105,14 +103,14 @@ def step_model(
     sequences = [is_sequence(tensor) for tensor in original.inputs]
     lengths = {tensor.shape[1] for tensor, cut in zip(original.inputs, sequences, strict=True) if cut}
     try:
-        copy = graph_of(rebuild(original, _rewrite(lengths, steps, unroll)))
+        copy = graph_of(rebuild(original, rewriting(lengths, steps, unroll)))
         states = _states_of(copy, steps)
         inputs = [
             keras.Input(batch_shape=(batch, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)
             for tensor in copy.inputs
         ]
         state_inputs = [keras.Input(batch_shape=(batch, state.size), name=state.name) for state in states]
-        outputs = _Stepper(copy, len(inputs))([*inputs, *state_inputs])
+        outputs = Stepper(copy, len(inputs))([*inputs, *state_inputs])
         stepped = StepModel(
             model=keras.Model([*inputs, *state_inputs], outputs, name=f"{model.name}_step"),
             input_names=tuple(tensor.name for tensor in original.inputs),
@@ -129,109 +127,9 @@ def step_model(
     return stepped
 
 
-class _Calls(NamedTuple):
-    """What the recurrent layers take and leave while a model is called."""
-
-    given: list[Any] | None  #: states that are left for the layers to come; None: they start from zero
-    made: list[Any]
-    sizes: list[tuple[str, list[int]]]  #: the name of each layer that was called, and its states' sizes
-
-
-_calls: ContextVar[_Calls | None] = ContextVar("calls", default=None)
-
-
-@contextmanager
-def _calling(given: list[Any] | None) -> Iterator[_Calls]:
-    calls = _Calls(given, [], [])
-    token = _calls.set(calls)
-    try:
-        yield calls
-    finally:
-        _calls.reset(token)
-
-
-@keras.saving.register_keras_serializable(package="keras_lstm_custom.export")
-class _Stepped(keras.layers.Wrapper):
-    """A recurrent layer that takes its state from the caller of the model, and gives it back."""
-
-    def __init__(self, layer, return_state=False, **kwargs):
-        super().__init__(layer, **kwargs)
-        self.return_state = return_state
-        self.supports_masking = True
-
-    def build(self, sequences_shape=None, initial_state_shape=None):
-        self.layer.build(sequences_shape)
-        self.built = True
-
-    def call(self, sequences, initial_state=None, mask=None, training=False):
-        if initial_state is not None:
-            raise _refusal(self.layer.name, "starts from a state that the model computes")
-        sizes = tree.flatten(self.layer.state_size)
-        calls = _calls.get() or _Calls(None, [], [])  # a model is also called while it is built
-        state = None
-        if calls.given is not None:
-            state, calls.given[:] = calls.given[: len(sizes)], calls.given[len(sizes) :]
-        if state is not None:  # cells stacked in one layer have their states nested
-            state = tree.pack_sequence_as(self.layer.state_size, state) if len(sizes) > 1 else state
-        output, *after = self.layer(sequences, initial_state=state, mask=mask, training=training)
-        after = tree.flatten(after)
-        calls.made.extend(after)
-        calls.sizes.append((self.layer.name, sizes))
-        return [output, *after] if self.return_state else output
-
-    def compute_mask(self, inputs, mask=None):
-        masks = self.layer.compute_mask(inputs, mask)
-        return masks if self.return_state else tree.flatten(masks)[0] if masks is not None else None
-
-    def get_config(self):
-        return {**super().get_config(), "return_state": self.return_state}
-
-
-class _Stepper(keras.layers.Layer):
-    """The whole model as one layer: inputs and states in, outputs and states out."""
-
-    def __init__(self, model, input_count):
-        super().__init__(name="stepper")
-        self.model = model
-        self.input_count = input_count
-
-    def call(self, tensors, training=False):
-        with _calling(list(tensors[self.input_count :])) as calls:
-            outputs = self.model(
-                tree.pack_sequence_as(self.model.input, tensors[: self.input_count]), training=training
-            )
-        return [*tree.flatten(outputs), *calls.made]
-
-
-def _rewrite(lengths: set, steps: int | None, unroll: bool):
-    def rewrite(entry: dict) -> dict:
-        config = entry["config"]
-        if entry["class_name"] == "InputLayer":
-            shape = list(config["batch_shape"])
-            is_cut = len(shape) > 2 or (len(shape) == 2 and "int" in str(config["dtype"]))
-            if is_cut and shape[1] in lengths:
-                shape[1] = steps
-            return {**entry, "config": {**config, "batch_shape": [None, *shape[1:]]}}
-        if entry["class_name"] == "TimeDistributed" and config["layer"]["class_name"] == _Stepped.__name__:
-            # A recurrence inside one time step begins and ends there.
-            return {**entry, "config": {**config, "layer": config["layer"]["config"]["layer"]}}
-        if not isinstance(config, dict) or "return_state" not in config or "stateful" not in config:
-            return entry
-        inner = {**entry, "config": {**config, "return_state": True, "stateful": False, "unroll": unroll}}
-        return {
-            **entry,
-            "module": _Stepped.__module__,
-            "class_name": _Stepped.__name__,
-            "registered_name": keras.saving.get_registered_name(_Stepped),
-            "config": {"name": config["name"], "layer": inner, "return_state": config["return_state"]},
-        }
-
-    return rewrite
-
-
 def _states_of(copy: keras.Model, steps: int | None) -> list[State]:
     """Call the model once and see which states it keeps, in the order of its calls."""
-    with _calling(None) as calls:
+    with calling(None) as calls:
         copy(made_up(copy, rows=1, free_size=steps or 1), training=False)
     states: list[State] = []
     for number, (layer, sizes) in enumerate(calls.sizes):
@@ -247,21 +145,12 @@ def _check(model: keras.Model) -> None:
     layers = list(layers_within(model))
     recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
     if not recurrent:
-        raise _refusal(model.name, "has no recurrent layer")
+        raise refusal(model.name, "has no recurrent layer")
     for layer in layers:
         if isinstance(layer, keras.layers.Bidirectional):
-            raise _refusal(layer.name, "reads in both directions")
+            raise refusal(layer.name, "reads in both directions")
         if isinstance(layer, keras.layers.RNN) and layer.go_backwards:
-            raise _refusal(layer.name, "reads backwards")
-
-
-def _refusal(name: str, reason: str) -> ExportError:
-    return ExportError(
-        "The model cannot run step by step.",
-        expected="recurrent layers that read forwards, each from a state of its own",
-        received=f"{name!r} {reason}",
-        remedy="Export it for whole sequences.",
-    )
+            raise refusal(layer.name, "reads backwards")
 
 
 def _difference(original: keras.Model, stepped: StepModel, lengths: set, steps: int) -> float:
