@@ -53,7 +53,7 @@ def _check_units(units: Any) -> None:
 
 
 def _check_rate(name: str, rate: Any) -> None:
-    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= rate < 1:
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
         raise ArgumentError(
             f"`{name}` is the share of values that training sets to zero.",
             expected="a number in [0, 1)",
