@@ -30,8 +30,8 @@ def bind(keras_class: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> d
     """
     bound = inspect.signature(keras_class).bind(*args, **kwargs)
     bound.apply_defaults()
-    options = {**bound.arguments, **bound.arguments.pop("kwargs", {})}
-    options.pop("kwargs", None)
+    more = bound.arguments.pop("kwargs", {})
+    options = {**bound.arguments, **more}
     _check_units(options["units"])
     for name in ("dropout", "recurrent_dropout"):
         _check_rate(name, options[name])

@@ -72,7 +72,9 @@ def rebuild(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model:
     """
     _check(model)
     try:
-        copy = keras.saving.deserialize_keras_object(_walk(keras.saving.serialize_keras_object(model), rewrite))
+        serialised = _walk(keras.saving.serialize_keras_object(model), rewrite)
+        # Safe mode guards against code in a foreign file; this code is the live model's own (a Lambda layer, say).
+        copy = keras.saving.deserialize_keras_object(serialised, safe_mode=False)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ConversionError(
             f"The model {model.name!r} cannot be rebuilt from its configuration.",

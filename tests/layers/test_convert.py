@@ -205,3 +205,10 @@ def test_what_cannot_be_converted_says_why(convert):
             convert(model)
         for word in ("Expected:", "Received:", "What to do:", words):
             assert word in str(caught.value)
+
+
+def test_a_lambda_layer_comes_along():
+    """Its code is the live model's own, so Keras' guard against foreign code is not in the way."""
+    model = keras.Sequential([keras.Input(SHAPE[1:]), layers.Lambda(lambda x: x * 2.0), layers.LSTM(4)])
+    x = np.random.default_rng(0).normal(size=SHAPE).astype("float32")
+    np.testing.assert_allclose(from_keras(model).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
