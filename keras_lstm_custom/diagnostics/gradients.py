@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -220,13 +221,39 @@ def _loss(model: keras.Model, x: Any, y: Any, loss: Any) -> Callable[[Any], Tens
                 received="loss=None",
                 remedy="Pass loss='mse' or the like.",
             )
-        return lambda output: model.compute_loss(x=x, y=y, y_pred=output, training=False)
+
+        def compiled(output):
+            _check_targets(model, y, output)
+            return model.compute_loss(x=x, y=y, y_pred=output, training=False)
+
+        return compiled
     if callable(loss) and not isinstance(loss, keras.losses.Loss):
         return lambda output: ops.mean(loss(y, output))
     function = keras.losses.get(loss)
 
     def added(output):
+        _check_targets(model, y, output)
         pairs = zip(tree.flatten(y), tree.flatten(output), strict=True)
         return sum(ops.mean(function(target, part)) for target, part in pairs)
 
     return added
+
+
+def _check_targets(model: keras.Model, y: Any, output: Any) -> None:
+    """Raise unless each target fits its output: Keras would broadcast some that do not, and count on."""
+    targets, outputs = tree.flatten(y), tree.flatten(output)
+    if len(targets) == len(outputs) and all(map(_fits, targets, outputs)):
+        return
+    raise InputError(
+        f"The targets do not fit the outputs of {model.name!r}.",
+        expected=f"y like what model.predict(x) returns: {', '.join(str(tuple(part.shape)) for part in outputs)}",
+        received=f"y of shape {', '.join(str(tuple(target.shape)) for target in targets)}",
+        remedy="Pass what model.evaluate(x, y) takes, or as `loss` a function of y and the output.",
+    )
+
+
+def _fits(target: Tensor, output: Tensor) -> bool:
+    """Say whether there is a target for each number of the output, or a whole number for each last axis (a class)."""
+    numbers, targets = math.prod(output.shape), math.prod(target.shape)
+    is_class = "int" in keras.backend.standardize_dtype(target.dtype)
+    return targets == numbers or (is_class and targets * output.shape[-1] == numbers)

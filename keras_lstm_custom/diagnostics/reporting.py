@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from keras import tree
 
-from keras_lstm_custom.diagnostics.flow import GradientFlows
 from keras_lstm_custom.diagnostics.gradients import flow_of_observable
-from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable
+from keras_lstm_custom.diagnostics.recurrent_layers import observable
 from keras_lstm_custom.diagnostics.report_data import page_data
 from keras_lstm_custom.diagnostics.tracing import trace_observable
-from keras_lstm_custom.errors import ArgumentError, InputError, RecurrentError, message
+from keras_lstm_custom.errors import ArgumentError, message
 from keras_lstm_custom.version import __version__
 
 #: Template, style and script of the page.
@@ -74,7 +71,7 @@ def report(
     template, plotly = _tools()
     watched = observable(model)
     traces = trace_observable(watched, x, layers, verbose=verbose)
-    flows = {} if y is None else _flows(watched, x, y, loss, layers)
+    flows = {} if y is None else flow_of_observable(watched, x, y, loss, layers)
     for gate_bits in (16, 8):
         page, blobs = page_data(traces, flows, watched.model, gate_bits)
         text = template.render(
@@ -97,21 +94,6 @@ def report(
         received=f"{len(text) / 1e6:.1f} MB, with 8 bits for a gate's number: {', '.join(map(repr, traces.values()))}",
         remedy="Pass fewer or shorter sequences, only some `layers`, or raise `max_bytes`.",
     )
-
-
-def _flows(watched: Observable, x: Any, y: Any, loss: Any, layers: Any) -> GradientFlows:
-    """Return the gradient flow; say what is wrong if the loss cannot compare the output with y."""
-    try:
-        return flow_of_observable(watched, x, y, loss, layers)
-    except RecurrentError:
-        raise
-    except Exception as error:  # each framework has its own class for shapes that do not fit
-        raise InputError(
-            f"The loss of {watched.source.name!r} cannot be computed from its output and y.",
-            expected="y that the loss can compare with what model.predict(x) returns",
-            received=f"y of shape {tree.map_structure(np.shape, y)}; {type(error).__name__}: {error}",
-            remedy="Pass what model.evaluate(x, y) takes, or y=None for a page without gradients.",
-        ) from error
 
 
 def _check_path(path: Path) -> None:

@@ -211,3 +211,12 @@ def test_says_what_is_missing(x, y):
         gradient_flow(model, x, np.full_like(y, np.nan), loss="mse")
     with pytest.raises(InputError, match="would have to keep"):
         gradient_flow(model, x, y, loss="mse", max_bytes=1000)
+
+
+def test_targets_of_another_shape_are_refused_before_keras_broadcasts_them(x):
+    model = keras.Sequential([keras.Input((TIMESTEPS, FEATURES)), LSTM(UNITS), keras.layers.Dense(2)])
+    one_for_two = np.zeros((len(x), 1))
+    with pytest.raises(InputError, match=r"(?s)targets do not fit.*, 2\).*, 1\)"):
+        gradient_flow(model, x, one_for_two, loss="mse")
+    classes = np.zeros(len(x), dtype="int32")
+    assert gradient_flow(model, x, classes, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
