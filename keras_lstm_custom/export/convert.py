@@ -12,10 +12,10 @@ import numpy as np
 
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import fused_lstm, vanilla_rnn, weights_only
-from keras_lstm_custom.export.calibrate import calibrate
-from keras_lstm_custom.export.flatbuffer import Graph, set_signature
+from keras_lstm_custom.export.graph import Graph, set_signature
 from keras_lstm_custom.export.prepare import Prepared
 from keras_lstm_custom.export.quantize import quantize as quantized
+from keras_lstm_custom.export.ranges import calibrate
 from keras_lstm_custom.export.recurrence import tracing
 from keras_lstm_custom.export.schemes import SCHEMES
 

@@ -1,14 +1,10 @@
-"""A TFLite file as Python objects: reading, editing, and writing it with its buffers aligned.
+"""The records of a TFLite file: the schema's classes, its types in NumPy, and buffers that are written aligned.
 
-The schema's Python classes come with `ai_edge_litert`. A `Graph` is the one main graph of a file
-with what an editor needs: constants as arrays, new tensors and operators, and `pack`, which drops
-everything that nothing refers to any more.
+The classes come with `ai_edge_litert`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,237 +68,22 @@ def quantization(scale, zero_point=0, axis: int = 0) -> Any:
     return record
 
 
-class Graph:
-    """The main graph of a TFLite file, open to editing.
-
-    Tensors are known by their index in `tensors`, as in the file.
-    """
-
-    def __init__(self, content: bytes | None = None):
-        self.model = _empty() if content is None else schema.ModelT.InitFromPackedBuf(bytes(content), 0)
-        self.subgraph = self.model.subgraphs[0]
-        self.tensors: list[Any] = self.subgraph.tensors
-        self.operators: list[Any] = self.subgraph.operators
-        self._constants: dict[tuple, int] = {}
-        for operator in self.operators:  # as read they are views of the file's bytes
-            operator.inputs, operator.outputs = np.array(operator.inputs), np.array(operator.outputs)
-
-    @property
-    def inputs(self) -> list[int]:
-        """Indices of the graph's inputs."""
-        return [int(index) for index in self.subgraph.inputs]
-
-    @inputs.setter
-    def inputs(self, indices: Iterable[int]) -> None:
-        self.subgraph.inputs = [int(index) for index in indices]
-
-    @property
-    def outputs(self) -> list[int]:
-        """Indices of the graph's outputs."""
-        return [int(index) for index in self.subgraph.outputs]
-
-    @outputs.setter
-    def outputs(self, indices: Iterable[int]) -> None:
-        self.subgraph.outputs = [int(index) for index in indices]
-
-    @property
-    def is_one_graph(self) -> bool:
-        """Whether there are no further subgraphs: no WHILE, no IF."""
-        return len(self.model.subgraphs) == 1
-
-    def code(self, operator: Any) -> int:
-        """Return which op an operator is, as a member of `Op`."""
-        return self.model.operatorCodes[operator.opcodeIndex].builtinCode
-
-    def custom_name(self, operator: Any) -> str:
-        """Return the name of a custom op, empty for a builtin."""
-        return (self.model.operatorCodes[operator.opcodeIndex].customCode or b"").decode()
-
-    def of(self, code: int) -> Iterator[Any]:
-        """Yield the operators that are this op, in the order in which they run."""
-        return (operator for operator in self.operators if self.code(operator) == code)
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Return the shape of a tensor."""
-        shape = self.tensors[index].shape
-        return () if shape is None else tuple(int(size) for size in shape)
-
-    def name(self, index: int) -> str:
-        """Return the name of a tensor."""
-        return (self.tensors[index].name or b"").decode()
-
-    def value(self, index: int) -> np.ndarray | None:
-        """Return the stored values of a constant; None for a tensor that is computed."""
-        tensor = self.tensors[index]
-        data = self.model.buffers[tensor.buffer].data
-        if data is None or len(data) == 0:
-            return None
-        return np.asarray(data, np.uint8).view(NUMPY_TYPES[tensor.type]).reshape(self.shape(index))
-
-    def array(self, index: int) -> np.ndarray:
-        """Return the stored values of a tensor that is known to be a constant."""
-        value = self.value(index)
-        assert value is not None, f"{self.name(index)} is computed"
-        return value
-
-    def tensor(self, name: str, shape: Sequence[int], dtype: Any, quantized: Any = None, variable: bool = False) -> int:
-        """Add a tensor that is computed, or a variable that is kept between invocations; return its index."""
-        tensor = schema.TensorT()
-        tensor.name = name.encode()
-        tensor.shape = [int(size) for size in shape]
-        tensor.type = TENSOR_TYPES[np.dtype(dtype)]
-        tensor.quantization = quantized
-        tensor.isVariable = variable
-        tensor.buffer = 0
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
-
-    def constant(self, name: str, array: np.ndarray, quantized: Any = None) -> int:
-        """Add a constant, or find the one with the same content; return its index."""
-        array = np.ascontiguousarray(array)
-        raw = array.tobytes()
-        scales = None if quantized is None else (quantized.scale.tobytes(), quantized.zeroPoint.tobytes())
-        key = (array.dtype, array.shape, raw, scales)
-        if key not in self._constants:
-            index = self.tensor(name, array.shape, array.dtype, quantized)
-            buffer = AlignedBuffer()
-            buffer.data = np.frombuffer(raw, np.uint8)
-            self.model.buffers.append(buffer)
-            self.tensors[index].buffer = len(self.model.buffers) - 1
-            self._constants[key] = index
-        return self._constants[key]
-
-    def operator(
-        self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: Any = None, version: int = 1
-    ) -> Any:
-        """Return a new operator; the caller puts it in its place in `operators`.
-
-        Args:
-            code: a member of `Op`.
-            inputs: tensor indices; -1 for an optional input that is left out.
-            outputs: tensor indices.
-            options: an options object of the schema, such as `schema.AddOptionsT()`.
-            version: the op's version.
-        """
-        operator = schema.OperatorT()
-        operator.opcodeIndex = self.opcode(code, version)
-        operator.inputs = np.asarray(inputs, np.int32)
-        operator.outputs = np.asarray(outputs, np.int32)
-        if options is not None:
-            operator.builtinOptions = options
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        return operator
-
-    def opcode(self, code: int, version: int = 1) -> int:
-        """Return the index of an op in the file's table of ops, adding it if need be."""
-        codes = self.model.operatorCodes
-        for index, known in enumerate(codes):
-            if known.builtinCode == code and known.version == version and not known.customCode:
-                return index
-        record = schema.OperatorCodeT()
-        record.builtinCode = code
-        record.deprecatedBuiltinCode = min(code, 127)
-        record.version = version
-        codes.append(record)
-        return len(codes) - 1
-
-    def pack(self) -> bytes:
-        """Return the file, without tensors, buffers and op codes that nothing refers to."""
-        if self.is_one_graph:
-            self._prune_tensors()
-        self._prune_buffers()
-        self._prune_opcodes()
-        builder = flatbuffers.Builder(1 << 16)
-        builder.Finish(self.model.Pack(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
-
-    def _prune_tensors(self) -> None:
-        used = {int(i) for o in self.operators for group in _operands(o) for i in group if i >= 0}
-        kept = sorted(used | set(self.inputs) | set(self.outputs))
-        new = {-1: -1} | {old: position for position, old in enumerate(kept)}
-        for operator in self.operators:
-            operator.inputs = _renumber(operator.inputs, new)
-            operator.outputs = _renumber(operator.outputs, new)
-            if operator.intermediates is not None:
-                operator.intermediates = _renumber(operator.intermediates, new)
-        self.inputs = [new[index] for index in self.inputs]
-        self.outputs = [new[index] for index in self.outputs]
-        for signature in self.model.signatureDefs or []:
-            for entry in [*signature.inputs, *signature.outputs]:
-                entry.tensorIndex = new[entry.tensorIndex]
-        self.tensors[:] = [self.tensors[index] for index in kept]
-        self._constants.clear()
-
-    def _prune_buffers(self) -> None:
-        tensors = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
-        metadata = self.model.metadata or []
-        kept = sorted({0} | {tensor.buffer for tensor in tensors} | {entry.buffer for entry in metadata})
-        new = {old: position for position, old in enumerate(kept)}
-        for owner in [*tensors, *metadata]:
-            owner.buffer = new[owner.buffer]
-        self.model.buffers = [_aligned(self.model.buffers[index]) for index in kept]
-
-    def _prune_opcodes(self) -> None:
-        operators = [operator for graph in self.model.subgraphs for operator in graph.operators]
-        kept = sorted({operator.opcodeIndex for operator in operators})
-        new = {old: position for position, old in enumerate(kept)}
-        for operator in operators:
-            operator.opcodeIndex = new[operator.opcodeIndex]
-        self.model.operatorCodes = [self.model.operatorCodes[index] for index in kept]
+def aligned(buffer: Any) -> AlignedBuffer:
+    """Return a buffer as read as one that is written aligned."""
+    copy = AlignedBuffer()
+    copy.data = None if buffer.data is None or len(buffer.data) == 0 else buffer.data
+    return copy
 
 
-def set_signature(graph: Graph, inputs: dict[str, int], outputs: dict[str, int]) -> None:
-    """Give the file one signature, `serving_default`; inputs and outputs get these names and this order."""
-    signature = schema.SignatureDefT()
-    signature.signatureKey = b"serving_default"
-    signature.subgraphIndex = 0
-    signature.inputs = [_named(name, index) for name, index in inputs.items()]
-    signature.outputs = [_named(name, index) for name, index in outputs.items()]
-    for name, index in [*outputs.items(), *inputs.items()]:
-        graph.tensors[index].name = name.encode()
-    graph.inputs = list(inputs.values())
-    graph.outputs = list(outputs.values())
-    graph.model.signatureDefs = [signature]
+def packed(model: Any) -> bytes:
+    """Return a file's bytes."""
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output())
 
 
-def signature_of(graph: Graph) -> tuple[dict[str, int], dict[str, int]]:
-    """Return names and tensor indices of the inputs and of the outputs, in the order of `set_signature`."""
-    (signature,) = graph.model.signatureDefs
-    # One tensor may be two outputs (a last output that is a state as well), so names lead to tensors, not back.
-    inputs = {entry.name.decode(): entry.tensorIndex for entry in signature.inputs}
-    outputs = {entry.name.decode(): entry.tensorIndex for entry in signature.outputs}
-    return inputs, outputs
-
-
-def op_counts(content: bytes) -> dict[str, int]:
-    """Return how often each op stands in a file, all subgraphs together; a custom op by its own name."""
-    model = schema.ModelT.InitFromPackedBuf(bytes(content), 0)
-    codes = [(code.customCode or b"").decode() or OP_NAMES[code.builtinCode] for code in model.operatorCodes]
-    return dict(Counter(codes[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators))
-
-
-def _named(name: str, index: int) -> Any:
-    entry = schema.TensorMapT()
-    entry.name = name.encode()
-    entry.tensorIndex = index
-    return entry
-
-
-def _operands(operator: Any) -> list[Sequence[int]]:
-    return [group for group in (operator.inputs, operator.outputs, operator.intermediates) if group is not None]
-
-
-def _renumber(indices: Iterable[int], new: dict[int, int]) -> np.ndarray:
-    return np.asarray([new[int(index)] for index in indices], np.int32)
-
-
-def _aligned(buffer: Any) -> AlignedBuffer:
-    aligned = AlignedBuffer()
-    aligned.data = None if buffer.data is None or len(buffer.data) == 0 else buffer.data
-    return aligned
-
-
-def _empty() -> Any:
+def empty_model() -> Any:
+    """Return a file without tensors and operators."""
     model = schema.ModelT()
     model.version = 3
     model.description = b"keras_lstm_custom"

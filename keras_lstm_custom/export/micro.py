@@ -165,7 +165,7 @@ def write_package(
 
 def file_names(file: Path) -> tuple[list[str], list[str]]:
     """Return the names of a file's inputs and outputs."""
-    from keras_lstm_custom.export.flatbuffer import Graph, signature_of
+    from keras_lstm_custom.export.graph import Graph, signature_of
 
     inputs, outputs = signature_of(Graph(file.read_bytes()))
     return list(inputs), list(outputs)

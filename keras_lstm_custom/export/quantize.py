@@ -19,18 +19,9 @@ import numpy as np
 
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import fused_lstm
-from keras_lstm_custom.export.calibrate import Ranges
-from keras_lstm_custom.export.flatbuffer import (
-    NUMPY_TYPES,
-    OP_NAMES,
-    Graph,
-    Op,
-    Type,
-    quantization,
-    schema,
-    set_signature,
-    signature_of,
-)
+from keras_lstm_custom.export.flatbuffer import NUMPY_TYPES, OP_NAMES, Op, Type, quantization, schema
+from keras_lstm_custom.export.graph import Graph, set_signature, signature_of
+from keras_lstm_custom.export.ranges import Ranges
 from keras_lstm_custom.export.rules import CHANNEL_AXIS, RULES, Rule
 from keras_lstm_custom.export.scales import choose
 from keras_lstm_custom.export.schemes import INT32_ROOM, Params, Scheme, weights

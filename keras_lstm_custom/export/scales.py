@@ -8,8 +8,9 @@ from typing import Any
 
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import fused_lstm
-from keras_lstm_custom.export.calibrate import Ranges
-from keras_lstm_custom.export.flatbuffer import Graph, Op, Type
+from keras_lstm_custom.export.flatbuffer import Op, Type
+from keras_lstm_custom.export.graph import Graph
+from keras_lstm_custom.export.ranges import Ranges
 from keras_lstm_custom.export.rules import RULES, Rule
 from keras_lstm_custom.export.schemes import CELL_SCALES, INT8, Params, Scheme, cell_params
 

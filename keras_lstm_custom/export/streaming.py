@@ -149,10 +149,10 @@ def _kept(
     model: keras.Model, stepped: StepModel, steps: int, quantize: str | None, sequences: Sequence[np.ndarray]
 ) -> Made:
     """Return the file whose fused ops keep their states."""
-    from keras_lstm_custom.export.calibrate import calibrate
     from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.prepare import prepare
     from keras_lstm_custom.export.quantize import quantize as quantized
+    from keras_lstm_custom.export.ranges import calibrate
     from keras_lstm_custom.export.schemes import SCHEMES
 
     prepared = prepare(model, steps)
@@ -171,11 +171,11 @@ def _explicit(
     model: keras.Model, stepped: StepModel, steps: int, quantize: str | None, sequences: Sequence[np.ndarray]
 ) -> Made:
     """Return the file whose states are inputs and outputs."""
-    from keras_lstm_custom.export.calibrate import calibrate
     from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.flatbuffer import Graph, signature_of
+    from keras_lstm_custom.export.graph import Graph, signature_of
     from keras_lstm_custom.export.prepare import Prepared
     from keras_lstm_custom.export.quantize import quantize as quantized
+    from keras_lstm_custom.export.ranges import calibrate
     from keras_lstm_custom.export.schemes import SCHEMES
 
     graph = graph_of(stepped.model)
@@ -205,7 +205,7 @@ def _explicit(
 
 def _check_alike(graph: Any, states: Sequence[str]) -> None:
     """Raise `ExportError` unless each state goes in as it comes out."""
-    from keras_lstm_custom.export.flatbuffer import signature_of
+    from keras_lstm_custom.export.graph import signature_of
 
     inputs, outputs = signature_of(graph)
     for name in states:

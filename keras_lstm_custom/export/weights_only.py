@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_lstm_custom.export import fused_lstm
-from keras_lstm_custom.export.flatbuffer import Graph, Op, Type, quantization, schema
+from keras_lstm_custom.export.flatbuffer import Op, Type, quantization, schema
+from keras_lstm_custom.export.graph import Graph
 from keras_lstm_custom.export.rules import CHANNEL_AXIS
 from keras_lstm_custom.export.schemes import weights
 

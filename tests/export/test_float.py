@@ -32,7 +32,7 @@ def convert(model, **options):
 
 
 def ops(content):
-    from keras_lstm_custom.export.flatbuffer import op_counts
+    from keras_lstm_custom.export.graph import op_counts
 
     return op_counts(content)
 
@@ -53,7 +53,7 @@ def test_every_direction_is_one_fused_op(name):
 
 
 def test_names_and_order_are_the_models():
-    from keras_lstm_custom.export.flatbuffer import Graph, signature_of
+    from keras_lstm_custom.export.graph import Graph, signature_of
 
     inputs, outputs = signature_of(Graph(exported("several").content))
     assert list(inputs) == ["zulu", "alpha"]

@@ -37,7 +37,7 @@ def error(got, expected):
 
 
 def graph_of(content):
-    from keras_lstm_custom.export.flatbuffer import Graph
+    from keras_lstm_custom.export.graph import Graph
 
     return Graph(content)
 
@@ -154,9 +154,9 @@ def test_the_weights_are_symmetric_int8_and_the_biases_wide(scheme):
 
 def test_a_peak_of_the_cell_inside_a_sequence_is_seen():
     """The cell goes to 40 in the middle and back to 0 at the end, which is all that the runtime shows."""
-    from keras_lstm_custom.export.calibrate import calibrate
     from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.prepare import prepare
+    from keras_lstm_custom.export.ranges import calibrate
 
     model, x = integrator(timesteps=100)
     ranges = calibrate(float_file(prepare(model)), [[x]])
@@ -167,9 +167,9 @@ def test_a_peak_of_the_cell_inside_a_sequence_is_seen():
 
 
 def test_samples_do_not_leak_into_each_other():
-    from keras_lstm_custom.export.calibrate import calibrate
     from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.prepare import prepare
+    from keras_lstm_custom.export.ranges import calibrate
 
     model, x = integrator(timesteps=20)
     up = np.abs(x)
@@ -236,7 +236,7 @@ def wide():
 
 @pytest.mark.parametrize(("how", "accepted", "smaller"), [("float16", 2e-3, 1.6), ("dynamic", 0.04, 2.2)])
 def test_smaller_weights(how, accepted, smaller):
-    from keras_lstm_custom.export.flatbuffer import op_counts
+    from keras_lstm_custom.export.graph import op_counts
 
     model = models.randomised(wide(), amount=0.05)
     inputs = models.inputs_for(model, 8)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_lstm_custom.export import fused_lstm
-from keras_lstm_custom.export.flatbuffer import Graph, Type
+from keras_lstm_custom.export.flatbuffer import Type
+from keras_lstm_custom.export.graph import Graph
 
 
 class Ranges(NamedTuple):
