@@ -10,8 +10,11 @@ import keras_lstm_custom as klc
 layers = keras.layers
 
 
-def random_graph(seed: int, largest_units: int = 128, longest: int = 100) -> keras.Model:
-    """Return a model with random graph, sizes and weights; the same for the same seed."""
+def random_graph(seed: int, largest_units: int = 128, longest: int = 100, randomise: bool = True) -> keras.Model:
+    """Return a model with random graph, sizes and weights; the same for the same seed.
+
+    With `randomise=False` the weights are what the initializers draw.
+    """
     rng = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
 
@@ -56,7 +59,8 @@ def random_graph(seed: int, largest_units: int = 128, longest: int = 100) -> ker
     heads += [layers.Dense(2)(h)] if rng.random() < 0.25 else []
     heads = [h] if rng.random() < 0.2 else heads
     model = keras.Model(inputs, heads)
-    _randomise(model, rng)
+    if randomise:
+        _randomise(model, rng)
     return model
 
 
