@@ -86,8 +86,8 @@ def loop_over_time(
         step: `(x_t, states) -> (output, new states)`.
         sequences: `(batch, timesteps, features)`.
         initial_state: one `(batch, n)` tensor for each state.
-        mask: `(batch, timesteps)`, or None. A masked step keeps the state and repeats the output
-            (Keras' loops differ where there is none yet: zeros, but on JAX the initial first state).
+        mask: `(batch, timesteps)`, or None. A masked step keeps the state; its output is right after
+            the first step that is read, and before that the backend's own matter (`engines.masking`).
         go_backwards: run from the last step to the first; outputs come in the order they were computed.
         **options: `unroll`, `return_sequences`, `stateful` and `zero_output_for_mask` of
             `keras.layers.RNN`.

@@ -6,7 +6,7 @@ from functools import cache
 
 import keras
 
-from keras_lstm_custom.engines import fast_path
+from keras_lstm_custom.engines import fast_path, masking
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 
 
@@ -25,7 +25,7 @@ def run(request: Request) -> Result:
     import tensorflow as tf
 
     cell = request.cell
-    mask = fast_path.cast_mask(request)
+    mask = masking.in_running_order(request)
     x = tf.reverse(request.sequences, axis=[1]) if request.go_backwards else request.sequences
     z_x = cell.project_inputs(tf.transpose(x, [1, 0, 2]), request.dropout.inputs)
     hs, state = _recurrence(cell.kind, _compiled(request) and not tf.executing_eagerly())(
@@ -37,7 +37,7 @@ def run(request: Request) -> Result:
         keep=request.training,
     )
     outputs = tf.transpose(hs, [1, 0, 2]) if request.return_sequences else hs[-1][:, None]
-    return fast_path.result(request, ENGINE.name, outputs, state, mask)
+    return masking.result(request, ENGINE.name, outputs, state)
 
 
 def _compiled(request: Request) -> bool:

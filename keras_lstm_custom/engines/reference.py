@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from keras import ops
 
+from keras_lstm_custom.engines import masking
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.keras_hooks import loop_over_time
 
@@ -34,11 +35,10 @@ def run(request: Request) -> Result:
         unroll=request.unroll,
         return_sequences=request.return_sequences or request.keep_steps,
         stateful=request.stateful,
-        # Where a step is masked, Keras' loops repeat an output, each in its own way; whole steps they leave at zero.
-        zero_output_for_mask=request.zero_output_for_mask or request.keep_steps,
+        zero_output_for_mask=request.keep_steps,  # what a masked step would have computed means nothing
     )
     if not request.keep_steps:
-        return Result(last, outputs, state, ENGINE.name)
+        return masking.result(request, ENGINE.name, outputs if request.return_sequences else last[:, None], state)
     steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1))
     if request.mask is not None:
         return run(replace(request, keep_steps=False))._replace(steps=steps)

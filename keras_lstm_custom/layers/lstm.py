@@ -40,7 +40,7 @@ class LSTM(Recurrent):
         sequences: `(batch, timesteps, features)`.
         initial_state: `[h, c]`, each `(batch, units)`; zeros if None.
         mask: `(batch, timesteps)` booleans. A masked step keeps the state and repeats the output
-            before it (at the start zeros; on JAX the initial h, as Keras does there).
+            before it (zeros at the start), on every backend.
         training: whether dropout applies.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -47,6 +48,12 @@ class Recurrent(EngineRNN):
                 expected="a fixed batch size",
                 received=f"sequences of shape {tuple(sequences_shape)}",
                 remedy="Declare it: keras.Input(batch_shape=(batch, timesteps, features)).",
+            )
+        if self.stateful and keras.backend.backend() == "jax":
+            warnings.warn(
+                f"On JAX, Keras' `fit` and `predict` do not keep the state of {self.name!r} between batches. "
+                "Call the model itself, model(x), or use the TensorFlow or torch backend.",
+                stacklevel=2,
             )
         super().build(sequences_shape, initial_state_shape)
 

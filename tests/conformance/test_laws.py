@@ -138,8 +138,7 @@ def test_unrolled_is_the_loop(case):
     mask = case.rng.random(case.x.shape[:2]) < 0.6
     for options in ({}, {"go_backwards": True}, {"zero_output_for_mask": True, "go_backwards": True}):
         loop, unrolled = (case.layer(unroll=unroll, **options) for unroll in (False, True))
-        states = None if keras.backend.backend() == "jax" else case.states  # see `layer_outputs`
-        assert_equal(run(unrolled, case.x, states, mask), run(loop, case.x, states, mask))
+        assert_equal(run(unrolled, case.x, case.states, mask), run(loop, case.x, case.states, mask))
         assert_equal(run(unrolled, case.x, case.states), run(loop, case.x, case.states))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lstm_custom import LSTM, VanillaRNN
-from tests.descriptors import BATCH, FEATURES, LAYERS, TIMESTEPS, UNITS
+from tests.descriptors import BATCH, FEATURES, LAYERS, NOT_ON_JAX, TIMESTEPS, UNITS
 
 ROWS = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
 
@@ -78,6 +78,7 @@ def test_stack_with_states_handed_over(rng):
     assert all((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
 
 
+@NOT_ON_JAX
 @ROWS
 def test_stateful_fit_carries_the_state_from_batch_to_batch(row, rng):
     layers = [row.build(stateful=True), row.keras_twin(stateful=True)]

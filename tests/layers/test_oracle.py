@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.descriptors import BATCH, FEATURES, LAYERS, TIMESTEPS, layer_outputs, randomise
+from tests.descriptors import BATCH, FEATURES, LAYERS, TIMESTEPS, randomise
 from tests.gradients import loss_coefficients, outputs_and_gradients
 from tests.oracles.numpy_cells import finite_difference
 
@@ -33,7 +33,7 @@ def test_outputs_and_states(row, rng, mask, go_backwards):
     if go_backwards:
         x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
     truth = row.oracle(x, *layer.get_weights(), *states, mask=mask)
-    np.testing.assert_allclose(ops.convert_to_numpy(outputs), layer_outputs(truth), atol=2e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), truth["y"], atol=2e-6)
     for name, state in zip(layer.cell.state_type._fields, final, strict=True):
         np.testing.assert_allclose(ops.convert_to_numpy(state), truth[name][:, -1], atol=5e-6)
 
@@ -54,7 +54,7 @@ def test_gradients_are_the_finite_differences_of_the_oracle(row, rng, mask):
     for position, gradient in zip(order, gradients, strict=True):
 
         def loss(value, position=position):
-            y = layer_outputs(row.oracle(*arguments[:position], value, *arguments[position + 1 :], mask=MASKS[mask]))
+            y = row.oracle(*arguments[:position], value, *arguments[position + 1 :], mask=MASKS[mask])["y"]
             return np.sum(y * loss_coefficients(y.shape))
 
         truth = finite_difference(loss, arguments[position])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.descriptors import BATCH, FEATURES, LAYERS, TIMESTEPS, UNITS, randomise
+from tests.descriptors import BATCH, FEATURES, LAYERS, NOT_ON_JAX, TIMESTEPS, UNITS, randomise
 
 ROWS = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
 SHAPE = (BATCH, TIMESTEPS, FEATURES)
@@ -78,6 +78,7 @@ def test_stateful_goes_on_and_reset_state_starts_again(row, rng):
         assert all((state == 0).all() for state in numpy(layer.states))
 
 
+@NOT_ON_JAX
 @ROWS
 def test_stateful_predict_goes_on_between_calls(row, rng):
     x = rng.normal(size=(BATCH, 2 * TIMESTEPS, FEATURES)).astype("float32")
@@ -110,3 +111,14 @@ def test_no_timesteps_leave_a_stateful_layer_as_it_is(row, x):
 def test_a_symbolic_call_knows_its_shapes(row):
     outputs = row.build(return_sequences=True, return_state=True)(keras.Input((None, FEATURES)))
     assert [tuple(y.shape) for y in outputs] == [(None, None, UNITS)] + [(None, UNITS)] * row.states
+
+
+@ROWS
+@pytest.mark.filterwarnings("error:On JAX")
+def test_says_where_keras_drops_the_state(row, x):
+    layer = row.public_class(UNITS, stateful=True)
+    if keras.backend.backend() == "jax":
+        with pytest.raises(UserWarning, match="do not keep the state"):
+            layer.build(x.shape)
+    else:
+        layer.build(x.shape)

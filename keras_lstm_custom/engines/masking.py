@@ -1,0 +1,40 @@
+"""What a mask does to the outputs, the same for every engine and backend.
+
+Keras' own loops differ: before the first step that is read, JAX's gives the initial h where the others give
+zeros, and it does not look at `zero_output_for_mask`. The engines go by its documentation.
+"""
+
+from __future__ import annotations
+
+from keras import ops
+
+from keras_lstm_custom.engines.contract import Request, Result
+from keras_lstm_custom.structures import Tensor
+
+
+def in_running_order(request: Request) -> Tensor | None:
+    """Return the mask `(batch, timesteps)` as booleans in the order in which the steps run, or None."""
+    if request.mask is None:
+        return None
+    mask = ops.cast(request.mask, "bool")
+    return ops.flip(mask, axis=1) if request.go_backwards else mask
+
+
+def result(request: Request, engine: str, outputs: Tensor, state: list[Tensor]) -> Result:
+    """Return what a layer gives out, given `h` after every step.
+
+    A masked step repeats the output before it, which is `h`, kept; but before the first step that
+    is not masked there is no output yet, so it is zero, and with `zero_output_for_mask` it always is.
+
+    Args:
+        request: what was asked.
+        engine: name of the engine that ran.
+        outputs: `h` after every step, or after the last only: `(batch, timesteps or 1, units)`.
+        state: the final state.
+    """
+    mask = in_running_order(request)
+    if mask is not None:
+        has_output = mask if request.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
+        has_output = has_output if request.return_sequences else has_output[:, -1:]
+        outputs = ops.where(has_output[..., None], outputs, ops.zeros((), dtype=outputs.dtype))
+    return Result(outputs[:, -1], outputs, state, engine)
