@@ -1,4 +1,4 @@
-# Targets: demo, test, test-backends, lint, bench, clean. Each makes the environment it needs in .venv.
+# Targets: demo, test, test-backends, native, lint, bench, clean. Each makes the environment it needs in .venv.
 #
 #   make demo                                    train, compare and export on the shipped data; results in runs/
 #   make demo CSV=my.csv TARGET=load             the same for a file of your own
@@ -17,8 +17,10 @@ TORCH ?= torch==2.13.0
 #: The tests that any backend can run.
 NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/parity \
 	tests/diagnostics/test_trace.py tests/test_timeseries.py tests/test_saved_models.py
+#: Keras' own tests: five minutes of compilation on JAX, one on the others.
+SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
 
-.PHONY: demo test test-backends lint bench clean
+.PHONY: demo test test-backends native lint bench clean
 
 demo: .venv/demo
 	$(BIN)/python examples/forecast.py $(if $(CSV),--csv "$(CSV)") $(if $(TARGET),--target "$(TARGET)") $(ARGS)
@@ -27,15 +29,18 @@ test: lint
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n $(JOBS) -q $(PYTEST)
 
 test-backends: .venv/backends
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(PYTEST)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(SLOW_ON_JAX) $(PYTEST)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(PYTEST)
+
+native: .venv/dev
+	$(BIN)/python -m keras_lstm_custom.engines.native.build
 
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/dev
+bench: native
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 clean:
