@@ -24,7 +24,7 @@ from keras_lstm_custom.export.graph import Graph, set_signature, signature_of
 from keras_lstm_custom.export.ranges import Ranges
 from keras_lstm_custom.export.rules import CHANNEL_AXIS, RULES, Rule
 from keras_lstm_custom.export.scales import choose
-from keras_lstm_custom.export.schemes import INT32_ROOM, Params, Scheme, weights
+from keras_lstm_custom.export.schemes import INT16X8, INT32_ROOM, Params, Scheme, weights
 
 
 def quantize(
@@ -132,7 +132,7 @@ class _Writer:
         # A state is read from its variable as it is: nothing tells a runtime to convert it after the LSTM has run.
         if not self._is_float(index) or (float_io and index not in self.states):
             return self._read(index, None)
-        return self._read(index, self.params[index])
+        return self._read(index, self.params[index] if index in self.states else self._own(index, self.scheme))
 
     # Operators
 
@@ -166,20 +166,24 @@ class _Writer:
         same = RULES[code] is Rule.SAME
         # The kernels add what has one type, and a cell state read after the LSTM is int16 in int8 files too.
         same |= code == Op.ADD and target.dtype != self.scheme.dtype
-        reads = [self._read(i, (target if same else self._own(i)) if self._is_float(i) else None) for i in inputs]
+        # An output too fine for the scale that its op presupposes in int8 (see `scales`) is computed in int16.
+        scheme = INT16X8 if RULES[code] is Rule.FIXED and target.dtype == INT16X8.dtype else self.scheme
+        reads = [
+            self._read(i, (target if same else self._own(i, scheme)) if self._is_float(i) else None) for i in inputs
+        ]
         self._emit(operator, reads, [self._declared(i, self.params[i]) for i in outputs])
 
-    def _own(self, index: int) -> Params:
-        """Return how a tensor is read by itself: as it is stored, in the scheme's type; a constant by its own range."""
+    def _own(self, index: int, scheme: Scheme) -> Params:
+        """Return how a tensor is read by itself: as it is stored, in a scheme's type; a constant by its own range."""
         value = self.source.value(index)
         if value is None:
             stored = self.params[index]
             seen = self.ranges.low.get(index, 0.0), self.ranges.high.get(index, 0.0)
-            return stored if stored.dtype == self.scheme.dtype else self.scheme.params(*seen)
-        return self.scheme.params(min(0.0, float(value.min())), max(0.0, float(value.max())))
+            return stored if stored.dtype == scheme.dtype else scheme.params(*seen)
+        return scheme.params(min(0.0, float(value.min())), max(0.0, float(value.max())))
 
     def _weighted(self, operator: Any, code: int, inputs: list[int], output: int) -> None:
-        x = self._own(inputs[0])
+        x = self._own(inputs[0], self.scheme)
         kernel = self.source.array(inputs[1])
         bias = self.source.array(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
         axis = CHANNEL_AXIS[code]
@@ -202,7 +206,7 @@ class _Writer:
 
     def _lstm(self, operator: Any, inputs: list[int], output: int) -> None:
         x, y = inputs[fused_lstm.X], self.params[output]
-        how = self._own(x)
+        how = self._own(x, self.scheme)
         reads = [-1] * fused_lstm.INPUT_COUNT
         reads[fused_lstm.X] = self._read(x, how)
         for state in (fused_lstm.H, fused_lstm.C):

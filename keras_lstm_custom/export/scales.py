@@ -6,16 +6,21 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import fused_lstm
 from keras_lstm_custom.export.flatbuffer import Op, Type
 from keras_lstm_custom.export.graph import Graph
 from keras_lstm_custom.export.ranges import Ranges
 from keras_lstm_custom.export.rules import RULES, Rule
-from keras_lstm_custom.export.schemes import CELL_SCALES, INT8, Params, Scheme, cell_params
+from keras_lstm_custom.export.schemes import CELL_SCALES, INT8, INT16X8, Params, Scheme, cell_params
 
 #: How much coarser a tensor may become to spare a QUANTIZE where tensors meet, as in a concatenation.
 COARSER = 2.0
+#: From how many times the values' range on, a scale that an op's kernels presuppose is too coarse for an output of
+#: the model: a softmax over many classes, a tanh near zero. The op then computes in int16.
+TOO_WIDE = 1.5
 
 
 def choose(graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[int, int]] = ()) -> dict[int, Params]:
@@ -28,6 +33,7 @@ def choose(graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[i
     fixed: dict[int, Params] = {}
     cells = {c: cell_params(_checked(graph, c, ranges.cell[c])) for _, c in fused_lstm.state_tensors(graph)}
     meetings: list[tuple[int, list[int]]] = []
+    read = {int(i) for operator in graph.operators for i in operator.inputs}
     for operator in graph.operators:
         code = graph.code(operator)
         inputs = [int(i) for i in operator.inputs if i >= 0 and _is_computed(graph, int(i))]
@@ -45,7 +51,8 @@ def choose(graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[i
             # The microcontroller runtime gathers int8 only; a table is weights, whatever the scheme.
             fixed[outputs[0]] = INT8.params(*_range(graph, ranges, int(operator.inputs[0])))
         elif rule is Rule.FIXED:
-            fixed[outputs[0]] = scheme.fixed[code]
+            narrow = outputs[0] not in read and _is_narrow(scheme.fixed[code], *_range(graph, ranges, outputs[0]))
+            fixed[outputs[0]] = (INT16X8 if narrow else scheme).fixed[code]
         elif rule is Rule.LSTM:
             classes.join(outputs[0], int(operator.inputs[fused_lstm.H]))
         elif rule is Rule.SAME and len(inputs) == 1:
@@ -80,6 +87,11 @@ def _range(graph: Graph, ranges: Ranges, tensor: int) -> tuple[float, float]:
     if value is None:
         return ranges.low[tensor], ranges.high[tensor]
     return min(0.0, float(value.min())), max(0.0, float(value.max()))
+
+
+def _is_narrow(how: Params, low: float, high: float) -> bool:
+    limits = np.iinfo(how.dtype)
+    return how.scale * (limits.max - limits.min) > TOO_WIDE * (high - low)
 
 
 def _checked(graph: Graph, c: int, largest: float) -> float:

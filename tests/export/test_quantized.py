@@ -210,6 +210,41 @@ def test_an_offset_of_the_input_does_not_become_an_offset_of_the_output(runtime)
     assert np.abs((got - expected).mean(axis=0)).max() < 0.02 * expected.std()
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_few_rows_of_calibration_leave_room_for_others(runtime):
+    """Of 12 values of the output hardly any other lies within their range; without room the error is near 0.2."""
+    model = models.randomised(models.theirs())
+    inputs = models.inputs_for(model, 64)
+    content = quantized(model, [x[:4] for x in inputs], "int8")
+    assert error(run(content, inputs, runtime), outputs_of(model, inputs)) < ACCEPTED["int8"]
+
+
+def test_the_room_depends_on_how_much_was_seen():
+    from keras_lstm_custom.export.ranges import with_room
+
+    low, high = with_room(-2.0, 2.0, 16)
+    assert -low == high == pytest.approx(2 * 4.5 / 1.863, rel=1e-3)  # the quantile 1 - 1/32 of the normal distribution
+    assert with_room(-5.0, 3.0, 10**6) == (-5.0, 3.0)
+    assert with_room(0.0, 2.0, 16)[0] == 0  # of a ReLU
+    assert with_room(1.0, 2.0, 10**6) == (0.0, 2.0)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(("activation", "classes"), [("tanh", 3), ("softmax", 12)])
+@pytest.mark.parametrize("float_io", [False, True])
+def test_a_head_that_uses_a_part_of_its_range(activation, classes, runtime, float_io):
+    """The kernels' int8 steps of 1/128 and 1/256 would by themselves be an error of about 0.1."""
+    model = models.randomised(
+        keras.Sequential([keras.Input((7, 3)), layers.LSTM(9), layers.Dense(classes, activation)])
+    )
+    head = model.layers[-1]
+    head.set_weights([0.1 * weight for weight in head.get_weights()])
+    inputs = models.inputs_for(model, 128)
+    content = quantized(model, inputs, "int8", float_io=float_io)
+    shown = [x[:32] for x in inputs]
+    assert error(run(content, shown, runtime), outputs_of(model, shown)) < ACCEPTED["int8"]
+
+
 def test_ops_without_an_integer_form_are_reported():
     from keras_lstm_custom.export.convert import convert
     from keras_lstm_custom.export.prepare import prepare
