@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import fused_lstm, vanilla_rnn, weights_only
+from keras_lstm_custom.export.equalise import equalise
 from keras_lstm_custom.export.graph import Graph, set_signature
 from keras_lstm_custom.export.prepare import Prepared
 from keras_lstm_custom.export.quantize import quantize as quantized
@@ -42,8 +43,12 @@ def convert(
     """
     content = float_file(prepared, stateful=stateful, for_integers=quantize in SCHEMES)
     if quantize in SCHEMES:
-        rows = ([array[row : row + 1] for array in samples] for row in range(len(samples[0])))
-        content, notes = quantized(content, calibrate(content, rows), SCHEMES[quantize], float_io=float_io)
+        rows = [[array[row : row + 1] for array in samples] for row in range(len(samples[0]))]
+        ranges = calibrate(content, rows)
+        nearer = equalise(content, ranges) if quantize == "int8" else None
+        if nearer:
+            content, ranges = nearer, calibrate(nearer, rows)
+        content, notes = quantized(content, ranges, SCHEMES[quantize], float_io=float_io)
         return content, [*prepared.notes, *notes]
     smaller = {"float16": weights_only.float16, "dynamic": weights_only.dynamic}
     return smaller[quantize](content) if quantize else content, prepared.notes
