@@ -39,6 +39,11 @@ ADVICE: dict[tuple[str, str], tuple[str, ...]] = {
     ("no gradient", "vanilla_rnn"): ("make sure that the loss depends on this layer's output",),
 }
 
+OWN_GRADIENTS = (
+    "With care: what follows reads this layer at every step, so each step has a gradient of its own beside what is "
+    "carried back to it."
+)
+
 
 class Verdict(NamedTuple):
     """What the gradient does in one layer, with the numbers that say so. `str()` is a sentence or two."""
@@ -49,6 +54,7 @@ class Verdict(NamedTuple):
     decay: float  #: the same for one step back: geometric mean of the ratio of neighbouring steps
     steps: float  #: how many steps back that is, median over the sequences
     advice: tuple[str, ...]  #: what usually helps, the likeliest first
+    every_step: bool = False  #: whether what comes after the layer reads its output at every step
 
     def __str__(self) -> str:
         numbers = (
@@ -57,7 +63,8 @@ class Verdict(NamedTuple):
             f"{VANISHING_BELOW:g} to {EXPLODING_ABOVE:g})."
         )
         sentence = numbers if np.isfinite(self.retained) else f"{self.name}."
-        return " ".join([sentence, *(["What usually helps:", "; ".join(self.advice) + "."] if self.advice else [])])
+        helps = f"What usually helps: {'; '.join(self.advice)}." if self.advice else ""
+        return " ".join(filter(None, [sentence, OWN_GRADIENTS if self.every_step else "", helps]))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +80,7 @@ class GradientFlow:
     c: Array | None = None  #: ‖∂L/∂c_t‖, for an LSTM
     loss: float  #: the loss L
     go_backwards: bool = False  #: whether the layer read the sequence from its end
+    every_step: bool = False  #: whether what comes after the layer reads its output at every step
 
     @property
     def memory(self) -> str:
@@ -127,7 +135,7 @@ class GradientFlow:
         return self._verdict(name, share, float(np.nanmedian(decay)), float(np.nanmedian(steps)))
 
     def _verdict(self, name: str, retained=float("nan"), decay=float("nan"), steps=float("nan")) -> Verdict:
-        return Verdict(name, self.memory, retained, decay, steps, ADVICE.get((name, self.kind), ()))
+        return Verdict(name, self.memory, retained, decay, steps, ADVICE.get((name, self.kind), ()), self.every_step)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a tidy table: one row for each sequence and step, with the norms."""

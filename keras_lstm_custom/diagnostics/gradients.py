@@ -57,8 +57,8 @@ def gradient_flow(
     ```
 
     Where the loss reads every step (`return_sequences=True` up to the output), each step has a
-    gradient of its own, and the norms say little about long lags; pass a `loss` of the last step
-    alone to see them: `loss=lambda y, p: keras.ops.mean((y[:, -1] - p[:, -1]) ** 2)`.
+    gradient of its own, and the norms say little about long lags (the verdict then says so); pass a
+    `loss` of the last step alone to see them: `loss=lambda y, p: keras.ops.mean((y[:, -1] - p[:, -1]) ** 2)`.
 
     Args:
         model: a built model, as for `trace`.
@@ -131,13 +131,21 @@ class _Call(NamedTuple):
     dtype: str
     mask: np.ndarray | None
     go_backwards: bool
+    every_step: bool
 
     def flow(self, gradient: np.ndarray, loss: float) -> GradientFlow:
         parts = np.split(gradient.astype(np.float64), len(self.states), axis=-1)
         norms = {state: np.linalg.norm(part, axis=-1) for state, part in zip(self.states, parts, strict=True)}
         if self.mask is not None:
             norms = {state: np.where(self.mask, norm, np.nan) for state, norm in norms.items()}
-        return GradientFlow(name=self.name, kind=self.kind, loss=loss, go_backwards=self.go_backwards, **norms)
+        return GradientFlow(
+            name=self.name,
+            kind=self.kind,
+            loss=loss,
+            go_backwards=self.go_backwards,
+            every_step=self.every_step,
+            **norms,
+        )
 
 
 class _Survey:
@@ -165,6 +173,7 @@ class _Survey:
                     dtype=cell.compute_dtype,
                     mask=None if request.mask is None else ops.convert_to_numpy(request.mask).astype(bool),
                     go_backwards=request.go_backwards,
+                    every_step=request.return_sequences,
                 )
             )
         return reference.run(request)

@@ -130,13 +130,15 @@ class WatchedRNN(EngineRNN):
         stack = getattr(self.cell, "cells", None)
         states = initial_state if stack else [initial_state]
         new_states = []
-        for cell, state in zip(stack or [self.cell], states, strict=True):
-            result = registry.run(registry.AUTO, self._request(cell, sequences, tree.flatten(state), mask))
+        cells = stack or [self.cell]
+        for cell, state in zip(cells, states, strict=True):
+            whole = self.return_sequences or cell is not cells[-1]
+            result = registry.run(registry.AUTO, self._request(cell, sequences, tree.flatten(state), mask, whole))
             new_states.append(result.state)
             sequences = ops.flip(result.outputs, axis=1) if self.go_backwards else result.outputs
         return result.last_output, result.outputs, new_states if stack else new_states[0]
 
-    def _request(self, cell, sequences, state, mask) -> Request:
+    def _request(self, cell, sequences, state, mask, whole) -> Request:
         return Request(
             cell=cell,
             sequences=sequences,
@@ -144,7 +146,7 @@ class WatchedRNN(EngineRNN):
             mask=mask,
             go_backwards=self.go_backwards,
             unroll=self.unroll,
-            return_sequences=True,
+            return_sequences=whole,
             zero_output_for_mask=self.zero_output_for_mask,
             stateful=self.stateful,
         )

@@ -220,3 +220,10 @@ def test_targets_of_another_shape_are_refused_before_keras_broadcasts_them(x):
         gradient_flow(model, x, one_for_two, loss="mse")
     classes = np.zeros(len(x), dtype="int32")
     assert gradient_flow(model, x, classes, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+
+
+def test_the_verdict_warns_where_every_step_has_a_gradient_of_its_own(x):
+    model = keras.Sequential([keras.Input((TIMESTEPS, FEATURES)), LSTM(UNITS, return_sequences=True), LSTM(UNITS)])
+    first, last = gradient_flow(model, x, np.zeros((len(x), UNITS)), loss="mse").values()
+    assert "gradient of its own" in str(first.verdict)
+    assert "gradient of its own" not in str(last.verdict)
