@@ -18,8 +18,8 @@ from keras_lstm_custom.export.schemes import CELL_SCALES, INT8, INT16X8, Params,
 
 #: How much coarser a tensor may become to spare a QUANTIZE where tensors meet, as in a concatenation.
 COARSER = 2.0
-#: From how many times the values' range on, a scale that an op's kernels presuppose is too coarse for an output of
-#: the model: a softmax over many classes, a tanh near zero. The op then computes in int16.
+#: From how many times the values' range on, a scale that an op's kernels presuppose is too coarse for them: a
+#: softmax over many classes, a tanh near zero. The op then computes in int16, and a QUANTIZE follows it.
 TOO_WIDE = 1.5
 
 
@@ -33,7 +33,9 @@ def choose(graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[i
     fixed: dict[int, Params] = {}
     cells = {c: cell_params(_checked(graph, c, ranges.cell[c])) for _, c in fused_lstm.state_tensors(graph)}
     meetings: list[tuple[int, list[int]]] = []
-    read = {int(i) for operator in graph.operators for i in operator.inputs}
+    moved = {
+        int(i) for operator in graph.operators if RULES.get(graph.code(operator)) is Rule.SAME for i in operator.inputs
+    }
     for operator in graph.operators:
         code = graph.code(operator)
         inputs = [int(i) for i in operator.inputs if i >= 0 and _is_computed(graph, int(i))]
@@ -51,7 +53,7 @@ def choose(graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[i
             # The microcontroller runtime gathers int8 only; a table is weights, whatever the scheme.
             fixed[outputs[0]] = INT8.params(*_range(graph, ranges, int(operator.inputs[0])))
         elif rule is Rule.FIXED:
-            narrow = outputs[0] not in read and _is_narrow(scheme.fixed[code], *_range(graph, ranges, outputs[0]))
+            narrow = outputs[0] not in moved and _is_narrow(scheme.fixed[code], *_range(graph, ranges, outputs[0]))
             fixed[outputs[0]] = (INT16X8 if narrow else scheme).fixed[code]
         elif rule is Rule.LSTM:
             classes.join(outputs[0], int(operator.inputs[fused_lstm.H]))
