@@ -40,8 +40,9 @@ def equalise(content: bytes, ranges: Ranges) -> bytes | None:
     graph = Graph(content)
     before: dict[int, list[Any]] = {}  #: by the id of a concatenation: the multiplications of its parts
     for operator in list(graph.of(Op.CONCATENATION)):
-        places = list(_weights_behind(graph, int(operator.outputs[0]), 0))
-        if None in places or not _joins_channels(graph, operator):
+        readers = list(_weights_behind(graph, int(operator.outputs[0]), 0))
+        places = [reader for reader in readers if reader is not None]
+        if len(places) < len(readers) or not _joins_channels(graph, operator):
             continue
         parts = [int(part) for part in operator.inputs]
         widths = [ranges.high[part] - ranges.low[part] if part in ranges.low else 0.0 for part in parts]

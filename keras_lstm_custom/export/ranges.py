@@ -72,8 +72,8 @@ def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges
                 cell.after(interpreter)
     mean = {index: values / count for index, values in total.items()}
     room = {index: with_room(*seen[index], count * math.prod(graph.shape(index))) for index in seen}
-    low, high = ({index: ends[k] for index, ends in room.items()} for k in (0, 1))
-    return Ranges(low, high, {cell.c: cell.largest for cell in cells}, mean)
+    lows, highs = ({index: ends[k] for index, ends in room.items()} for k in (0, 1))
+    return Ranges(lows, highs, {cell.c: cell.largest for cell in cells}, mean)
 
 
 def with_room(low: float, high: float, count: int) -> tuple[float, float]:
