@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 from keras_lstm_custom.diagnostics.flow import GradientFlow
 from keras_lstm_custom.diagnostics.gradients import flow_of_observable
-from keras_lstm_custom.diagnostics.records import LayerTrace
+from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
 from keras_lstm_custom.diagnostics.tracing import trace_observable
@@ -44,9 +44,10 @@ class GateMonitor(keras.callbacks.Callback):
         y: their targets; None records no gradients.
         loss: as for `gradient_flow`; None takes the compiled one.
         layers: names of the layers to record, as for `trace`.
-        every: record at the end of every so many epochs. "auto" records after the first epoch, and
-            then whenever all records together, the next one included, cost at most 5 % of the
-            time spent training.
+        every: record at the end of every so many epochs. "auto" records whenever all records
+            together, the next one included, cost at most 5 % of the time spent training. It looks
+            once before the first epoch, to know the cost, and a training too short for any record
+            gets one at its end.
         csv: file to write the rows to, anew at each record.
         tensorboard: directory of the event files. Needs the packages tensorflow and tensorboard.
 
@@ -76,6 +77,7 @@ class GateMonitor(keras.callbacks.Callback):
         self._started = 0.0  # when training began
         self._spent = 0.0  # seconds that all records since then took
         self._latest = 0.0  # seconds that the latest one took
+        self._epoch: int | None = None  # the latest to end
         self.rows: list[dict[str, Any]] = []  #: one for each record and layer
 
     def to_frame(self) -> pd.DataFrame:
@@ -84,27 +86,27 @@ class GateMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._watched = None  # the model may be another one than at the last `fit`
-        self._started, self._spent, self._latest = time.perf_counter(), 0.0, 0.0
+        self._spent, self._latest = 0.0, 0.0
+        self._epoch = None
+        if self._every == "auto":
+            self._latest = _seconds(self._look)
+        self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        self._epoch = epoch
         if self._is_due(epoch):
-            started = time.perf_counter()
-            self.record(epoch)
-            self._latest = time.perf_counter() - started
+            self._latest = _seconds(lambda: self.record(epoch))
             self._spent += self._latest
 
     def on_train_end(self, logs=None):
+        if self._every == "auto" and not self._spent and self._epoch is not None:
+            self.record(self._epoch)
         if self._writer is not None:
             self._writer.flush()
 
     def record(self, epoch: int) -> None:
         """Look into the model now, whatever the interval says."""
-        if self._watched is None:
-            self._watched = observable(self.model)
-        self._watched.refresh()
-        x, y = self._probe
-        traces = trace_observable(self._watched, x, self._layers, verbose=0)
-        flows = {} if y is None else flow_of_observable(self._watched, x, y, self._loss, self._layers)
+        traces, flows = self._look()
         for name, layer in summary(traces).items():
             numbers = {**_numbers(layer), **(_gradient_numbers(flows[name]) if flows else {})}
             self.rows.append({"epoch": epoch, "layer": name, **numbers})
@@ -113,11 +115,25 @@ class GateMonitor(keras.callbacks.Callback):
         if self._csv is not None:
             self.to_frame().to_csv(self._csv, index=False)
 
+    def _look(self) -> tuple[Traces, dict[str, GradientFlow]]:
+        if self._watched is None:
+            self._watched = observable(self.model)
+        self._watched.refresh()
+        x, y = self._probe
+        traces = trace_observable(self._watched, x, self._layers, verbose=0)
+        return traces, {} if y is None else flow_of_observable(self._watched, x, y, self._loss, self._layers)
+
     def _is_due(self, epoch: int) -> bool:
         if isinstance(self._every, int):
             return (epoch + 1) % self._every == 0
         trained = time.perf_counter() - self._started - self._spent
         return self._spent + self._latest <= BUDGET * trained
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def _numbers(layer: LayerSummary) -> dict[str, Any]:

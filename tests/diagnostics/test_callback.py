@@ -74,12 +74,19 @@ def test_auto_keeps_all_records_together_within_the_budget(data, monkeypatch):
         monitor.rows.append({"epoch": epoch})
 
     monkeypatch.setattr(monitor, "record", record)
+    monkeypatch.setattr(monitor, "_look", lambda: record(None) or monitor.rows.clear())
     monitor.on_train_begin()
     for epoch in range(50):
         now[0] += 3.0  # an epoch takes three
         monitor.on_epoch_end(epoch)
-    # Two records may cost 5 % of 40 s, which 14 epochs of 3 s reach first; three 5 % of 60 s; and so on.
-    assert [row["epoch"] for row in monitor.rows] == [0, 13, 19, 26, 33, 39, 46]
+    # A record may cost 5 % of 20 s, which 7 epochs of 3 s reach first; two 5 % of 40 s; and so on.
+    assert [row["epoch"] for row in monitor.rows] == [6, 13, 19, 26, 33, 39, 46]
+
+
+def test_auto_gives_a_short_training_one_record_at_its_end(data):
+    monitor = GateMonitor(*data)
+    build().fit(*data, epochs=2, verbose=0, callbacks=[monitor])
+    assert [row["epoch"] for row in monitor.rows] == [1] * len(monitor.rows) != []
 
 
 @pytest.mark.tensorflow
