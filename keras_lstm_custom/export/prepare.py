@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_lstm_custom.errors import ConversionError, ExportError
+from keras_lstm_custom.export.backend import check_backend
 from keras_lstm_custom.export.embedding import GatheredEmbedding
 from keras_lstm_custom.export.recurrence import MarkedRNN
 from keras_lstm_custom.export.samples import output_names
@@ -80,17 +81,6 @@ def prepare(model: keras.Model, timesteps: int | None = None, *, fused: bool = T
         output_names=output_names(model),
         notes=notes,
     )
-
-
-def check_backend() -> None:
-    """Raise `ExportError` unless Keras runs on TensorFlow."""
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            "TFLite files are made by TensorFlow's converter.",
-            expected="the TensorFlow backend",
-            received=f"KERAS_BACKEND={keras.backend.backend()}",
-            remedy="model.save('model.keras'), and export that in a process with KERAS_BACKEND=tensorflow.",
-        )
 
 
 def _rebuilt(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model:

@@ -10,6 +10,7 @@ import keras
 
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import folder
+from keras_lstm_custom.export.backend import check_backend
 from keras_lstm_custom.export.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.export.samples import arrays_of, graph_of, made_up, output_names, predictions
 from keras_lstm_custom.export.stepping import step_model
@@ -127,14 +128,3 @@ def for_serving(entry: dict) -> dict:
         changes = {name: False for name in ("stateful", "use_cudnn") if name in config}
         return {**entry, "config": {**config, **changes}}
     return entry
-
-
-def check_backend() -> None:
-    """Raise `ExportError` unless Keras runs on TensorFlow."""
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            "The file is made from a TensorFlow graph.",
-            expected="the TensorFlow backend",
-            received=f"KERAS_BACKEND={keras.backend.backend()}",
-            remedy="Save the model with model.save('model.keras'), and export it with KERAS_BACKEND=tensorflow.",
-        )
