@@ -163,9 +163,8 @@ struct BackwardRows {
       Vector total[M][kGates];
       for (int m = 0; m < M; m++)
         for (int g = 0; g < kGates; g++) total[m][g] = load(to + (first + m) * kPanel + g * kLanes);
-      const float *from = in + column + first, *weights = z;
-      for (int64_t k = 0; k < used; k++, from += in_row, weights += kPanel)  // one sample is one row of both
-        multiply<M, kGates, EACH>(total, from, 1, s.units, 1, weights, kPanel, kLanes);
+      // One sample is one row of both.
+      multiply<M, kGates, EACH>(total, in + column + first, 1, s.units, used, z, kPanel, kLanes, in_row);
       for (int m = 0; m < M; m++)
         for (int g = 0; g < kGates; g++) store(to + (first + m) * kPanel + g * kLanes, total[m][g]);
     });

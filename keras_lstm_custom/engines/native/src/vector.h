@@ -2,6 +2,9 @@
 // Everything here has internal linkage: the same names are compiled once for each instruction set.
 #pragma once
 #include <cstdint>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #include "lstm.h"
 
@@ -27,25 +30,40 @@ typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4)));
 
 KLC_INLINE Vector load(const float* p) { return *(const Unaligned*)p; }
 KLC_INLINE void store(float* p, Vector v) { *(Unaligned*)p = v; }
-KLC_INLINE Vector all(float s) { return (Vector){} + s; }
+KLC_INLINE Vector all(float s) { return s - (Vector){}; }  // s + 0 would be computed: it turns -0 into 0
 
-// The first n lanes; the others are zero, or left alone.
-KLC_INLINE Vector load_some(const float* p, int64_t n) {
-  if (n >= kLanes) return load(p);
+// What the compiler does not find in plain vectors: the first n lanes only (the others are zero, or left alone),
+// and the smaller and the larger of a bound and x, where NaN stays NaN.
+#if defined(__AVX512F__)
+KLC_INLINE Vector load_first(const float* p, int64_t n) { return (Vector)_mm512_maskz_loadu_ps((1 << n) - 1, p); }
+KLC_INLINE void store_first(float* p, Vector v, int64_t n) { _mm512_mask_storeu_ps(p, (1 << n) - 1, (__m512)v); }
+KLC_INLINE Vector at_most(Vector bound, Vector x) { return (Vector)_mm512_maskz_min_ps(0xffff, (__m512)bound, (__m512)x); }
+KLC_INLINE Vector at_least(Vector bound, Vector x) { return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)bound, (__m512)x); }
+#else
+KLC_INLINE Vector load_first(const float* p, int64_t n) {
   Vector v = {};
   for (int64_t i = 0; i < n; i++) v[i] = p[i];
   return v;
 }
-KLC_INLINE void store_some(float* p, Vector v, int64_t n) {
-  if (n >= kLanes) return store(p, v);
+KLC_INLINE void store_first(float* p, Vector v, int64_t n) {
   for (int64_t i = 0; i < n; i++) p[i] = v[i];
 }
+#if defined(__AVX2__)
+KLC_INLINE Vector at_most(Vector bound, Vector x) { return (Vector)_mm256_min_ps((__m256)bound, (__m256)x); }
+KLC_INLINE Vector at_least(Vector bound, Vector x) { return (Vector)_mm256_max_ps((__m256)bound, (__m256)x); }
+#else
+KLC_INLINE Vector at_most(Vector bound, Vector x) { return bound < x ? bound : x; }
+KLC_INLINE Vector at_least(Vector bound, Vector x) { return x < bound ? bound : x; }
+#endif
+#endif
+
+KLC_INLINE Vector load_some(const float* p, int64_t n) { return n >= kLanes ? load(p) : load_first(p, n); }
+KLC_INLINE void store_some(float* p, Vector v, int64_t n) { n >= kLanes ? store(p, v) : store_first(p, v, n); }
 
 // Rational approximation of tanh, within 3 units in the last place of float32; NaN stays NaN.
 KLC_INLINE Vector tanh(Vector x) {
   const Vector bound = all(7.90531110763549805f);  // beyond it tanh is 1 in float32
-  x = bound < x ? bound : x;
-  x = x < -bound ? -bound : x;
+  x = at_least(-bound, at_most(bound, x));
   Vector q = x * x;
   Vector p = q * -2.76076847742355e-16f + 2.00018790482477e-13f;
   p = p * q + -8.60467152213735e-11f;
@@ -63,24 +81,29 @@ KLC_INLINE Vector sigmoid(Vector x) { return tanh(x * .5f) * .5f + .5f; }
 KLC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 KLC_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 KLC_INLINE int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
-KLC_INLINE void copy(float* to, const float* from, int64_t n) { __builtin_memcpy(to, from, n * sizeof(float)); }
+KLC_INLINE void copy(float* to, const float* from, int64_t n) {  // rows are short: a call of memcpy costs more
+  for (int64_t i = 0; i < n; i += kLanes) store_some(to + i, load_some(from + i, n - i), n - i);
+}
 KLC_INLINE void clear(float* p, int64_t n) { __builtin_memset(p, 0, n * sizeof(float)); }
 
 // sums[row][column] += a[row][k] * w[k][column] over k, columns in vectors. With EACH every column has an `a` of
 // its own, `a_column` further on: a gate that sees h through its own dropout mask.
 template <int ROWS, int COLUMNS, bool EACH = false>
 KLC_INLINE void multiply(Vector (&sums)[ROWS][COLUMNS], const float* a, int64_t a_row, int64_t a_column, int64_t count,
-                         const float* w, int64_t w_row, int64_t w_column) {
-  for (int64_t k = 0; k < count; k++, w += w_row) {
+                         const float* w, int64_t w_row, int64_t w_column, int64_t a_key = 1) {
+#if defined(__AVX512F__)  // elsewhere there are too few registers
+#pragma GCC unroll 2
+#endif
+  for (int64_t k = 0; k < count; k++, w += w_row, a += a_key) {
     Vector weights[COLUMNS];
 #pragma GCC unroll 4
     for (int j = 0; j < COLUMNS; j++) weights[j] = load(w + j * w_column);
 #pragma GCC unroll 6
     for (int r = 0; r < ROWS; r++) {
-      Vector shared = all(a[r * a_row + k]);
+      Vector shared = all(a[r * a_row]);
 #pragma GCC unroll 4
       for (int j = 0; j < COLUMNS; j++) {
-        if (EACH) shared = all(a[r * a_row + j * a_column + k]);
+        if (EACH) shared = all(a[r * a_row + j * a_column]);
         sums[r][j] += weights[j] * shared;
       }
     }
