@@ -56,8 +56,14 @@ def test_fit_learns_the_same_weights(built, jit_compile):
     assert engines == ["portable" if jit_compile is True else "native", "reference"]
 
 
-def test_large_enough_for_all_threads(built):
-    case = Case("lstm", "scattered", batch=13, units=70, features=33, recurrent_dropout=4)
+@pytest.mark.parametrize(
+    "sizes",
+    [{"batch": 13, "units": 70, "features": 33}, {"batch": 3, "units": 290, "features": 90}],
+    ids=["rows are shared out", "units are shared out"],
+)
+@pytest.mark.parametrize("dropout", [0, 4])
+def test_large_enough_for_all_threads(built, sizes, dropout):
+    case = Case("lstm", "scattered", **sizes, inputs_dropout=dropout, recurrent_dropout=dropout)
     got, expected = run("native", case), run("reference", case)
     for name, value in expected.items():
         np.testing.assert_allclose(got[name], value, atol=1e-5 * max(1, np.abs(value).max()), err_msg=name)
@@ -101,7 +107,8 @@ def test_shapes_that_do_not_fit_are_named(built):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"`kernel` does not fit. Expected: \(3, 16\)"):
         operations.keras_lstm_custom_lstm_forward(
             x=tf.zeros([2, 5, 3]), h0=state, c0=state, kernel=tf.zeros([9, 16]), recurrent=tf.zeros([4, 16]),
-            mask=tf.zeros([0, 0], tf.bool), dropout=nothing, bias=nothing, reverse=False, keep=False, sequences=True,
+            mask=tf.zeros([0, 0], tf.bool), x_dropout=nothing, dropout=nothing, bias=nothing,
+            reverse=False, keep=False, sequences=True,
         )  # fmt: skip
 
 
@@ -118,7 +125,6 @@ def test_an_empty_batch(built):
         (Case("vanilla_rnn"), "LSTM"),
         (Case(dtype="float64"), "float32"),
         (Case(dtype="mixed_bfloat16"), "float32"),
-        (Case(inputs_dropout=4), "input dropout"),
     ],
     ids=str,
 )

@@ -9,7 +9,7 @@ from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 
 
 def supports(request: Request) -> Support:
-    """Serve every mask, direction, state and recurrent dropout of a float32 LSTM on the CPU, under TensorFlow."""
+    """Serve every mask, direction, state and dropout of a float32 LSTM on the CPU, under TensorFlow."""
     reason = _refusal(request)
     if reason:
         return Support(False, reason)
@@ -26,17 +26,15 @@ def run(request: Request) -> Result:
     from keras_lstm_custom.engines.native.operation import lstm
 
     cell = request.cell
-    x = request.sequences
-    for m in fast_path.masks_of(request.dropout.inputs):  # none, or one
-        x = x * m[:, None]
     mask = None if request.mask is None else tf.cast(request.mask, tf.bool)
     outputs, state = lstm(
-        x,
+        request.sequences,
         request.initial_state,
         tf.convert_to_tensor(cell.kernel),
         tf.convert_to_tensor(cell.recurrent_kernel),
         None if cell.bias is None else tf.convert_to_tensor(cell.bias),
         mask=mask,
+        x_dropout=fast_path.masks_of(request.dropout.inputs),
         dropout=fast_path.masks_of(request.dropout.recurrent),
         reverse=request.go_backwards,
         sequences=request.return_sequences,
@@ -56,8 +54,6 @@ def _refusal(request: Request) -> str | None:
     dtypes = {request.cell.compute_dtype, request.cell.variable_dtype}
     if dtypes != {"float32"}:
         return f"computes in float32, not in {' and '.join(sorted(dtypes - {'float32'}))}"
-    if len(fast_path.masks_of(request.dropout.inputs)) > 1:
-        return "has one input dropout mask for all gates, not one for each (implementation=1 or recurrent_dropout)"
     return _place()
 
 

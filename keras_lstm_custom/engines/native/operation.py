@@ -17,6 +17,7 @@ def lstm(
     bias: Tensor | None,
     *,
     mask: Tensor | None,
+    x_dropout: list[Tensor],
     dropout: list[Tensor],
     reverse: bool,
     sequences: bool,
@@ -31,6 +32,7 @@ def lstm(
         recurrent_kernel: `(units, 4 * units)`.
         bias: `(4 * units,)`, or None.
         mask: `(batch, timesteps)` booleans: a masked step keeps the state; or None.
+        x_dropout: no, one, or four dropout masks on x `(batch, features)`.
         dropout: no, one, or four recurrent dropout masks `(batch, units)`.
         reverse: whether to read x and the mask from their last step to their first.
         sequences: whether `h` of all steps is wanted.
@@ -38,18 +40,21 @@ def lstm(
     """
     operations = load().operations
     nothing = tf.zeros([0], x.dtype)
-    mask = tf.zeros([0, 0], tf.bool) if mask is None else mask
-    dropout = tf.stack(dropout * (4 // len(dropout))) if dropout else nothing
+    if len(x_dropout) == 1:  # the same for all gates: one product more, not four
+        x, x_dropout = x * x_dropout[0][:, None], []
+    masks = {
+        "mask": tf.zeros([0, 0], tf.bool) if mask is None else mask,
+        "x_dropout": tf.stack(x_dropout) if x_dropout else nothing,
+        "dropout": tf.stack(dropout * (4 // len(dropout))) if dropout else nothing,
+    }
     bias = nothing if bias is None else bias
 
     def forward(x, h, c, kernel, recurrent, bias, **options):
         inputs = {"x": x, "h0": h, "c0": c, "kernel": kernel, "recurrent": recurrent, "bias": bias}
-        return operations.keras_lstm_custom_lstm_forward(
-            **inputs, mask=mask, dropout=dropout, reverse=reverse, **options
-        )
+        return operations.keras_lstm_custom_lstm_forward(**inputs, **masks, reverse=reverse, **options)
 
     def backward(tensors):
-        return tuple(operations.keras_lstm_custom_lstm_backward(**tensors, mask=mask, dropout=dropout, reverse=reverse))
+        return tuple(operations.keras_lstm_custom_lstm_backward(**tensors, **masks, reverse=reverse))
 
     @tf.custom_gradient
     def differentiable(*inputs):

@@ -14,10 +14,10 @@ int64_t gates_size(const Shape& s) { return s.steps * s.batch * Sizes(s).panels 
 int64_t cells_size(const Shape& s) { return s.steps * s.batch * Sizes(s).padded; }
 
 int64_t forward_any(const Forward& a, float* memory, const Parallel& p) {
-  return a.dropout ? forward_with<true>(a, memory, p) : forward_with<false>(a, memory, p);
+  return a.x_dropout || a.dropout ? forward_with<true>(a, memory, p) : forward_with<false>(a, memory, p);
 }
 int64_t backward_any(const Backward& a, float* memory, const Parallel& p) {
-  return a.dropout ? backward_with<true>(a, memory, p) : backward_with<false>(a, memory, p);
+  return a.x_dropout || a.dropout ? backward_with<true>(a, memory, p) : backward_with<false>(a, memory, p);
 }
 
 int64_t forward_workspace(const Forward& a, int threads) { return forward_any(a, nullptr, {threads, nullptr}); }

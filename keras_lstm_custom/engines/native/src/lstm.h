@@ -24,6 +24,7 @@ struct Forward {
   const float *x, *h0, *c0, *kernel, *recurrent;
   const float* bias;          // or null
   const unsigned char* mask;  // (batch, steps), nonzero = read the step; or null
+  const float* x_dropout;     // (4, batch, features), masks on x for each gate; or null
   const float* dropout;       // (4, batch, units), masks on h for each gate; or null
   bool reverse;               // read x and mask from their last step to their first
   float* y;                   // or null
@@ -35,7 +36,7 @@ struct Backward {
   Shape shape;
   const float *x, *h0, *c0, *kernel, *recurrent;
   const unsigned char* mask;
-  const float* dropout;
+  const float *x_dropout, *dropout;
   bool reverse;
   const float *y, *gates, *cells;  // what the forward run gave
   const float *d_y, *d_h, *d_c;    // incoming gradients

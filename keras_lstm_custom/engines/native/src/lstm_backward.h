@@ -27,107 +27,101 @@ struct BackwardRows {
   const Shape& s;
   const Sizes sizes;
   const float *recurrent_t, *kernel_t;  // packed
+  const Team team;
   const Range range;
+  const int64_t rows;
   const int64_t window, samples;  // steps of a window, and rows of it
-  const int64_t in_row;           // one row of what the weights saw: [x, 1, h] or [x, 1, h as each gate sees it]
-  const int64_t h_columns;        // units, padded to panels
-  float *sums;                    // (panels, features + 1 + units, kPanel): this part's share of the weights' gradients
+  const SeenByGates seen;         // one row of what the weights saw, with a 1 for the bias: a sample
+  const int64_t h_columns, x_columns;  // units and features, padded to panels
+  float *sums;  // (panels, features + 1 + units, kPanel): this part's share of the weights' gradients
   float *dz, *in, *dh, *dc, *carry, *dx;
 
-  BackwardRows(const Backward& a, const float* recurrent_t, const float* kernel_t, Range range, Workspace& w)
-      : a(a), s(a.shape), sizes(a.shape), recurrent_t(recurrent_t), kernel_t(kernel_t), range(range),
-        window(least(a.shape.steps, most(1, 192 / range.rows()))), samples(window * range.rows()),
-        in_row(a.shape.features + 1 + (DROPOUT ? kGates : 1) * a.shape.units), h_columns(sizes.unit_panels * kPanel) {
+  BackwardRows(const Backward& a, const float* recurrent_t, const float* kernel_t, const Team& team, Range range, Workspace& w)
+      : a(a), s(a.shape), sizes(a.shape), recurrent_t(recurrent_t), kernel_t(kernel_t), team(team), range(range),
+        rows(range.count()), window(least(a.shape.steps, most(1, 192 / rows))), samples(window * rows),
+        seen(a.shape, a.x_dropout, a.dropout, 1), h_columns(sizes.unit_panels * kPanel), x_columns(sizes.feature_panels * kPanel) {
     sums = w.take(sizes.panels * (s.keys() + 1) * kPanel);
     dz = w.take(sizes.panels * samples * kPanel);
-    in = w.take(samples * in_row);
-    dh = w.take(range.rows() * h_columns);
-    dc = w.take(range.rows() * sizes.padded);
-    carry = w.take(a.mask ? range.rows() * h_columns : 0);
-    dx = w.take(samples * sizes.feature_panels * kPanel);
+    in = w.take(samples * seen.row);
+    dh = w.take(rows * h_columns);
+    dc = w.take(rows * sizes.padded);
+    carry = w.take(a.mask ? rows * h_columns : 0);
+    dx = w.take(samples * x_columns);
   }
 
   int64_t time(int64_t t) const { return a.reverse ? s.steps - 1 - t : t; }
   bool masked(int64_t r, int64_t t) const { return a.mask && !a.mask[(range.begin + r) * s.steps + time(t)]; }
+  float* sums_of(int64_t p) const { return sums + p * (s.keys() + 1) * kPanel; }
+  float* dc_of(int64_t p, int64_t r) const { return dc + (p * rows + r) * kLanes; }
 
   void start() {
-    clear(sums, sizes.panels * (s.keys() + 1) * kPanel);
-    clear(dh, range.rows() * h_columns);
-    clear(dc, range.rows() * sizes.padded);
-    for (int64_t r = 0; r < range.rows(); r++) {
+    clear(dh, rows * h_columns);
+    for (int64_t r = 0; r < rows; r++) {
       const int64_t at = (range.begin + r) * s.units;
       copy(dh + r * h_columns, a.d_h + at, s.units);
-      copy(dc + r * sizes.padded, a.d_c + at, s.units);
+      for (int64_t p = 0; p < sizes.panels; p++)
+        store(dc_of(p, r), load_some(a.d_c + at + p * kLanes, s.units - p * kLanes));
     }
   }
 
   // What the weights saw at step t: x, 1 for the bias, and h of the step before.
   void gather(int64_t r, int64_t t, float* row) const {
     const int64_t b = range.begin + r;
-    copy(row, a.x + (b * s.steps + time(t)) * s.features, s.features);
-    row[s.features] = 1.f;
+    seen.write_x(row, a.x + (b * s.steps + time(t)) * s.features, a.x_dropout, b);
+    row[seen.x] = 1.f;
     const float* h = t ? a.y + (b * s.steps + t - 1) * s.units : a.h0 + b * s.units;
-    float* to = row + s.features + 1;
-    if (!DROPOUT) return copy(to, h, s.units);
-    for (int g = 0; g < kGates; g++) {
-      const float* mask = a.dropout + (g * s.batch + b) * s.units;
-      for (int64_t u = 0; u < s.units; u++) to[g * s.units + u] = h[u] * mask[u];
-    }
+    float* to = row + seen.h;
+    copy(to, h, s.units);
+    if (DROPOUT && a.dropout)
+      for (int g = 0; g < kGates; g++)
+        multiply_rows(to + (1 + g) * s.units, h, a.dropout + (g * s.batch + b) * s.units, s.units);
   }
 
-  void step_row(int64_t r, int64_t t, int64_t sample) {
-    const int64_t b = range.begin + r, at = t * s.batch + b;
-    const bool skip = masked(r, t);
-    for (int64_t p = 0; p < sizes.panels; p++) {
-      const int64_t n = least(kLanes, s.units - p * kLanes);
-      float* to = dz + (p * samples + sample) * kPanel;
-      float* dc_row = dc + r * sizes.padded + p * kLanes;
-      Vector dh_t = load(dh + r * h_columns + p * kLanes);
-      if (a.d_y) dh_t += load_some(a.d_y + (b * s.steps + t) * s.units + p * kLanes, n);
-      if (skip) {  // the state was kept: its gradients pass on
-        for (int g = 0; g < kGates; g++) store(to + g * kLanes, (Vector){});
-        store(carry + r * h_columns + p * kLanes, dh_t);
-        continue;
-      }
-      const float* gates = a.gates + (at * sizes.panels + p) * kPanel;
-      const Vector i = load(gates), f = load(gates + kLanes), g = load(gates + 2 * kLanes), o = load(gates + 3 * kLanes);
-      const Vector tanh_c = tanh(load(a.cells + at * sizes.padded + p * kLanes));
-      const Vector c_before = t ? load(a.cells + (at - s.batch) * sizes.padded + p * kLanes)
-                                : load_some(a.c0 + b * s.units + p * kLanes, n);
-      const Vector dc_t = load(dc_row) + dh_t * o * (1.f - tanh_c * tanh_c);
-      store(to, dc_t * g * i * (1.f - i));
-      store(to + kLanes, dc_t * c_before * f * (1.f - f));
-      store(to + 2 * kLanes, dc_t * i * (1.f - g * g));
-      store(to + 3 * kLanes, dh_t * tanh_c * o * (1.f - o));
-      store(dc_row, dc_t * f);
+  void step(int64_t p, int64_t r, int64_t t, int64_t sample) {
+    const int64_t b = range.begin + r, n = least(kLanes, s.units - p * kLanes);
+    float* to = dz + (p * samples + sample) * kPanel;
+    Vector dh_t = load(dh + r * h_columns + p * kLanes);
+    if (a.d_y) dh_t += load_some(a.d_y + (b * s.steps + t) * s.units + p * kLanes, n);
+    if (masked(r, t)) {  // the state was kept: its gradients pass on
+      for (int g = 0; g < kGates; g++) store(to + g * kLanes, (Vector){});
+      store(carry + r * h_columns + p * kLanes, dh_t);
+      return;
     }
+    const float* gates = a.gates + sizes.at(t, p, b) * kPanel;
+    const Vector i = load(gates), f = load(gates + kLanes), g = load(gates + 2 * kLanes), o = load(gates + 3 * kLanes);
+    const Vector tanh_c = tanh(load(a.cells + sizes.at(t, p, b) * kLanes));
+    const Vector c_before = t ? load(a.cells + sizes.at(t - 1, p, b) * kLanes) : load_some(a.c0 + b * s.units + p * kLanes, n);
+    const Vector dc_t = load(dc_of(p, r)) + dh_t * o * (1.f - tanh_c * tanh_c);
+    store(to, dc_t * g * i * (1.f - i));
+    store(to + kLanes, dc_t * c_before * f * (1.f - f));
+    store(to + 2 * kLanes, dc_t * i * (1.f - g * g));
+    store(to + 3 * kLanes, dh_t * tanh_c * o * (1.f - o));
+    store(dc_of(p, r), dc_t * f);
   }
 
-  // out[m] = dz[first + m] W^T for the columns of panel q. With MASKED each gate's share passes its dropout mask.
-  template <int M, int COLUMNS, bool MASKED>
-  KLC_INLINE void transposed(const BackwardRows& self, const float* packed, int64_t q, int64_t first, float* out,
-                             int64_t out_row, int64_t row) {
+  // out[m] = dz[first + m] W^T for the columns of panel q. With dropout each gate's share passes its mask.
+  template <int M, int COLUMNS>
+  KLC_INLINE void transposed(const BackwardRows& self, const float* packed, const float* dropout, int64_t columns, int64_t q,
+                             int64_t first, float* out, int64_t out_row) {
     const Sizes& sizes = self.sizes;
-    const Shape& s = self.s;
     const float* w = packed + q * sizes.panels * kPanel * kPanel;
     Vector sums[M][COLUMNS];
     zero(sums);
-    if (!MASKED) {
+    if (!DROPOUT || !dropout) {
       for (int64_t p = 0; p < sizes.panels; p++)
         multiply(sums, self.dz + (p * self.samples + first) * kPanel, kPanel, 0, kPanel, w + p * kPanel * kPanel, kPanel,
                  kLanes);
     } else {
       for (int g = 0; g < kGates; g++) {
-        Vector share[M][COLUMNS];
-        zero(share);
+        Vector shares[M][COLUMNS];
+        zero(shares);
         for (int64_t p = 0; p < sizes.panels; p++)
-          multiply(share, self.dz + (p * self.samples + first) * kPanel + g * kLanes, kPanel, 0, kLanes,
+          multiply(shares, self.dz + (p * self.samples + first) * kPanel + g * kLanes, kPanel, 0, kLanes,
                    w + (p * kPanel + g * kLanes) * kPanel, kPanel, kLanes);
         for (int m = 0; m < M; m++)
           for (int j = 0; j < COLUMNS; j++) {
-            const int64_t column = q * kPanel + j * kLanes;
-            const float* mask = self.a.dropout + (g * s.batch + self.range.begin + row + m) * s.units + column;
-            sums[m][j] += share[m][j] * load_some(mask, s.units - column);
+            const int64_t b = self.range.begin + (first + m) % self.rows, column = q * kPanel + j * kLanes;
+            sums[m][j] += shares[m][j] * load_some(dropout + (g * self.s.batch + b) * columns + column, columns - column);
           }
       }
     }
@@ -135,84 +129,111 @@ struct BackwardRows {
       for (int j = 0; j < COLUMNS; j++) store(out + m * out_row + j * kLanes, sums[m][j]);
   }
 
-  // The same for all panels of `columns` columns and `count` rows of dz from `first` on.
-  template <bool MASKED>
-  void transposed_product(const float* packed, int64_t columns, int64_t first, int64_t count, float* out, int64_t out_row) {
-    for (int64_t q = 0; q < parts(columns, kPanel); q++) {
+  // The same for some panels of columns and `count` rows of dz from `first` on.
+  void transposed_product(const float* packed, const float* dropout, int64_t columns, Range panels, int64_t first,
+                          int64_t count, float* out, int64_t out_row) {
+    for (int64_t q = panels.begin; q < panels.end; q++) {
       const int64_t vectors = least(kGates, parts(columns - q * kPanel, kLanes));
-      in_blocks(count, [&](int64_t r, auto rows) __attribute__((always_inline)) {
-        constexpr int M = decltype(rows)::n;
+      in_blocks(count, [&](int64_t r, auto block) __attribute__((always_inline)) {
+        constexpr int M = decltype(block)::n;
         float* to = out + r * out_row + q * kPanel;
         switch (vectors) {
-          case 1: transposed<M, 1, MASKED>(*this, packed, q, first + r, to, out_row, r); break;
-          case 2: transposed<M, 2, MASKED>(*this, packed, q, first + r, to, out_row, r); break;
-          case 3: transposed<M, 3, MASKED>(*this, packed, q, first + r, to, out_row, r); break;
-          default: transposed<M, 4, MASKED>(*this, packed, q, first + r, to, out_row, r);
+          case 1: transposed<M, 1>(*this, packed, dropout, columns, q, first + r, to, out_row); break;
+          case 2: transposed<M, 2>(*this, packed, dropout, columns, q, first + r, to, out_row); break;
+          case 3: transposed<M, 3>(*this, packed, dropout, columns, q, first + r, to, out_row); break;
+          default: transposed<M, 4>(*this, packed, dropout, columns, q, first + r, to, out_row);
         }
       });
     }
   }
 
-  // sums += in^T dz over the samples of a window, for `count` columns of `in` from `column` on.
+  // sums[key] += in^T dz over the samples of a window, for `count` keys; with EACH a gate has an `in` of its own,
+  // `count` columns further on.
   template <bool EACH>
-  void weight_sums(int64_t p, int64_t column, int64_t count, int64_t used) {
-    const float* z = dz + p * samples * kPanel;
-    float* to = sums + (p * (s.keys() + 1) + column) * kPanel;
-    in_blocks(count, [&](int64_t first, auto rows) __attribute__((always_inline)) {
-      constexpr int M = decltype(rows)::n;
+  void weight_sums(int64_t p, int64_t key, int64_t column, int64_t count, int64_t used) {
+    float* to = sums_of(p) + key * kPanel;
+    in_blocks(count, [&](int64_t first, auto block) __attribute__((always_inline)) {
+      constexpr int M = decltype(block)::n;
       Vector total[M][kGates];
       for (int m = 0; m < M; m++)
         for (int g = 0; g < kGates; g++) total[m][g] = load(to + (first + m) * kPanel + g * kLanes);
       // One sample is one row of both.
-      multiply<M, kGates, EACH>(total, in + column + first, 1, s.units, used, z, kPanel, kLanes, in_row);
+      multiply<M, kGates, EACH>(total, in + column + first, 1, count, used, dz + p * samples * kPanel, kPanel, kLanes, seen.row);
       for (int m = 0; m < M; m++)
         for (int g = 0; g < kGates; g++) store(to + (first + m) * kPanel + g * kLanes, total[m][g]);
     });
   }
 
+  void weight_sums(int64_t p, int64_t used) {
+    if (!DROPOUT) return weight_sums<false>(p, 0, 0, s.keys() + 1, used);
+    const int64_t h = s.features + 1;
+    a.x_dropout ? weight_sums<DROPOUT>(p, 0, 0, s.features, used) : weight_sums<false>(p, 0, 0, s.features, used);
+    weight_sums<false>(p, s.features, seen.x, 1, used);
+    a.dropout ? weight_sums<DROPOUT>(p, h, seen.h + s.units, s.units, used) : weight_sums<false>(p, h, seen.h, s.units, used);
+  }
+
+  // dz of one step, then dh of the step before.
+  void step(int64_t t, int64_t first) {
+    team.each([&](int64_t member) {
+      const Range panels = team.share(sizes.panels, member), some = team.share(rows, member);
+      for (int64_t r = some.begin; r < some.end; r++) gather(r, t, in + (first + r) * seen.row);
+      for (int64_t p = panels.begin; p < panels.end; p++)
+        for (int64_t r = 0; r < rows; r++) step(p, r, t, first + r);
+    });
+    team.each([&](int64_t member) {
+      const Range panels = team.share(sizes.unit_panels, member);
+      transposed_product(recurrent_t, a.dropout, s.units, panels, first, rows, dh, h_columns);
+      const int64_t begin = panels.begin * kPanel, count = panels.count() * kPanel;
+      for (int64_t r = 0; r < rows; r++)
+        if (masked(r, t)) copy(dh + r * h_columns + begin, carry + r * h_columns + begin, count);
+    });
+  }
+
+  // The gradients of the weights and of x over a window.
+  void products(int64_t t, int64_t used) {
+    team.each([&](int64_t member) {
+      const Range panels = team.share(sizes.panels, member);
+      for (int64_t p = panels.begin; p < panels.end; p++) weight_sums(p, used);
+      const Range some = team.share(used, member);
+      transposed_product(kernel_t, a.x_dropout, s.features, {0, sizes.feature_panels}, some.begin, some.count(),
+                         dx + some.begin * x_columns, x_columns);
+      for (int64_t k = some.begin; k < some.end; k++) {
+        const int64_t b = range.begin + k % rows;
+        copy(a.d_x + (b * s.steps + time(t + k / rows)) * s.features, dx + k * x_columns, s.features);
+      }
+    });
+  }
+
   void run() {
-    const int64_t rows = range.rows();
     start();
+    team.each([&](int64_t member) {
+      const Range panels = team.share(sizes.panels, member);
+      clear(sums_of(panels.begin), panels.count() * (s.keys() + 1) * kPanel);
+    });
     for (int64_t end = s.steps; end > 0;) {
-      const int64_t begin = most(0, end - window), used = (end - begin) * rows;
-      for (int64_t t = end - 1; t >= begin; t--) {
-        const int64_t first = (t - begin) * rows;
-        for (int64_t r = 0; r < rows; r++) {
-          gather(r, t, in + (first + r) * in_row);
-          step_row(r, t, first + r);
-        }
-        transposed_product<DROPOUT>(recurrent_t, s.units, first, rows, dh, h_columns);
-        for (int64_t r = 0; r < rows; r++)
-          if (masked(r, t)) copy(dh + r * h_columns, carry + r * h_columns, s.units);
-      }
-      for (int64_t p = 0; p < sizes.panels; p++) {
-        weight_sums<false>(p, 0, s.features + 1, used);
-        weight_sums<DROPOUT>(p, s.features + 1, s.units, used);
-      }
-      const int64_t dx_row = sizes.feature_panels * kPanel;
-      transposed_product<false>(kernel_t, s.features, 0, used, dx, dx_row);
-      for (int64_t k = 0; k < used; k++) {
-        const int64_t b = range.begin + k % rows, t = time(begin + k / rows);
-        copy(a.d_x + (b * s.steps + t) * s.features, dx + k * dx_row, s.features);
-      }
+      const int64_t begin = most(0, end - window);
+      for (int64_t t = end - 1; t >= begin; t--) step(t, (t - begin) * rows);
+      products(begin, (end - begin) * rows);
       end = begin;
     }
     for (int64_t r = 0; r < rows; r++) {
-      copy(a.d_h0 + (range.begin + r) * s.units, dh + r * h_columns, s.units);
-      copy(a.d_c0 + (range.begin + r) * s.units, dc + r * sizes.padded, s.units);
+      const int64_t at = (range.begin + r) * s.units;
+      copy(a.d_h0 + at, dh + r * h_columns, s.units);
+      for (int64_t p = 0; p < sizes.panels; p++)
+        store_some(a.d_c0 + at + p * kLanes, load(dc_of(p, r)), s.units - p * kLanes);
     }
   }
 };
 
 // Adds the parts' shares of one panel, in their order, and writes the weights' gradients.
-inline void unpack_panel(const Backward& a, const float* sums, int64_t stride, int64_t splits, int64_t p) {
+inline void unpack_panel(const Backward& a, const float* sums, int64_t stride, int64_t shares, int64_t p) {
   const Shape& s = a.shape;
   const int64_t n = least(kLanes, s.units - p * kLanes);
   for (int64_t k = 0; k < s.keys() + 1; k++)
     for (int g = 0; g < kGates; g++) {
       const float* from = sums + (p * (s.keys() + 1) + k) * kPanel + g * kLanes;
       Vector total = load(from);
-      for (int64_t i = 1; i < splits; i++) total += load(from + i * stride);
+      for (int64_t i = 1; i < shares; i++) total += load(from + i * stride);
       float* to = k < s.features    ? a.d_kernel + k * 4 * s.units
                   : k == s.features ? a.d_bias
                                     : a.d_recurrent + (k - s.features - 1) * 4 * s.units;
@@ -225,30 +246,30 @@ int64_t backward_with(const Backward& a, float* memory, const Parallel& p) {
   using Part = BackwardRows<DROPOUT>;
   const Shape& s = a.shape;
   const Sizes sizes(s);
-  const int64_t splits = splits_of(s, p.threads);
+  const Plan plan(s, p.threads);
+  const Team team{p, plan.members}, all{p, plan.parts * plan.members};
   Workspace w{memory};
   float* recurrent_t = w.take(sizes.unit_panels * sizes.panels * kPanel * kPanel);
   float* kernel_t = w.take(sizes.feature_panels * sizes.panels * kPanel * kPanel);
-  const int64_t room =
-      room_of_part(s, splits, [&](Range range, Workspace& own) { Part(a, recurrent_t, kernel_t, range, own); });
-  float* parts_memory = w.take(room * splits);
+  const int64_t room = room_of_part(
+      s, plan.parts, [&](Range range, Workspace& own) { Part(a, recurrent_t, kernel_t, team, range, own); });
+  float* parts_memory = w.take(room * plan.parts);
   if (!memory) return w.used;
-  const int64_t packed = sizes.unit_panels + sizes.feature_panels, packers = splits == 1 ? 1 : least(p.threads, packed);
-  parallel(p, packers, [&](int i) {
-    for (int64_t q = i; q < packed; q += packers)
+  all.each([&](int64_t member) {
+    const Range some = all.share(sizes.unit_panels + sizes.feature_panels, member);
+    for (int64_t q = some.begin; q < some.end; q++)
       if (q < sizes.unit_panels)
         pack_transposed(s, sizes, a.recurrent, s.units, q, recurrent_t);
       else
         pack_transposed(s, sizes, a.kernel, s.features, q - sizes.unit_panels, kernel_t);
   });
-  parallel(p, splits, [&](int i) {
+  parallel(p, plan.parts, [&](int i) {
     Workspace own{parts_memory + room * i};
-    Part(a, recurrent_t, kernel_t, split(s.batch, splits, i), own).run();
+    Part(a, recurrent_t, kernel_t, team, share(s.batch, plan.parts, i), own).run();
   });
-  const int64_t unpackers = splits == 1 ? 1 : least(p.threads, sizes.panels);
-  parallel(p, unpackers, [&](int i) {  // a part's sums are the first thing in its room
-    for (int64_t panel = i; panel < sizes.panels; panel += unpackers)
-      unpack_panel(a, parts_memory, room, splits, panel);
+  all.each([&](int64_t member) {  // a part's sums are the first thing in its room
+    const Range some = all.share(sizes.panels, member);
+    for (int64_t panel = some.begin; panel < some.end; panel++) unpack_panel(a, parts_memory, room, plan.parts, panel);
   });
   return w.used;
 }

@@ -1,4 +1,4 @@
-// Forward: for each step, block of rows and panel of units, one product with the packed weights, then the gates.
+// Forward: for each step, panel of units and block of rows, one product with the packed weights, then the gates.
 #pragma once
 #include "lstm.h"
 #include "vector.h"
@@ -24,118 +24,145 @@ struct ForwardRows {
   const Forward& a;
   const Shape& s;
   const Sizes sizes;
-  const float *weights, *bias;
+  const float *weights, *bias;  // packed
+  const Team team;
   const Range range;
-  const bool ahead;       // few rows: project the inputs of many steps first, as rows of one product
-  const int64_t window;   // that many steps
-  const int64_t in_row;   // one row of inputs of a step: [x, h] or [x, h, h as each gate sees it]
-  float *in[2], *c[2], *z;
+  const int64_t rows;
+  const bool ahead;        // few rows: project the inputs of many steps first, as rows of one product
+  const int64_t window;    // that many steps
+  const SeenByGates seen;  // one row of inputs of a step
+  float *in[2], *c[2];     // (rows, seen.row) and (panels, rows, lanes), before and after a step
+  float* z;                // of the inputs projected ahead: (window, rows, panels, kPanel)
 
-  ForwardRows(const Forward& a, const float* weights, const float* bias, Range range, Workspace& w)
-      : a(a), s(a.shape), sizes(a.shape), weights(weights), bias(bias), range(range),
-        ahead(range.rows() < kMaxRows && a.shape.steps > 1), window(least(a.shape.steps, 48)),
-        in_row(a.shape.keys() + (DROPOUT ? kGates * a.shape.units : 0)) {
-    for (int k = 0; k < 2; k++) in[k] = w.take(range.rows() * in_row);
-    for (int k = 0; k < 2; k++) c[k] = w.take(range.rows() * sizes.padded);
-    z = ahead ? w.take(range.rows() * window * sizes.panels * kPanel) : nullptr;
+  ForwardRows(const Forward& a, const float* weights, const float* bias, const Team& team, Range range, Workspace& w)
+      : a(a), s(a.shape), sizes(a.shape), weights(weights), bias(bias), team(team), range(range), rows(range.count()),
+        ahead(rows < kMaxRows && a.shape.steps > 1 && !a.x_dropout), window(least(a.shape.steps, 48)),
+        seen(a.shape, a.x_dropout, a.dropout, 0) {
+    for (int k = 0; k < 2; k++) in[k] = w.take(rows * seen.row);
+    for (int k = 0; k < 2; k++) c[k] = w.take(rows * sizes.padded);
+    z = ahead ? w.take(rows * window * sizes.panels * kPanel) : nullptr;
   }
 
   int64_t time(int64_t t) const { return a.reverse ? s.steps - 1 - t : t; }
   const float* x(int64_t r, int64_t t) const { return a.x + ((range.begin + r) * s.steps + time(t)) * s.features; }
 
   void write_h(float* row, int64_t r, int64_t p, Vector h, int64_t n) const {
-    float* to = row + s.features + p * kLanes;
+    float* to = row + seen.h + p * kLanes;
     store_some(to, h, n);
-    if (DROPOUT)
+    if (DROPOUT && a.dropout)
       for (int g = 0; g < kGates; g++) {
         const float* mask = a.dropout + (g * s.batch + range.begin + r) * s.units + p * kLanes;
         store_some(to + (g + 1) * s.units, h * load_some(mask, n), n);
       }
   }
 
-  void start() {
-    for (int64_t r = 0; r < range.rows(); r++)
-      for (int64_t p = 0; p < sizes.panels; p++) {
+  void start(Range panels) {
+    for (int64_t p = panels.begin; p < panels.end; p++)
+      for (int64_t r = 0; r < rows; r++) {
         const int64_t n = least(kLanes, s.units - p * kLanes), at = (range.begin + r) * s.units + p * kLanes;
-        write_h(in[0] + r * in_row, r, p, load_some(a.h0 + at, n), n);
-        store(c[0] + r * sizes.padded + p * kLanes, load_some(a.c0 + at, n));
+        write_h(in[0] + r * seen.row, r, p, load_some(a.h0 + at, n), n);
+        store(c[0] + (p * rows + r) * kLanes, load_some(a.c0 + at, n));
       }
   }
 
-  void project_window(int64_t t) {
+  void project_window(int64_t t, Range panels) {
     const int64_t count = least(window, s.steps - t), x_row = a.reverse ? -s.features : s.features;
-    for (int64_t r = 0; r < range.rows(); r++)
-      for (int64_t p = 0; p < sizes.panels; p++)
-        in_blocks(count, [&](int64_t first, auto rows) __attribute__((always_inline)) {
-          constexpr int M = decltype(rows)::n;
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t p = panels.begin; p < panels.end; p++)
+        in_blocks(count, [&](int64_t first, auto block) __attribute__((always_inline)) {
+          constexpr int M = decltype(block)::n;
           Vector sums[M][kGates];
           for (int m = 0; m < M; m++)
             for (int g = 0; g < kGates; g++) sums[m][g] = load(bias + p * kPanel + g * kLanes);
           multiply(sums, x(r, t + first), x_row, 0, s.features, weights + p * s.keys() * kPanel, kPanel, kLanes);
           for (int m = 0; m < M; m++)
             for (int g = 0; g < kGates; g++)
-              store(z + (((first + m) * range.rows() + r) * sizes.panels + p) * kPanel + g * kLanes, sums[m][g]);
+              store(z + (((first + m) * rows + r) * sizes.panels + p) * kPanel + g * kLanes, sums[m][g]);
         });
+  }
+
+  // The rows of x, as the weights see them.
+  void gather(int64_t t, Range some) {
+    for (int64_t r = some.begin; r < some.end; r++) seen.write_x(in[t & 1] + r * seen.row, x(r, t), a.x_dropout, range.begin + r);
   }
 
   template <int M>
   KLC_INLINE void block(ForwardRows& self, int64_t t, int64_t p, int64_t first, const float* c_before, float* c_after) {
     const Forward& a = self.a;
     const Shape& s = self.s;
-    const int64_t n = least(kLanes, s.units - p * kLanes), padded = self.sizes.padded;
+    const int64_t rows = self.rows, in_row = self.seen.row;
     const float* w = self.weights + p * s.keys() * kPanel;
-    float* row = self.in[t & 1] + first * self.in_row;
+    const float* row = self.in[t & 1] + first * in_row;
     Vector sums[M][kGates];
     for (int m = 0; m < M; m++)
       for (int g = 0; g < kGates; g++) {
-        const float* from = self.ahead ? self.z + (((t % self.window) * self.range.rows() + first + m) * self.sizes.panels + p) * kPanel
+        const float* from = self.ahead ? self.z + (((t % self.window) * rows + first + m) * self.sizes.panels + p) * kPanel
                                        : self.bias + p * kPanel;
         sums[m][g] = load(from + g * kLanes);
       }
-    if (!self.ahead) multiply(sums, row, self.in_row, 0, s.features, w, kPanel, kLanes);
-    multiply<M, kGates, DROPOUT>(sums, row + s.features + (DROPOUT ? s.units : 0), self.in_row, s.units, s.units,
-                                 w + s.features * kPanel, kPanel, kLanes);
-    for (int m = 0; m < M; m++) {
-      const int64_t r = first + m, b = self.range.begin + r;
+    if (DROPOUT && a.x_dropout)
+      multiply<M, kGates, DROPOUT>(sums, row, in_row, s.features, s.features, w, kPanel, kLanes);
+    else if (!self.ahead)
+      multiply(sums, row, in_row, 0, s.features, w, kPanel, kLanes);
+    w += s.features * kPanel;
+    if (DROPOUT && a.dropout)
+      multiply<M, kGates, DROPOUT>(sums, row + self.seen.h + s.units, in_row, s.units, s.units, w, kPanel, kLanes);
+    else
+      multiply(sums, row + self.seen.h, in_row, 0, s.units, w, kPanel, kLanes);
+    self.gates(t, p, first, M, sums, c_before, c_after);
+  }
+
+  // The gates and the new state of `count` rows. Not inlined: its constants would take registers from the sums.
+  __attribute__((noinline)) void gates(int64_t t, int64_t p, int64_t first, int count, const Vector (*sums)[kGates],
+                                       const float* c_before, float* c_after) {
+    const int64_t n = least(kLanes, s.units - p * kLanes);
+    for (int m = 0; m < count; m++) {
+      const int64_t r = first + m, b = range.begin + r;
       const Vector i = sigmoid(sums[m][0]), f = sigmoid(sums[m][1]), g = tanh(sums[m][2]), o = sigmoid(sums[m][3]);
-      const Vector before = load(c_before + r * padded + p * kLanes);
+      const Vector before = load(c_before + r * kLanes);
       Vector c = f * before + i * g;
       Vector h = o * tanh(c);
-      if (a.mask && !a.mask[b * s.steps + self.time(t)]) {
+      if (a.mask && !a.mask[b * s.steps + time(t)]) {
         c = before;
-        h = load_some(self.in[t & 1] + r * self.in_row + s.features + p * kLanes, n);
+        h = load_some(in[t & 1] + r * seen.row + seen.h + p * kLanes, n);
       }
-      store(c_after + r * padded + p * kLanes, c);
-      self.write_h(self.in[(t + 1) & 1] + r * self.in_row, r, p, h, n);
+      store(c_after + r * kLanes, c);
+      write_h(in[(t + 1) & 1] + r * seen.row, r, p, h, n);
       if (a.y) store_some(a.y + (b * s.steps + t) * s.units + p * kLanes, h, n);
-      if (a.gates) {
-        float* kept = a.gates + ((t * s.batch + b) * self.sizes.panels + p) * kPanel;
-        store(kept, i);
-        store(kept + kLanes, f);
-        store(kept + 2 * kLanes, g);
-        store(kept + 3 * kLanes, o);
-      }
+      if (!a.gates) continue;
+      float* kept = a.gates + sizes.at(t, p, b) * kPanel;
+      store(kept, i);
+      store(kept + kLanes, f);
+      store(kept + 2 * kLanes, g);
+      store(kept + 3 * kLanes, o);
     }
   }
 
+  // Where c of a panel is after step t: kept for the gradient, or in turns.
+  float* c_after(int64_t t, int64_t p) const {
+    return a.cells && t >= 0 ? a.cells + sizes.at(t, p, range.begin) * kLanes : c[(t + 1) & 1] + p * rows * kLanes;
+  }
+
   void run() {
-    const int64_t rows = range.rows(), padded = sizes.padded;
-    start();
-    const float* c_before = c[0];
-    for (int64_t t = 0; t < s.steps; t++) {
-      if (ahead && t % window == 0) project_window(t);
-      if (!ahead)
-        for (int64_t r = 0; r < rows; r++) copy(in[t & 1] + r * in_row, x(r, t), s.features);
-      float* c_after = a.cells ? a.cells + (t * s.batch + range.begin) * padded : c[(t + 1) & 1];
-      for (int64_t p = 0; p < sizes.panels; p++)
-        in_blocks(rows, [&](int64_t first, auto m) __attribute__((always_inline)) {
-          block<decltype(m)::n>(*this, t, p, first, c_before, c_after);
-        });
-      c_before = c_after;
-    }
+    team.each([&](int64_t member) {
+      start(team.share(sizes.panels, member));
+      if (!ahead) gather(0, team.share(rows, member));
+    });
+    for (int64_t t = 0; t < s.steps; t++)
+      team.each([&](int64_t member) {
+        const Range panels = team.share(sizes.panels, member);
+        if (ahead && t % window == 0) project_window(t, panels);
+        for (int64_t p = panels.begin; p < panels.end; p++)
+          in_blocks(rows, [&](int64_t first, auto m) __attribute__((always_inline)) {
+            block<decltype(m)::n>(*this, t, p, first, c_after(t - 1, p), c_after(t, p));
+          });
+        if (!ahead && t + 1 < s.steps) gather(t + 1, team.share(rows, member));
+      });
     for (int64_t r = 0; r < rows; r++) {
-      copy(a.h + (range.begin + r) * s.units, in[s.steps & 1] + r * in_row + s.features, s.units);
-      copy(a.c + (range.begin + r) * s.units, c_before + r * padded, s.units);
+      const int64_t b = range.begin + r;
+      copy(a.h + b * s.units, in[s.steps & 1] + r * seen.row + seen.h, s.units);
+      for (int64_t p = 0; p < sizes.panels; p++)
+        store_some(a.c + b * s.units + p * kLanes, load(c_after(s.steps - 1, p) + r * kLanes), s.units - p * kLanes);
     }
   }
 };
@@ -145,20 +172,23 @@ int64_t forward_with(const Forward& a, float* memory, const Parallel& p) {
   using Part = ForwardRows<DROPOUT>;
   const Shape& s = a.shape;
   const Sizes sizes(s);
-  const int64_t splits = splits_of(s, p.threads);
+  const Plan plan(s, p.threads);
+  const Team team{p, plan.members};
   Workspace w{memory};
   float* weights = w.take(sizes.panels * s.keys() * kPanel);
   float* bias = w.take(sizes.panels * kPanel);
-  const int64_t room = room_of_part(s, splits, [&](Range range, Workspace& own) { Part(a, weights, bias, range, own); });
-  float* parts_memory = w.take(room * splits);
+  const int64_t room =
+      room_of_part(s, plan.parts, [&](Range range, Workspace& own) { Part(a, weights, bias, team, range, own); });
+  float* parts_memory = w.take(room * plan.parts);
   if (!memory) return w.used;
-  const int64_t packers = splits == 1 ? 1 : least(p.threads, sizes.panels);
-  parallel(p, packers, [&](int i) {
-    for (int64_t panel = i; panel < sizes.panels; panel += packers) pack_panel(a, panel, weights, bias);
+  const Team all{p, plan.parts * plan.members};
+  all.each([&](int64_t member) {
+    const Range panels = all.share(sizes.panels, member);
+    for (int64_t panel = panels.begin; panel < panels.end; panel++) pack_panel(a, panel, weights, bias);
   });
-  parallel(p, splits, [&](int i) {
+  parallel(p, plan.parts, [&](int i) {
     Workspace own{parts_memory + room * i};
-    Part(a, weights, bias, split(s.batch, splits, i), own).run();
+    Part(a, weights, bias, team, share(s.batch, plan.parts, i), own).run();
   });
   return w.used;
 }

@@ -127,11 +127,11 @@ void* create(TF_OpKernelConstruction* construction) {
 }
 void destroy(void* kernel) { delete (Attributes*)kernel; }
 
-// The inputs that both operations begin with: x, h0, c0, kernel, recurrent, mask, dropout.
+// The inputs that both operations begin with: x, h0, c0, kernel, recurrent, mask, x_dropout, dropout.
 template <class Request>
 Shape read_common(Call& call, Request& a, const Attributes& attributes) {
   const auto x = call.input(0), h0 = call.input(1), c0 = call.input(2), kernel = call.input(3), recurrent = call.input(4);
-  const auto mask = call.input(5), dropout = call.input(6);
+  const auto mask = call.input(5), x_dropout = call.input(6), dropout = call.input(7);
   call.check_rank("x", x, 3);
   call.check_rank("h0", h0, 2);
   if (!call.ok()) return {};
@@ -141,6 +141,7 @@ Shape read_common(Call& call, Request& a, const Attributes& attributes) {
   call.check("kernel", kernel, {s.features, 4 * s.units});
   call.check("recurrent", recurrent, {s.units, 4 * s.units});
   call.check("mask", mask, {s.batch, s.steps}, true);
+  call.check("x_dropout", x_dropout, {4, s.batch, s.features}, true);
   call.check("dropout", dropout, {4, s.batch, s.units}, true);
   a.shape = s;
   a.x = x.floats();
@@ -149,6 +150,7 @@ Shape read_common(Call& call, Request& a, const Attributes& attributes) {
   a.kernel = kernel.floats();
   a.recurrent = recurrent.floats();
   a.mask = mask.bytes();
+  a.x_dropout = x_dropout.floats();
   a.dropout = dropout.floats();
   a.reverse = attributes.reverse;
   return s;
@@ -159,7 +161,7 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   Call call(context);
   Forward a{};
   const Shape s = read_common(call, a, attributes);
-  const auto bias = call.input(7);
+  const auto bias = call.input(8);
   call.check("bias", bias, {4 * s.units}, true);
   if (!call.ok()) return;
   a.bias = bias.floats();
@@ -183,8 +185,8 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   Backward a{};
   const Shape s = read_common(call, a, *(const Attributes*)kernel);
   const Core& core = *g_core.load();
-  const auto y = call.input(7), gates = call.input(8), cells = call.input(9);
-  const auto d_y = call.input(10), d_h = call.input(11), d_c = call.input(12);
+  const auto y = call.input(8), gates = call.input(9), cells = call.input(10);
+  const auto d_y = call.input(11), d_h = call.input(12), d_c = call.input(13);
   call.check("y", y, {s.batch, s.steps, s.units});
   call.check("gates", gates, {core.gates_size(s)});
   call.check("cells", cells, {core.cells_size(s)});
@@ -230,7 +232,8 @@ void set_shapes(TF_ShapeInferenceContext* context, int output, std::initializer_
 TF_OpDefinitionBuilder* define(const char* name, std::initializer_list<const char*> inputs,
                                std::initializer_list<const char*> outputs, std::initializer_list<const char*> attributes) {
   TF_OpDefinitionBuilder* builder = TF_NewOpDefinitionBuilder(name);
-  for (const char* i : {"x: float", "h0: float", "c0: float", "kernel: float", "recurrent: float", "mask: bool", "dropout: float"})
+  for (const char* i : {"x: float", "h0: float", "c0: float", "kernel: float", "recurrent: float", "mask: bool", "x_dropout: float",
+                        "dropout: float"})
     TF_OpDefinitionBuilderAddInput(builder, i);
   for (const char* i : inputs) TF_OpDefinitionBuilderAddInput(builder, i);
   for (const char* o : outputs) TF_OpDefinitionBuilderAddOutput(builder, o);

@@ -84,6 +84,9 @@ KLC_INLINE int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size
 KLC_INLINE void copy(float* to, const float* from, int64_t n) {  // rows are short: a call of memcpy costs more
   for (int64_t i = 0; i < n; i += kLanes) store_some(to + i, load_some(from + i, n - i), n - i);
 }
+KLC_INLINE void multiply_rows(float* to, const float* a, const float* b, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) store_some(to + i, load_some(a + i, n - i) * load_some(b + i, n - i), n - i);
+}
 KLC_INLINE void clear(float* p, int64_t n) { __builtin_memset(p, 0, n * sizeof(float)); }
 
 // sums[row][column] += a[row][k] * w[k][column] over k, columns in vectors. With EACH every column has an `a` of
@@ -161,6 +164,41 @@ inline void parallel(const Parallel& p, int64_t count, F f) {
   p.run([](void* argument, int i) { (*(F*)argument)(i); }, &f, (int)count);
 }
 
+struct Range {
+  int64_t begin, end;
+  int64_t count() const { return end - begin; }
+};
+KLC_INLINE Range share(int64_t count, int64_t shares, int64_t i) { return {count * i / shares, count * (i + 1) / shares}; }
+
+// How the work is shared out; it depends on the shape and the threads alone, so results repeat.
+//
+// Either each thread takes some rows of the batch through all steps: nobody waits, but everybody reads all weights at
+// every step. Or, where the weights are more than the cache of a core holds, all threads take all rows, each thread
+// some of the units, and meet after each step.
+struct Plan {
+  int64_t parts = 1;    // of the batch, at the same time
+  int64_t members = 1;  // threads that work on a part
+  Plan(const Shape& s, int threads) {
+    const double weights = (double)s.keys() * s.units * kGates;
+    if (weights * s.batch * s.steps < 4e5) return;
+    (weights > kWeightsInCache ? members : parts) = weights > kWeightsInCache ? threads : most(1, least(threads, s.batch));
+  }
+  static constexpr double kWeightsInCache = 4e5;  // floats
+};
+
+// The threads that work on one part of the batch.
+struct Team {
+  const Parallel& threads;
+  int64_t members;
+
+  // Calls f(0 .. members-1) at the same time, and returns when all are done.
+  template <class F>
+  void each(F f) const {
+    parallel(threads, members, f);
+  }
+  Range share(int64_t count, int64_t member) const { return klc::share(count, members, member); }
+};
+
 // How many units the sizes of a shape come to, in vectors and panels.
 struct Sizes {
   int64_t panels, padded;                 // panels of units; units rounded up to vectors
@@ -169,28 +207,37 @@ struct Sizes {
       : panels(parts(s.units, kLanes)),
         padded(panels * kLanes),
         unit_panels(parts(s.units, kPanel)),
-        feature_panels(parts(s.features, kPanel)) {}
+        feature_panels(parts(s.features, kPanel)),
+        batch(s.batch) {}
+  // Where the kept values of a step, panel and row begin, in vectors (cells) or panels (gates).
+  int64_t at(int64_t t, int64_t p, int64_t b) const { return (t * panels + p) * batch + b; }
+
+ private:
+  int64_t batch;
 };
 
-// Into how many parts the batch is cut; it depends on the shape and the threads alone, so results repeat.
-KLC_INLINE int64_t splits_of(const Shape& s, int threads) {
-  const double work = (double)s.batch * s.steps * s.keys() * s.units * kGates;
-  return work < 4e5 ? 1 : most(1, least(threads, s.batch));
-}
-struct Range {
-  int64_t begin, end;
-  int64_t rows() const { return end - begin; }
+// One row of what the weights see at a step: [x, h]; or where a gate sees one of them through its own dropout mask,
+// that one four times: [x_i, x_f, x_g, x_o, h, h_i, h_f, h_g, h_o]. The gradient has a 1 for the bias between them.
+struct SeenByGates {
+  int64_t features, batch, x, h, row;
+  SeenByGates(const Shape& s, bool x_dropout, bool dropout, int64_t between)
+      : features(s.features), batch(s.batch), x((x_dropout ? kGates : 1) * s.features), h(x + between),
+        row(h + (dropout ? 1 + kGates : 1) * s.units) {}
+
+  void write_x(float* to, const float* x, const float* dropout, int64_t b) const {
+    if (!dropout) return copy(to, x, features);
+    for (int g = 0; g < kGates; g++)
+      multiply_rows(to + g * features, x, dropout + (g * batch + b) * features, features);
+  }
 };
-KLC_INLINE Range split(int64_t batch, int64_t splits, int64_t i) {
-  return {batch * i / splits, batch * (i + 1) / splits};
-}
+
 // The room that the largest part takes; every part gets as much.
 template <class Take>
-inline int64_t room_of_part(const Shape& s, int64_t splits, Take take) {
+inline int64_t room_of_part(const Shape& s, int64_t parts, Take take) {
   int64_t room = 0;
-  for (int64_t i = 0; i < splits; i++) {
+  for (int64_t i = 0; i < parts; i++) {
     Workspace own{nullptr};
-    take(split(s.batch, splits, i), own);
+    take(share(s.batch, parts, i), own);
     room = most(room, own.used);
   }
   return room;
