@@ -1,5 +1,7 @@
 """Builds the native engine: `python -m keras_lstm_custom.engines.native.build`.
 
+Installing the package does the same (`setup.py`, which loads this file alone: it imports the errors and no more).
+
 Needs a C++17 compiler (g++ or clang++, or what the variable CXX names) and nothing else: the few functions of
 TensorFlow's C API are declared in `src/tensorflow_c_api.h`, and found in the TensorFlow of the process when the
 library is loaded. So one library serves every TensorFlow 2, and TensorFlow is not needed to build it.
@@ -20,6 +22,8 @@ from keras_lstm_custom.errors import EngineError
 
 SOURCE = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "libkeras_lstm_custom.so"
+
+REMEDY = "`python -m keras_lstm_custom.engines.native.build`"  #: what builds it by hand
 
 FLAGS = [
     *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi"),
@@ -49,8 +53,15 @@ def build(library: Path = LIBRARY) -> Path:
     """Compile the library and return its path.
 
     Raises:
-        EngineError: there is no compiler, or it failed; the message has what it said.
+        EngineError: this is not Linux, there is no compiler, or it failed; the message has what it said.
     """
+    if platform.system() != "Linux":
+        raise EngineError(
+            "The native engine cannot be built here.",
+            expected="Linux, whose way to share symbols with TensorFlow the library relies on",
+            received=platform.system(),
+            remedy="Go on without the engine: the others need no compiler.",
+        )
     return link(["op", "dispatch"], library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"])
 
 
@@ -70,7 +81,7 @@ def link(
         raise EngineError(
             "The native engine cannot be built: there is no C++ compiler.",
             expected="g++ or clang++ on the PATH, or the variable CXX",
-            received="none",
+            received=f"CXX={os.environ['CXX']}" if os.environ.get("CXX") else "none",
             remedy="Install one (Debian: apt install g++), or go on without the engine.",
         )
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
