@@ -9,6 +9,7 @@ library is loaded. So one library serves every TensorFlow 2, and TensorFlow is n
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -31,6 +32,8 @@ FLAGS = [
 ]
 
 FRAMEWORK = "libtensorflow_framework.so.2"  #: where TensorFlow's C API lives, on Linux
+
+STAMP = 'extern "C" __attribute__((visibility("default"))) const char* klc_sources() { return "%s"; }\n'
 
 #: The instruction sets of each processor, by name; `dispatch.cc` chooses among them at run time.
 BASELINE: dict[str, list[str]] = {"baseline": []}
@@ -62,19 +65,32 @@ def build(library: Path = LIBRARY) -> Path:
             received=platform.system(),
             remedy="Go on without the engine: the others need no compiler.",
         )
-    return link(["op", "dispatch"], library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"])
+    with tempfile.TemporaryDirectory() as folder:
+        stamp = Path(folder, "stamp")
+        stamp.with_suffix(".cc").write_text(STAMP % sources())
+        names = [path.stem for path in _sources("*.cc") if path.stem != "core"]
+        return link([str(stamp), *names], library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"])
+
+
+def sources() -> str:
+    """Return a hash of the sources; a library says by `klc_sources()` which ones it was built from."""
+    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in _sources("*.*"))).hexdigest()
+
+
+def _sources(pattern: str) -> list[Path]:
+    return sorted(path for path in SOURCE.glob(pattern) if not path.name.startswith("test_"))
 
 
 def link(
-    sources: Sequence[str],
+    names: Sequence[str],
     target: Path,
     linking: Sequence[str] = (),
     compiling: Sequence[str] = (),
     sets: Mapping[str, list[str]] | None = None,
 ) -> Path:
-    """Compile these sources and the core for each instruction set, and link them to `target`."""
+    """Compile these files and the core for each instruction set, and link them to `target`."""
     sets = sets or INSTRUCTION_SETS.get(platform.machine(), BASELINE)
-    jobs: list[tuple[str, list[str]]] = [(name, []) for name in sources]
+    jobs: list[tuple[str, list[str]]] = [(name, []) for name in names]
     jobs += [("core", [f"-DKLC_SET={name}", *more]) for name, more in sets.items()]
     cxx = compiler()
     if cxx is None:
