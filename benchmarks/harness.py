@@ -22,10 +22,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
 HERE = Path(__file__).parent
 PACKAGES = ["keras_lstm_custom", "keras", "tensorflow", "tensorflow-cpu", "tf_keras", "torch", "jax", "onnxruntime"]
 PACKAGES += ["ai-edge-litert", "numpy"]
 THREADS = len(os.sched_getaffinity(0))
+WIDTH = 180  #: of the tables
+BUSY = 0.7  #: a load from which figures are not to be trusted
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -51,10 +56,13 @@ def environment() -> dict:
 
 
 def describe(environment: dict) -> str:
-    """Return two lines that say what ran where."""
+    """Return what ran where, and a warning if the machine is busy."""
     machine = environment["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    return f"{machine['processor']}, {machine['threads']} threads, load before {machine['load before']}\n{versions}"
+    text = f"{machine['processor']}, {machine['threads']} threads, load before {machine['load before']}\n{versions}"
+    if machine["load before"] > BUSY:
+        text += "\n[yellow]The machine is busy: wait for a quiet one. Frameworks whose threads spin (torch) lose most.[/]"
+    return text
 
 
 class Missing(Exception):
@@ -159,6 +167,20 @@ def peak_gflops(workers: list[Worker]) -> dict[str, float]:
     return found
 
 
+def bar(console) -> Progress:
+    """Return a progress bar, which goes away when done."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    return Progress(*columns, console=console, transient=True)
+
+
+def table(title: str, *headings: str, left: tuple[str, ...] = ()) -> Table:
+    """Return an empty table; its columns are numbers but for those named in `left`."""
+    made = Table(title=title, title_justify="left", caption_justify="left")
+    for heading in headings:
+        made.add_column(heading, justify="left" if heading in left else "right", no_wrap=True)
+    return made
+
+
 def median(measured: dict) -> float:
     """Return the median of all calls, in milliseconds."""
     return statistics.median(ms for turn in measured["ms"] for ms in turn)
@@ -188,7 +210,7 @@ def cell(row: dict[str, dict], name: str, against: str | None = None) -> str:
     """Return the median and the spread as a cell of a table: the fastest in green, what loses to `against` in red."""
     if name not in row:
         return "-"
-    text = f"{figure(median(row[name]))} [dim]({spread(row[name]):.2g})[/]"
+    text = f"{figure(median(row[name]))} [dim]±{100 * spread(row[name]) / median(row[name]):.0f}%[/]"
     if median(row[name]) == min(map(median, row.values())):
         return f"[green]{text}[/]"
     return f"[red]{text}[/]" if against in row and median(row[name]) > median(row[against]) else text

@@ -21,10 +21,9 @@ import layers
 import picture
 import training
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-#: (batch, steps, features, units)
+SHAPE = "batch, steps, features, units"
 QUICK = [(1, 100, 32, 128), (32, 100, 32, 128), (64, 100, 64, 256), (128, 50, 128, 512), (32, 500, 16, 64)]
 FULL = [
     *[(1, 1, 32, 128), (1, 100, 32, 128), (1, 1000, 8, 32), (4, 100, 64, 1024), (8, 200, 16, 64)],
@@ -42,10 +41,10 @@ RATIOS += [("torch", "auto"), ("torch", "native"), ("jax", "auto")]
 def measure_layers(shapes, rounds, console) -> tuple[list[dict], dict]:
     """Return one row for each shape and mode, and the GFLOP/s of products."""
     rows = []
-    with harness.workers("layers", list(layers.CANDIDATES), console.print) as workers, bar(console) as progress:
+    with harness.workers("layers", list(layers.CANDIDATES), console.print) as workers, harness.bar(console) as progress:
         step = progress.add_task("products", total=2 * len(shapes))
         peak = harness.peak_gflops(workers)
-        limit = peak.get("registers", max(peak.values()))
+        limit = max(peak.values())
         for shape in shapes:
             for mode in MODES:
                 progress.update(step, description=f"{label(shape)} {MODES[mode]}")
@@ -61,7 +60,7 @@ def measure_memory(shapes, missing, console) -> list[dict]:
     """Return the peak memory of training, in MiB; two processes at a time, since nothing is timed."""
     jobs = [(f, name, shape) for shape in shapes for f, names in layers.CANDIDATES.items() for name in names]
     jobs = [job for job in jobs if job[1] not in missing]
-    with bar(console) as progress, ThreadPoolExecutor(2) as pool:
+    with harness.bar(console) as progress, ThreadPoolExecutor(2) as pool:
         step = progress.add_task("peak memory", total=len(jobs))
 
         def measure(job):
@@ -78,7 +77,7 @@ def measure_memory(shapes, missing, console) -> list[dict]:
 
 def measure_models(batches, rounds, console) -> list[dict]:
     """Return the times of one epoch of each model."""
-    with harness.workers("training", ["tensorflow"], console.print) as workers, bar(console) as progress:
+    with harness.workers("training", ["tensorflow"], console.print) as workers, harness.bar(console) as progress:
         rows = []
         step = progress.add_task("model.fit", total=len(training.MODELS))
         for model in training.MODELS:
@@ -89,12 +88,6 @@ def measure_models(batches, rounds, console) -> list[dict]:
     return rows
 
 
-def bar(console) -> Progress:
-    """Return a progress bar, which goes away when done."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    return Progress(*columns, console=console, transient=True)
-
-
 def label(shape) -> str:
     """Return a shape as in the tables."""
     return ", ".join(map(str, shape))
@@ -103,9 +96,8 @@ def label(shape) -> str:
 def layer_table(rows, peak, mode) -> Table:
     """Return the table of one mode: medians, and the spread beside them."""
     names = [name for name in NAMES if any(name in row["candidates"] for row in rows)]
-    table = Table(title=f"{MODES[mode]}, milliseconds: median (half the distance of the quartiles)", title_justify="left")
-    for heading in ["batch, steps, features, units", *names, "limit", "keras / auto", "torch / auto"]:
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = f"{MODES[mode]}, milliseconds: median ± half the distance of the quartiles"
+    table = harness.table(title, SHAPE, *names, "limit", "keras / auto", "torch / auto")
     for row in (row for row in rows if row["training"] == mode):
         found = row["candidates"]
         ratios = [harness.ratio(found, slow, "auto") for slow in ("keras", "torch")]
@@ -116,17 +108,14 @@ def layer_table(rows, peak, mode) -> Table:
             *("-" if r is None else f"{r:.2f}" for r in ratios),
         )
     best = max(value for name, value in peak.items() if name != "registers")
-    of = f"the {peak['registers']:.0f} GFLOP/s of its registers" if "registers" in peak else "the best product"
-    table.caption = f"limit: the products alone at {of}; the best product of a framework reaches {best:.0f}"
-    table.caption_justify = "left"
+    table.caption = f"limit: the products alone at {max(peak.values()):.0f} GFLOP/s; the best product measured has {best:.0f}"
     return table
 
 
 def ratio_table(rows) -> tuple[Table, list[dict]]:
     """Return how many times as fast the second of each pair is, as a table and as figures."""
-    table, figures = Table(title="how many times as fast", title_justify="left"), []
-    for heading in ("", "", "geometric mean", "worst", "at"):
-        table.add_column(heading, justify="left" if heading in ("", "at") else "right")
+    headings = ("mode", "pair", "geometric mean", "worst", "at")
+    table, figures = harness.table("how many times as fast", *headings, left=("mode", "pair", "at")), []
     for mode, name in MODES.items():
         for slow, fast in RATIOS:
             found = [(harness.ratio(r["candidates"], slow, fast), r["shape"]) for r in rows if r["training"] == mode]
@@ -141,10 +130,7 @@ def ratio_table(rows) -> tuple[Table, list[dict]]:
 def memory_table(rows) -> Table:
     """Return the table of peak memory."""
     names = [name for name in NAMES if any(name in row["MiB"] for row in rows)]
-    title = "training, peak memory in MiB above the framework's own"
-    table = Table(title=title, title_justify="left")
-    for heading in ["batch, steps, features, units", *names]:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = harness.table("training, peak memory in MiB above the framework's own", SHAPE, *names)
     for row in rows:
         values = [row["MiB"].get(name) for name in names]
         table.add_row(label(row["shape"]), *("-" if v is None else harness.figure(v) for v in values))
@@ -154,9 +140,7 @@ def memory_table(rows) -> Table:
 def model_table(rows) -> Table:
     """Return the table of whole models."""
     title = f"model.fit, one epoch of {rows[0]['batches']} batches of {training.BATCH}, milliseconds"
-    table = Table(title=title, title_justify="left")
-    for heading in ["model", *training.CANDIDATES, "keras / auto"]:
-        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
+    table = harness.table(title, "model", *training.CANDIDATES, "keras / auto", left=("model",))
     for row in rows:
         found = row["candidates"]
         cells = [harness.cell(found, name) for name in training.CANDIDATES]
@@ -168,9 +152,9 @@ def main() -> None:
     """Read the command line, measure, print, and write what was measured."""
     arguments = harness.options(__doc__, "speed").parse_args()
     quick = arguments.quick
-    console = Console(width=200)
+    console = Console(width=harness.WIDTH)
     result = harness.environment()
-    console.print(harness.describe(result), highlight=False)
+    console.print(harness.describe(result))
     rows, peak = measure_layers(QUICK if quick else FULL, 3 if quick else 9, console)
     for mode in MODES:
         console.print(layer_table(rows, peak, mode))
