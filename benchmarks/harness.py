@@ -61,7 +61,9 @@ def describe(environment: dict) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     text = f"{machine['processor']}, {machine['threads']} threads, load before {machine['load before']}\n{versions}"
     if machine["load before"] > BUSY:
-        text += "\n[yellow]The machine is busy: wait for a quiet one. Frameworks whose threads spin (torch) lose most.[/]"
+        text += (
+            "\n[yellow]The machine is busy: wait for a quiet one. Frameworks whose threads spin (torch) lose most.[/]"
+        )
     return text
 
 
@@ -87,7 +89,7 @@ class Worker:
         if "missing" in started:
             self.close()
             raise Missing(f"{framework} is left out: {started['missing']}")
-        self.process.send_signal(signal.SIGSTOP)
+        self._rest()
 
     def ask(self, what: str, **arguments):
         """Return what the worker answers; it runs only until then."""
@@ -95,8 +97,12 @@ class Worker:
         self.process.stdin.write(json.dumps([what, arguments]) + "\n")
         self.process.stdin.flush()
         answer = self._answer()
-        self.process.send_signal(signal.SIGSTOP)
+        self._rest()
         return answer
+
+    def _rest(self):
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED)  # or the next turn would begin too early
 
     def _answer(self):
         line = self.process.stdout.readline()

@@ -3,9 +3,9 @@
     python benchmarks/latency.py [--quick] [--out runs/latency]
 
 The model is LSTM(64) and Dense(1) on 16 features: with `keras.layers.LSTM` and with our layer (auto), each by
-`model.predict`, as a compiled tf.function and as an eager call; torch in inference mode, onnxruntime and LiteRT on the exported
-files. All have the same weights and are checked to give the same. "nothing" is a model that returns its input: what
-the call alone costs. Prints a table and writes the figures (JSON, with versions and machine).
+`model.predict`, as a compiled tf.function and as an eager call; torch in inference mode, onnxruntime and LiteRT on the
+exported files. All have the same weights and are checked to give the same. "nothing" is a model that returns its
+input: what the call alone costs. Prints a table and writes the figures (JSON, with versions and machine).
 """
 
 from __future__ import annotations

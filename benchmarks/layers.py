@@ -86,26 +86,31 @@ def torch():
     return candidates, product
 
 
-def jax():
-    """`jax.lax.scan` over the equations, the input projected by one product before it."""
+def jax_scan(weights, x):
+    """Return the outputs of an LSTM, `(steps, batch, units)`; the input is projected by one product before the scan."""
     import jax
     import jax.numpy as jnp
 
-    def layer(weights, x):
-        kernel, recurrent, bias = weights
-        state = (jnp.zeros((x.shape[0], recurrent.shape[0])),) * 2
+    kernel, recurrent, bias = weights
+    state = (jnp.zeros((x.shape[0], recurrent.shape[0])),) * 2
 
-        def step(state, z):
-            h, c = state
-            i, f, g, o = jnp.split(z + h @ recurrent, 4, axis=1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h
+    def step(state, z):
+        h, c = state
+        i, f, g, o = jnp.split(z + h @ recurrent, 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
 
-        return jax.lax.scan(step, state, jnp.swapaxes(x @ kernel + bias, 0, 1))[1]
+    return jax.lax.scan(step, state, jnp.swapaxes(x @ kernel + bias, 0, 1))[1]
+
+
+def jax():
+    """`jax.lax.scan` over the equations."""
+    import jax
+    import jax.numpy as jnp
 
     def loss(weights, x):
-        return (layer(weights, x) ** 2).sum()
+        return (jax_scan(weights, x) ** 2).sum()
 
     def candidates(shape, training, only=None):
         batch, steps, features, units = shape
@@ -114,7 +119,7 @@ def jax():
         shapes = [(features, 4 * units), (units, 4 * units)]
         weights = [jax.random.normal(k, s) / s[0] ** 0.5 for k, s in zip(keys[1:], shapes, strict=True)]
         weights.append(jnp.zeros(4 * units))
-        function = jax.jit(jax.value_and_grad(loss) if training else layer)
+        function = jax.jit(jax.value_and_grad(loss) if training else jax_scan)
         return {"jax": lambda: jax.block_until_ready(function(weights, x))}
 
     def product(n):

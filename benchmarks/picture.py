@@ -52,7 +52,8 @@ def draw(result: dict, path: Path) -> Path:
         axis.tick_params(axis="y", length=0)
     machine = result["machine"]
     figure.suptitle(
-        f"How many times as fast as keras.layers.LSTM ({machine['processor']}, {machine['threads']} threads)", fontsize=12
+        f"How many times as fast as keras.layers.LSTM ({machine['processor']}, {machine['threads']} threads)",
+        fontsize=12,
     )
     file = path.with_name(path.name + ".png")
     figure.savefig(file, dpi=140)
@@ -93,7 +94,7 @@ def _models(axis, rows) -> None:
     axis.set_yticks(range(len(rows)), [row["model"].replace(", ", ",\n") for row in rows], fontsize=8)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.margins(x=0.25)
-    axis.set_title(f"model.fit: seconds of one epoch", loc="left", fontsize=11)
+    axis.set_title("model.fit: seconds of one epoch", loc="left", fontsize=11)
 
 
 def _memory(axis, row) -> None:

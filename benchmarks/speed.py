@@ -7,8 +7,8 @@ by XLA, tf_keras, torch.nn.LSTM and a scan of JAX, what is not installed left ou
 backward pass of the sum of squares of all outputs, for the gradients of all weights; inference is one forward pass.
 Then peak memory, each candidate in a process of its own, and whole models by `model.fit`.
 
-Prints tables, and writes the figures (JSON, with versions and machine) and a picture. `latency.py` has `predict`, single
-sequences and single steps.
+Prints tables, and writes the figures (JSON, with versions and machine) and a picture. `latency.py` has `predict`,
+single sequences and single steps.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def layer_table(rows, peak, mode) -> Table:
             *("-" if r is None else f"{r:.2f}" for r in ratios),
         )
     best = max(value for name, value in peak.items() if name != "registers")
-    table.caption = f"limit: the products alone at {max(peak.values()):.0f} GFLOP/s; the best product measured has {best:.0f}"
+    table.caption = (
+        f"limit: the products alone at {max(peak.values()):.0f} GFLOP/s; the best product measured has {best:.0f}"
+    )
     return table
 
 

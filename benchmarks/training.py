@@ -1,4 +1,4 @@
-"""Whole models for `speed.py`, by `model.fit`: the same model with the layers of Keras and, by `from_keras`, with ours."""
+"""Whole models for `speed.py`, by `model.fit`: with the layers of Keras and, by `from_keras`, with ours."""
 
 from __future__ import annotations
 
