@@ -74,7 +74,8 @@ def build(library: Path = LIBRARY) -> Path:
 
 def sources() -> str:
     """Return a hash of the sources; a library says by `klc_sources()` which ones it was built from."""
-    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in _sources("*.*"))).hexdigest()
+    files = [*_sources("*.cc"), *_sources("*.h")]
+    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
 
 
 def _sources(pattern: str) -> list[Path]:
