@@ -162,12 +162,14 @@ def main() -> None:
         console.print(layer_table(rows, peak, mode))
     table, ratios = ratio_table(rows)
     console.print(table)
+    result |= {"peak_gflops": peak, "layers": rows, "ratios": ratios}
+    harness.write(arguments.out, result)  # what is measured is kept, whatever comes after
     missing = {name for name in NAMES if not any(name in row["candidates"] for row in rows)}
     memory = measure_memory(MEMORY_QUICK if quick else MEMORY, missing, console)
     console.print(memory_table(memory))
     models = measure_models(10 if quick else 40, 4 if quick else 9, console)
     console.print(model_table(models))
-    result |= {"peak_gflops": peak, "layers": rows, "ratios": ratios, "memory": memory, "models": models}
+    result |= {"memory": memory, "models": models}
     console.print(f"wrote {harness.write(arguments.out, result)} and {picture.draw(result, arguments.out)}")
 
 
