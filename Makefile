@@ -4,6 +4,7 @@
 #   make demo CSV=my.csv TARGET=load             the same for a file of your own
 #   make demo CSV=my.csv TARGET=load ARGS="--unit MW --horizon 48"       `ARGS=--help` lists all options
 #   make test PYTEST="-k export"                 part of the tests
+#   make bench ARGS=--quick                      speed, in four minutes instead of twenty; the machine must be quiet
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -40,8 +41,9 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: native
+bench: .venv/bench native
 	$(BIN)/python benchmarks/speed.py $(ARGS)
+	$(BIN)/python benchmarks/latency.py $(if $(findstring --quick,$(ARGS)),--quick)
 
 clean:
 	rm -rf .venv runs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
@@ -64,4 +66,8 @@ clean:
 .venv/backends: .venv/dev
 	$(PIP) jax
 	$(PIP) $(TORCH)
+	@touch $@
+
+.venv/bench: .venv/backends
+	$(PIP) --no-deps tf_keras
 	@touch $@

@@ -1,258 +1,176 @@
-"""How fast each engine is, against Keras and torch: `python benchmarks/speed.py [--quick] [--out runs/speed]`.
+"""How fast training and inference are, against Keras, torch and JAX.
 
-Training is one forward and backward pass of the sum of squares of all outputs, for the gradients of all weights;
-inference is one forward pass. All that is compared takes turns in one run, so that what slows the machine slows
-all; a figure is the median over the turns. torch runs in a process of its own, so that its threads disturb nobody.
-Prints a table and writes the figures (JSON, with versions and machine) and a picture. `--quick` takes below 3 minutes.
+    python benchmarks/speed.py [--quick] [--out runs/speed]
+
+One layer with `return_sequences`, float32: each engine of ours and `auto`, `keras.layers.LSTM` as a graph and compiled
+by XLA, tf_keras, torch.nn.LSTM and a scan of JAX, what is not installed left out. Training is one forward and
+backward pass of the sum of squares of all outputs, for the gradients of all weights; inference is one forward pass.
+Then peak memory, each candidate in a process of its own, and whole models by `model.fit`.
+
+Prints tables, and writes the figures (JSON, with versions and machine) and a picture. `latency.py` has `predict`,
+single sequences and single steps.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
-import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import harness
+import layers
+import picture
+import training
+from rich.console import Console
+from rich.table import Table
 
-#: (batch, steps, features, units)
+SHAPE = "batch, steps, features, units"
 QUICK = [(1, 100, 32, 128), (32, 100, 32, 128), (64, 100, 64, 256), (128, 50, 128, 512), (32, 500, 16, 64)]
 FULL = [
-    *QUICK,
-    *[(1, 1, 32, 128), (1, 1000, 8, 32), (8, 200, 16, 64), (16, 4096, 4, 16), (32, 1, 64, 256)],
-    *[(256, 30, 32, 64), (4, 100, 64, 1024), (100, 28, 28, 100)],
+    *[(1, 1, 32, 128), (1, 100, 32, 128), (1, 1000, 8, 32), (4, 100, 64, 1024), (8, 200, 16, 64)],
+    *[(16, 4096, 4, 16), (32, 1, 64, 256), (32, 100, 32, 128), (32, 500, 16, 64), (64, 100, 64, 256)],
+    *[(100, 28, 28, 100), (128, 50, 128, 512), (256, 30, 32, 64)],
 ]
-NAMES = {True: "training", False: "inference"}
-RATIOS = [("keras", "native"), ("keras", "portable"), ("torch", "native")]
-KEYS = ["keras", "keras XLA", "portable", "native", "torch"]
-
-TORCH = """
-import json, sys, time, torch
-torch.set_num_threads(int(sys.argv[1]))
-for line in sys.stdin:
-    (b, t, i, u), training, n = json.loads(line)
-    torch.manual_seed(0)
-    m, x, times = torch.nn.LSTM(i, u, batch_first=True), torch.randn(b, t, i), []
-    for k in range(n + 1):
-        start = time.perf_counter()
-        if training:
-            m.zero_grad(); y, _ = m(x); (y * y).sum().backward()
-        else:
-            with torch.inference_mode(): m(x)
-        if k: times.append(time.perf_counter() - start)
-    print(json.dumps(times), flush=True)
-"""
+MEMORY_QUICK = [(64, 100, 64, 256)]
+MEMORY = [(16, 4096, 4, 16), *MEMORY_QUICK, (128, 50, 128, 512)]
+MODES = {True: "training", False: "inference"}
+NAMES = [name for names in layers.CANDIDATES.values() for name in names]
+RATIOS = [("keras", "auto"), ("keras", "native"), ("keras", "portable"), ("keras XLA", "auto"), ("tf_keras", "auto")]
+RATIOS += [("torch", "auto"), ("torch", "native"), ("jax", "auto")]
 
 
-class Torch:
-    """torch.nn.LSTM in a process of its own; not there if torch is not installed."""
-
-    def __init__(self, threads: int):
-        import importlib.util
-
-        self.process = None
-        if importlib.util.find_spec("torch"):
-            variables = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-            command = [sys.executable, "-c", TORCH, str(threads)]
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables
-            )
-
-    def times(self, shape, training, n):
-        self.process.stdin.write(json.dumps([shape, training, n]) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-
-def candidates(shape, training):
-    """Return a function without arguments for each layer that can run the shape, compiled and ready."""
-    import keras
-    import tensorflow as tf
-
-    import keras_lstm_custom as klc
-
-    batch, steps, features, units = shape
-    keras.utils.set_random_seed(0)
-    x = tf.random.normal((batch, steps, features))
-    layers = {"keras": keras.layers.LSTM(units, return_sequences=True)}
-    layers["keras XLA"] = layers["keras"]
-    for engine in ("portable", "native"):
-        layer = klc.LSTM(units, return_sequences=True, engine=engine)
-        if layer.explain_engine(shape[:3]).answers[engine].ok:
-            layers[engine] = layer
-    functions = {}
-    for name, layer in layers.items():
-        if not layer.built:
-            layer.build((batch, steps, features))
-        # The batch is unknown to the graph, as it is in `fit`.
-        signature = [tf.TensorSpec((None, steps, features))]
-
-        def run(x, layer=layer):
-            if not training:
-                return layer(x, training=False)
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_sum(layer(x, training=True) ** 2)
-            return tape.gradient(loss, [w.value for w in layer.weights])
-
-        compiled = tf.function(run, input_signature=signature, jit_compile=name == "keras XLA", autograph=False)
-        functions[name] = lambda compiled=compiled: compiled(x)
-    return functions
-
-
-def measure(shape, training, rounds, torch):
-    """Return the times in milliseconds of each candidate, all taking turns."""
-    functions = candidates(shape, training)
-    for run in functions.values():
-        run(), run()
-    times = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, run in functions.items():
-            for _ in range(2):
-                start = time.perf_counter()
-                run()
-                times[name].append(1e3 * (time.perf_counter() - start))
-        if torch.process:
-            times.setdefault("torch", []).extend(1e3 * t for t in torch.times(shape, training, 2))
-    return times
-
-
-def peak_gflops() -> float:
-    """Return what a large product of this TensorFlow reaches."""
-    import tensorflow as tf
-
-    a = tf.random.normal((1536, 1536))
-    tf.matmul(a, a)
-    best = 1e9
-    for _ in range(8):
-        start = time.perf_counter()
-        tf.matmul(a, a)
-        best = min(best, time.perf_counter() - start)
-    return 2 * 1536**3 / best / 1e9
-
-
-def ratio(row, a, b):
-    """Return how many times as fast as `a` the candidate `b` is; None if one was not measured."""
-    median = row["median_ms"]
-    return median[a] / median[b] if a in median and b in median else None
-
-
-def cells(row) -> list[str]:
-    """Return one row of the table."""
-    figures = []
-    for name in KEYS:
-        low, _, high = row["quartiles_ms"].get(name, (0, 0, 0))
-        figures.append(f"{row['median_ms'][name]:.2f} ({(high - low) / 2:.2f})" if name in row["median_ms"] else "-")
-    ratios = [ratio(row, a, b) for a, b in RATIOS]
-    names = [", ".join(map(str, row["shape"])), NAMES[row["training"]]]
-    return [*names, *figures, f"{row['limit_ms']:.2f}", *("-" if r is None else f"{r:.2f}" for r in ratios)]
-
-
-def benchmark(shapes, rounds) -> dict:
-    """Measure all shapes, print the table and return everything."""
-    import keras
-    import tensorflow as tf
-    from rich.console import Console
-    from rich.table import Table
-
-    threads = len(os.sched_getaffinity(0))
-    torch, peak, rows = Torch(threads), peak_gflops(), []
-    title = f"milliseconds: median (half the distance of the quartiles); limit: the products at {peak:.0f} GFLOP/s"
-    table = Table(title=title)
-    for heading in ["batch, steps, features, units", "", *KEYS, "limit", *(f"{a} / {b}" for a, b in RATIOS)]:
-        table.add_column(heading, justify="right")
-    for shape in shapes:
-        for training in (True, False):
-            times = measure(shape, training, rounds, torch)
-            b, t, i, u = shape
-            row = {
-                "shape": shape,
-                "training": training,
-                "median_ms": {name: statistics.median(t) for name, t in times.items()},
-                "quartiles_ms": {name: statistics.quantiles(t, n=4) for name, t in times.items()},
-                "limit_ms": (3 if training else 1) * 2 * b * t * (i + u) * 4 * u / peak / 1e6,
-            }
-            rows.append(row)
-            table.add_row(*cells(row))
-            print(*cells(row), sep=" | ", file=sys.stderr, flush=True)
-    Console(width=190).print(table)
-    for training in (True, False):
-        for a, b in RATIOS:
-            ratios = [r for r in (ratio(row, a, b) for row in rows if row["training"] == training) if r]
-            if ratios:
-                mean, worst = statistics.geometric_mean(ratios), min(ratios)
-                print(f"{NAMES[training]}: {a} / {b}: geometric mean {mean:.2f}, worst {worst:.2f}")
-    versions = {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__}
-    machine = {"processor": _processor(), "threads": threads}
-    return {"versions": versions, "machine": machine, "peak_gflops": peak, "rounds": rounds, "rows": rows}
-
-
-def _processor() -> str:
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return names[0] if names else platform.machine()
-
-
-def picture(result: dict, path: Path) -> None:
-    """Draw how many times faster than Keras each candidate is, one group of bars for each shape."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(2, 1, figsize=(10, 7), sharex=True, layout="constrained")
-    names = [n for n in KEYS[1:] if any(n in r["median_ms"] for r in result["rows"])]
-    colours = dict(zip(KEYS[1:], ["#b8b8b8", "#e8a33d", "#2f6db3", "#7a9e7e"], strict=True))
-    for axis, training in zip(axes, (True, False), strict=True):
-        rows = [r for r in result["rows"] if r["training"] == training]
-        for k, name in enumerate(names):
-            places = [n + (k - (len(names) - 1) / 2) * 0.8 / len(names) for n in range(len(rows))]
-            values = [r["median_ms"]["keras"] / r["median_ms"].get(name, float("nan")) for r in rows]
-            heights = [v - 1 for v in values]  # from the line of Keras up, or down
-            axis.bar(places, heights, 0.8 / len(names), bottom=1, label=name, color=colours[name])
-            for place, value in zip(places, values, strict=True):
-                above = not value < 1
-                axis.annotate(
-                    f"{value:.1f}" if value == value else "",
-                    (place, value if value == value else 1),
-                    (0, 2 if above else -2),
-                    textcoords="offset points",
-                    ha="center",
-                    va="bottom" if above else "top",
-                    fontsize=7,
+def measure_layers(shapes, rounds, console) -> tuple[list[dict], dict]:
+    """Return one row for each shape and mode, and the GFLOP/s of products."""
+    rows = []
+    with harness.workers("layers", list(layers.CANDIDATES), console.print) as workers, harness.bar(console) as progress:
+        step = progress.add_task("products", total=2 * len(shapes))
+        peak = harness.peak_gflops(workers)
+        limit = max(peak.values())
+        for shape in shapes:
+            for mode in MODES:
+                progress.update(step, description=f"{label(shape)} {MODES[mode]}")
+                done = harness.take_turns(
+                    workers, rounds, lambda share: progress.advance(step, share), shape=shape, training=mode
                 )
-        axis.axhline(1, color="black", linewidth=0.8)
-        axis.set_yscale("log")
-        axis.set_yticks([0.25, 0.5, 1, 2, 4, 8, 16], ["¼", "½", "1", "2", "4", "8", "16"])
-        axis.minorticks_off()
-        axis.margins(y=0.12)
-        axis.set_ylabel("times as fast as keras.layers.LSTM")
-        axis.set_title("training (forward and backward)" if training else "inference")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, ncols=len(names))
-    axes[1].set_xticks(range(len(rows)), ["{} x {}\n{} → {}".format(*r["shape"]) for r in rows], fontsize=8)
-    axes[1].set_xlabel("batch x steps, features → units")
-    figure.suptitle(f"{result['machine']['processor']}, {result['machine']['threads']} threads")
-    figure.savefig(path, dpi=130)
+                flops = (3 if mode else 1) * 2 * shape[0] * shape[1] * (shape[2] + shape[3]) * 4 * shape[3]
+                rows.append({"shape": shape, "training": mode, "limit_ms": flops / limit / 1e6, "candidates": done})
+    return rows, peak
+
+
+def measure_memory(shapes, missing, console) -> list[dict]:
+    """Return the peak memory of training, in MiB; two processes at a time, since nothing is timed."""
+    jobs = [(f, name, shape) for shape in shapes for f, names in layers.CANDIDATES.items() for name in names]
+    jobs = [job for job in jobs if job[1] not in missing]
+    with harness.bar(console) as progress, ThreadPoolExecutor(2) as pool:
+        step = progress.add_task("peak memory", total=len(jobs))
+
+        def measure(job):
+            found = harness.peak_memory("layers", *job[:2], shape=job[2], training=True)
+            progress.advance(step)
+            return found
+
+        found = list(pool.map(measure, jobs))
+    rows = [{"shape": shape, "MiB": {}} for shape in shapes]
+    for (_, name, shape), mib in zip(jobs, found, strict=True):
+        rows[shapes.index(shape)]["MiB"][name] = mib
+    return rows
+
+
+def measure_models(batches, rounds, console) -> list[dict]:
+    """Return the times of one epoch of each model."""
+    with harness.workers("training", ["tensorflow"], console.print) as workers, harness.bar(console) as progress:
+        rows = []
+        step = progress.add_task("model.fit", total=len(training.MODELS))
+        for model in training.MODELS:
+            done = harness.take_turns(
+                workers, rounds, lambda share: progress.advance(step, share), model=model, batches=batches
+            )
+            rows.append({"model": model, "batches": batches, "candidates": done})
+    return rows
+
+
+def label(shape) -> str:
+    """Return a shape as in the tables."""
+    return ", ".join(map(str, shape))
+
+
+def layer_table(rows, peak, mode) -> Table:
+    """Return the table of one mode: medians, and the spread beside them."""
+    names = [name for name in NAMES if any(name in row["candidates"] for row in rows)]
+    title = f"{MODES[mode]}, milliseconds: median ± half the distance of the quartiles"
+    table = harness.table(title, SHAPE, *names, "limit", "keras / auto", "torch / auto")
+    for row in (row for row in rows if row["training"] == mode):
+        found = row["candidates"]
+        ratios = [harness.ratio(found, slow, "auto") for slow in ("keras", "torch")]
+        table.add_row(
+            label(row["shape"]),
+            *(harness.cell(found, name, "keras" if name == "auto" else None) for name in names),
+            harness.figure(row["limit_ms"]),
+            *("-" if r is None else f"{r:.2f}" for r in ratios),
+        )
+    best = max(value for name, value in peak.items() if name != "registers")
+    table.caption = (
+        f"limit: the products alone at {max(peak.values()):.0f} GFLOP/s; the best product measured has {best:.0f}"
+    )
+    return table
+
+
+def ratio_table(rows) -> tuple[Table, list[dict]]:
+    """Return how many times as fast the second of each pair is, as a table and as figures."""
+    headings = ("mode", "pair", "geometric mean", "worst", "at")
+    table, figures = harness.table("how many times as fast", *headings, left=("mode", "pair", "at")), []
+    for mode, name in MODES.items():
+        for slow, fast in RATIOS:
+            found = [(harness.ratio(r["candidates"], slow, fast), r["shape"]) for r in rows if r["training"] == mode]
+            found = [(value, shape) for value, shape in found if value]
+            if found:
+                mean, (worst, shape) = statistics.geometric_mean(value for value, _ in found), min(found)
+                table.add_row(name, f"{slow} / {fast}", f"{mean:.2f}", f"{worst:.2f}", label(shape))
+                figures.append({"mode": name, "ratio": [slow, fast], "mean": mean, "worst": worst, "at": shape})
+    return table, figures
+
+
+def memory_table(rows) -> Table:
+    """Return the table of peak memory."""
+    names = [name for name in NAMES if any(name in row["MiB"] for row in rows)]
+    table = harness.table("training, peak memory in MiB above the framework's own", SHAPE, *names)
+    for row in rows:
+        values = [row["MiB"].get(name) for name in names]
+        table.add_row(label(row["shape"]), *("-" if v is None else harness.figure(v) for v in values))
+    return table
+
+
+def model_table(rows) -> Table:
+    """Return the table of whole models."""
+    title = f"model.fit, one epoch of {rows[0]['batches']} batches of {training.BATCH}, milliseconds"
+    table = harness.table(title, "model", *training.CANDIDATES, "keras / auto", left=("model",))
+    for row in rows:
+        found = row["candidates"]
+        cells = [harness.cell(found, name) for name in training.CANDIDATES]
+        table.add_row(row["model"], *cells, f"{harness.ratio(found, 'keras', 'auto'):.2f}")
+    return table
 
 
 def main() -> None:
-    """Read the command line, measure, and write what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="five shapes, few turns")
-    parser.add_argument("--out", type=Path, default=Path("runs/speed"), help="where to write .json and .png")
-    options = parser.parse_args()
-    result = benchmark(QUICK if options.quick else FULL, rounds=4 if options.quick else 9)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.with_suffix(".json").write_text(json.dumps(result, indent=1))
-    picture(result, options.out.with_suffix(".png"))
-    print(f"wrote {options.out}.json and {options.out}.png")
+    """Read the command line, measure, print, and write what was measured."""
+    arguments = harness.options(__doc__, "speed").parse_args()
+    quick = arguments.quick
+    console = Console(width=harness.WIDTH)
+    result = harness.environment()
+    console.print(harness.describe(result))
+    rows, peak = measure_layers(QUICK if quick else FULL, 3 if quick else 9, console)
+    for mode in MODES:
+        console.print(layer_table(rows, peak, mode))
+    table, ratios = ratio_table(rows)
+    console.print(table)
+    result |= {"peak_gflops": peak, "layers": rows, "ratios": ratios}
+    harness.write(arguments.out, result)  # what is measured is kept, whatever comes after
+    missing = {name for name in NAMES if not any(name in row["candidates"] for row in rows)}
+    memory = measure_memory(MEMORY_QUICK if quick else MEMORY, missing, console)
+    console.print(memory_table(memory))
+    models = measure_models(10 if quick else 40, 4 if quick else 9, console)
+    console.print(model_table(models))
+    result |= {"memory": memory, "models": models}
+    console.print(f"wrote {harness.write(arguments.out, result)} and {picture.draw(result, arguments.out)}")
 
 
 if __name__ == "__main__":

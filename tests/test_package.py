@@ -1,46 +1,95 @@
 """The built wheel holds what a user needs and nothing else; every setting has one home."""
 
 import configparser
+import os
+import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from keras_lstm_custom.engines.native.build import REMEDY, compiler
+
 ROOT = Path(__file__).parents[1]
 SOURCES = ["keras_lstm_custom", "pyproject.toml", "setup.cfg", "setup.py", "README.md", "LICENSE", "MANIFEST.in"]
+LIBRARY = "keras_lstm_custom/engines/native/libkeras_lstm_custom.so"
+
+needs_compiler = pytest.mark.skipif(
+    compiler() is None or platform.system() != "Linux", reason="needs a C++ compiler under Linux"
+)
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Build a wheel from a copy, so that the working tree stays clean."""
-    folder = tmp_path_factory.mktemp("source")
+def build(folder, *options, **variables):
+    """Build a wheel from a copy, so that the working tree stays clean; return its path and what was said."""
     for name in SOURCES:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         elif source.exists():
             shutil.copy(source, folder / name)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--quiet",
-        "-w",
-        "wheels",
-        ".",
-    ]
-    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", *options, "-w", "wheels", "."]
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    built = subprocess.run(command, cwd=folder, env={**os.environ, **variables}, check=False, **told)
+    assert built.returncode == 0, built.stdout
     (path,) = (folder / "wheels").iterdir()
-    with zipfile.ZipFile(path) as archive:
+    return path, built.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel_file(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("source"), "--quiet")[0]
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file):
+    with zipfile.ZipFile(wheel_file) as archive:
         yield archive
+
+
+@needs_compiler
+def test_wheel_holds_the_native_library_for_any_python_of_this_platform(wheel, wheel_file):
+    assert LIBRARY in wheel.namelist()
+    platform_tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert wheel_file.name.endswith(f"-py3-none-{platform_tag}.whl")
+    (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/WHEEL"))
+    assert "Root-Is-Purelib: false" in wheel.read(metadata).decode()
+
+
+@needs_compiler
+@pytest.mark.tensorflow
+def test_library_of_the_wheel_serves(wheel, tmp_path):
+    """Installed elsewhere, the engine of the wheel runs; the working tree's library is not asked."""
+    wheel.extractall(tmp_path)
+    code = (
+        "import numpy as np, keras_lstm_custom as klc; print(klc.__file__)\n"
+        "layer = klc.LSTM(3, engine='native'); layer(np.ones((2, 4, 5), 'float32')); print(layer.last_engine)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.stdout.split() == [str(tmp_path / "keras_lstm_custom/__init__.py"), "native"], run.stderr
+
+
+def test_without_a_compiler_the_wheel_is_pure_python_and_says_so(tmp_path):
+    path, told = build(tmp_path, "--verbose", CXX="no-such-compiler")
+    assert path.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(path) as archive:
+        assert LIBRARY not in archive.namelist()
+    assert "the native engine cannot be built" in told.lower()
+    assert REMEDY in told
+
+
+@needs_compiler
+def test_editable_installation_builds_into_the_source_tree(tmp_path):
+    """What `pip install -e .` asks for, with nothing installed."""
+    build(tmp_path, "--quiet", CXX="no-such-compiler")
+    assert not (tmp_path / LIBRARY).exists()
+    hook = "import setuptools.build_meta as meta; print(meta.build_editable('editable'))"
+    run = subprocess.run([sys.executable, "-c", hook], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (tmp_path / LIBRARY).exists(), run.stdout + run.stderr
 
 
 def test_wheel_holds_the_package_and_no_tests(wheel):

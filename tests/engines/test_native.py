@@ -133,20 +133,38 @@ def test_what_it_cannot_do_it_says(case, reason):
         run("native", case)
 
 
-@pytest.mark.parametrize("content", [None, b"not a library"], ids=["missing", "broken"])
-def test_without_a_library_the_next_engine_serves(content, tmp_path):
-    path = tmp_path / "lib.so"
-    if content:
-        path.write_bytes(content)
+def explain_with(path) -> tuple[str, str]:
+    """Return which engine serves in a process with that library, and the explanation."""
     code = (
         "import keras_lstm_custom as k, numpy as np; layer = k.LSTM(4); layer(np.zeros((2, 3, 5), 'float32'));"
         "print(layer.last_engine); print(layer.explain_engine((2, 3, 5)))"
     )
     variables = {**os.environ, library.VARIABLE: str(path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=True)
-    served, *explanation = done.stdout.splitlines()
+    return tuple(done.stdout.split("\n", 1))
+
+
+@pytest.mark.parametrize("content", [None, b"not a library"], ids=["missing", "broken"])
+def test_without_a_library_the_next_engine_serves(content, tmp_path):
+    path = tmp_path / "lib.so"
+    if content:
+        path.write_bytes(content)
+    served, explanation = explain_with(path)
     assert served != "native"
-    assert library.REMEDY in "\n".join(explanation)
+    assert library.REMEDY in explanation
+
+
+def test_library_of_other_sources_is_not_used(built, tmp_path):
+    """As after an update of an editable installation."""
+    path = tmp_path / "lib.so"
+    content = library.LIBRARY.read_bytes()
+    path.write_bytes(content)
+    assert explain_with(path)[0] == "native"
+    path.write_bytes(content.replace(library.sources().encode(), b"0" * 64))
+    served, explanation = explain_with(path)
+    assert served != "native"
+    assert "was built from other sources" in explanation
+    assert library.REMEDY in explanation
 
 
 def test_it_really_ran(built):

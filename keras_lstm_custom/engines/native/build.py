@@ -1,5 +1,7 @@
 """Builds the native engine: `python -m keras_lstm_custom.engines.native.build`.
 
+Installing the package does the same (`setup.py`, which loads this file alone: it imports the errors and no more).
+
 Needs a C++17 compiler (g++ or clang++, or what the variable CXX names) and nothing else: the few functions of
 TensorFlow's C API are declared in `src/tensorflow_c_api.h`, and found in the TensorFlow of the process when the
 library is loaded. So one library serves every TensorFlow 2, and TensorFlow is not needed to build it.
@@ -7,6 +9,7 @@ library is loaded. So one library serves every TensorFlow 2, and TensorFlow is n
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -21,12 +24,16 @@ from keras_lstm_custom.errors import EngineError
 SOURCE = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "libkeras_lstm_custom.so"
 
+REMEDY = "`python -m keras_lstm_custom.engines.native.build`"  #: what builds it by hand
+
 FLAGS = [
     *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 ]
 
 FRAMEWORK = "libtensorflow_framework.so.2"  #: where TensorFlow's C API lives, on Linux
+
+STAMP = 'extern "C" __attribute__((visibility("default"))) const char* klc_sources() { return "%s"; }\n'
 
 #: The instruction sets of each processor, by name; `dispatch.cc` chooses among them at run time.
 BASELINE: dict[str, list[str]] = {"baseline": []}
@@ -49,28 +56,49 @@ def build(library: Path = LIBRARY) -> Path:
     """Compile the library and return its path.
 
     Raises:
-        EngineError: there is no compiler, or it failed; the message has what it said.
+        EngineError: this is not Linux, there is no compiler, or it failed; the message has what it said.
     """
-    return link(["op", "dispatch"], library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"])
+    if platform.system() != "Linux":
+        raise EngineError(
+            "The native engine cannot be built here.",
+            expected="Linux, whose way to share symbols with TensorFlow the library relies on",
+            received=platform.system(),
+            remedy="Go on without the engine: the others need no compiler.",
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        stamp = Path(folder, "stamp")
+        stamp.with_suffix(".cc").write_text(STAMP % sources())
+        names = [path.stem for path in _sources("*.cc") if path.stem != "core"]
+        return link([str(stamp), *names], library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"])
+
+
+def sources() -> str:
+    """Return a hash of the sources; a library says by `klc_sources()` which ones it was built from."""
+    files = [*_sources("*.cc"), *_sources("*.h")]
+    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+
+
+def _sources(pattern: str) -> list[Path]:
+    return sorted(path for path in SOURCE.glob(pattern) if not path.name.startswith("test_"))
 
 
 def link(
-    sources: Sequence[str],
+    names: Sequence[str],
     target: Path,
     linking: Sequence[str] = (),
     compiling: Sequence[str] = (),
     sets: Mapping[str, list[str]] | None = None,
 ) -> Path:
-    """Compile these sources and the core for each instruction set, and link them to `target`."""
+    """Compile these files and the core for each instruction set, and link them to `target`."""
     sets = sets or INSTRUCTION_SETS.get(platform.machine(), BASELINE)
-    jobs: list[tuple[str, list[str]]] = [(name, []) for name in sources]
+    jobs: list[tuple[str, list[str]]] = [(name, []) for name in names]
     jobs += [("core", [f"-DKLC_SET={name}", *more]) for name, more in sets.items()]
     cxx = compiler()
     if cxx is None:
         raise EngineError(
             "The native engine cannot be built: there is no C++ compiler.",
             expected="g++ or clang++ on the PATH, or the variable CXX",
-            received="none",
+            received=f"CXX={os.environ['CXX']}" if os.environ.get("CXX") else "none",
             remedy="Install one (Debian: apt install g++), or go on without the engine.",
         )
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -9,9 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_lstm_custom.engines.native.build import LIBRARY
-
-REMEDY = "build it with `python -m keras_lstm_custom.engines.native.build`"
+from keras_lstm_custom.engines.native.build import LIBRARY, REMEDY, sources
 
 #: Names another library than the one beside this file.
 VARIABLE = "KERAS_LSTM_CUSTOM_NATIVE"
@@ -33,14 +31,16 @@ def load() -> Native:
         return Native(None, f"is built for Linux only, and this is {platform.system()}")
     path = Path(os.environ.get(VARIABLE, LIBRARY))
     if not path.exists():
-        return Native(None, f"is not built: there is no {path}; {REMEDY}")
+        return Native(None, f"is not built: there is no {path}; build it with {REMEDY}")
     try:
-        operations = tf.load_op_library(str(path))
-        configure = ctypes.CDLL(str(path)).klc_configure
+        operations = tf.load_op_library(str(path))  # first: TensorFlow sees only what registers itself meanwhile
+        library = ctypes.CDLL(str(path))
+        library.klc_sources.restype = library.klc_configure.restype = ctypes.c_char_p
+        if library.klc_sources().decode() != sources():
+            return Native(None, f"{path} was built from other sources than those here; build it with {REMEDY}")
     except (tf.errors.OpError, OSError, AttributeError) as error:
-        return Native(None, f"{path} cannot be loaded ({error}); {REMEDY}")
-    configure.restype = ctypes.c_char_p
+        return Native(None, f"{path} cannot be loaded ({error}); build it with {REMEDY}")
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     threads = threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
-    name = configure(threads, b"")
+    name = library.klc_configure(threads, b"")
     return Native(operations, f"compiled loops for {name.decode()}")

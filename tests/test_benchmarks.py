@@ -1,0 +1,79 @@
+"""The benchmarks compare what they say they compare."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.oracles import numpy_cells
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def harness(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import harness
+
+    return harness
+
+
+def test_ratio_is_taken_round_by_round(harness):
+    """A machine that slows down by ten in the middle changes no ratio."""
+    row = {"slow": {"ms": [[4, 6], [50], [500]]}, "fast": {"ms": [[1, 1.5, 2], [17], [100]]}}
+    assert harness.ratio(row, "slow", "fast") == pytest.approx(10 / 3)
+    assert harness.ratio(row, "slow", "absent") is None
+    assert harness.median(row["slow"]) == 28
+
+
+def test_what_is_not_installed_is_left_out_and_named(harness, tmp_path, monkeypatch):
+    (tmp_path / "some_benchmark.py").write_text("def absent():\n    import no_such_framework\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    said = []
+    with harness.workers("some_benchmark", ["absent"], said.append) as workers:
+        assert workers == []
+    (line,) = said
+    assert "absent is left out" in line
+    assert "no_such_framework" in line
+
+
+def test_a_process_that_fails_shows_why(harness, tmp_path, monkeypatch):
+    code = "def broken():\n    return lambda case: 1 / 0, None\n"
+    (tmp_path / "some_benchmark.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with (
+        pytest.raises(RuntimeError, match="ZeroDivisionError"),
+        harness.workers("some_benchmark", ["broken"], print) as (worker,),
+    ):
+        worker.ask("prepare", case=1)
+    assert worker.process.poll() is not None
+
+
+@pytest.mark.tensorflow
+def test_each_engine_is_measured_by_itself(harness):
+    """And the process is stopped whenever it is not asked."""
+    shape = (2, 3, 4, 5)
+    with harness.workers("layers", ["tensorflow"], pytest.fail) as workers:
+        for training in (True, False):
+            shares = []
+            found = harness.take_turns(workers, 2, shares.append, shape=shape, training=training)
+            assert sum(shares) == pytest.approx(1)
+            engines = {name: row["note"] for name, row in found.items()}
+            assert engines.pop("auto") in engines
+            assert engines.pop("keras") is engines.pop("keras XLA") is None
+            assert {"reference", "portable"} <= engines.keys()
+            assert all(name == ran for name, ran in engines.items())
+            assert all(len(row["ms"]) == 2 and min(map(min, row["ms"])) > 0 for row in found.values())
+        status = Path(f"/proc/{workers[0].process.pid}/status").read_text()
+        assert "State:\tT (stopped)" in status
+
+
+def test_scan_of_jax_is_an_lstm(harness):
+    pytest.importorskip("jax")
+    import layers
+
+    random = np.random.default_rng(0)
+    x, *weights = (random.normal(size=size).astype("float32") for size in [(2, 3, 4), (4, 20), (5, 20), (20,)])
+    expected = numpy_cells.lstm(x.astype("float64"), *weights)["y"]
+    # float32 against float64: a few rounding errors of outputs below 1
+    np.testing.assert_allclose(np.swapaxes(layers.jax_scan(weights, x), 0, 1), expected, atol=2e-6)
