@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from keras import ops
 
 from keras_lstm_custom.engines import masking
@@ -26,23 +24,31 @@ def run(request: Request) -> Result:
         # The loop carries one output tensor, so the fields of the step travel side by side.
         return ops.concatenate(new, axis=-1) if request.keep_steps else new.h, list(new.state)
 
-    last, outputs, state = loop_over_time(
+    keeps_all = request.return_sequences or request.keep_steps
+    _, outputs, state = loop_over_time(
         step,
         z_x,
         request.initial_state,
         request.mask,
         go_backwards=request.go_backwards,
         unroll=request.unroll,
-        return_sequences=request.return_sequences or request.keep_steps,
+        return_sequences=keeps_all,
         stateful=request.stateful,
-        zero_output_for_mask=request.keep_steps,  # what a masked step would have computed means nothing
     )
-    if not request.keep_steps:
-        return masking.result(request, ENGINE.name, outputs if request.return_sequences else last[:, None], state)
-    steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1))
-    if request.mask is not None:
-        return run(replace(request, keep_steps=False))._replace(steps=steps)
-    return Result(steps.h[:, -1], steps.h, state, ENGINE.name, steps)
+    if not keeps_all:
+        return Result(state[0][:, None], state, ENGINE.name)
+    mask = masking.in_running_order(request)
+    h = outputs[..., : cell.units]
+    if mask is not None:  # before the first step that is read, what the loop gives is the backend's own matter
+        h = ops.where(masking.anything_read(mask)[..., None], h, request.initial_state[0][:, None])
+    steps = _steps(cell, outputs, mask) if request.keep_steps else None
+    return Result(h if request.return_sequences else state[0][:, None], state, ENGINE.name, steps)
+
+
+def _steps(cell, outputs, mask):
+    if mask is not None:  # what a masked step would have computed means nothing
+        outputs = ops.where(mask[..., None], outputs, ops.zeros((), dtype=outputs.dtype))
+    return cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1))
 
 
 def _project(request: Request):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_lstm_custom.engines import measured, native, portable, recording, reference
+from keras_lstm_custom.engines import masking, measured, native, portable, recording, reference
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.errors import EngineError
 
@@ -82,6 +82,6 @@ def explain(name: str, request: Request) -> Explanation:
 
 
 def run(name: str, request: Request) -> Result:
-    """Run the request on the engine that `choose` picks, or hand it to the active recorder."""
+    """Run the request on the engine that `choose` picks, or hand it to the active recorder; then apply the mask."""
     serve = recording.active() or choose(name, request).run
-    return serve(request)
+    return masking.masked(request, serve(request))

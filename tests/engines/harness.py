@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 import keras_lstm_custom as klc
-from keras_lstm_custom.engines import ENGINES
+from keras_lstm_custom.engines import ENGINES, registry
 from keras_lstm_custom.keras_hooks import DropoutMasks
 
 BATCH, TIMESTEPS, FEATURES, UNITS = 4, 6, 3, 5  # all different, so that no axis can stand in for another
@@ -130,7 +130,7 @@ def run(engine: str, case: Case, data=None, *, wrap=lambda function: function) -
     def outputs_and_gradients(x, state, mask):
         with tf.GradientTape() as tape:
             tape.watch([x, state])
-            result = ENGINES[engine].run(request_of(case, layer, data, x, state, mask))
+            result = registry.run(engine, request_of(case, layer, data, x, state, mask))
             outputs = [result.outputs if case.return_sequences else result.outputs[:, -1:]]
             outputs += [result.last_output, *result.state]
             total = sum(tf.reduce_sum(o * w[:, : o.shape[1]]) for o, w in zip(outputs, loss, strict=True))
