@@ -28,6 +28,7 @@ class Request:
     zero_output_for_mask: bool = False
     stateful: bool = False
     training: bool = False
+    checkpoint_every: int | None = None  #: how many steps' gates training keeps at a time; None: all
     use_cudnn: bool | str = "auto"  #: Keras' option: False forbids cuDNN
     keep_steps: bool = False  #: return all that each step computed, too; zero at masked steps
 

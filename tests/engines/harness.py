@@ -37,6 +37,7 @@ class Case:
     inputs_dropout: int = 0
     recurrent_dropout: int = 0
     training: bool = True
+    checkpoint_every: int | None = None
     dtype: str = "float32"
     batch: int = BATCH
     units: int = UNITS
@@ -82,6 +83,7 @@ def layer_of(case: Case, weights):
         go_backwards=case.go_backwards,
         zero_output_for_mask=case.zero_output_for_mask,
         use_bias=case.use_bias,
+        checkpoint_every=case.checkpoint_every,
         recurrent_initializer="zeros",  # the weights are set below; the default needs a QR that bfloat16 has not
         dtype=case.dtype,
     )
