@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keras import ops
 
 from keras_lstm_custom.engines import masking
@@ -24,7 +26,6 @@ def run(request: Request) -> Result:
         # The loop carries one output tensor, so the fields of the step travel side by side.
         return ops.concatenate(new, axis=-1) if request.keep_steps else new.h, list(new.state)
 
-    keeps_all = request.return_sequences or request.keep_steps
     _, outputs, state = loop_over_time(
         step,
         z_x,
@@ -32,23 +33,21 @@ def run(request: Request) -> Result:
         request.mask,
         go_backwards=request.go_backwards,
         unroll=request.unroll,
-        return_sequences=keeps_all,
+        return_sequences=request.return_sequences or request.keep_steps,
         stateful=request.stateful,
+        zero_output_for_mask=request.keep_steps,  # what a masked step would have computed means nothing
     )
-    if not keeps_all:
-        return Result(state[0][:, None], state, ENGINE.name)
+    steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1)) if request.keep_steps else None
+    if not request.return_sequences:
+        return Result(state[0][:, None], state, ENGINE.name, steps)
     mask = masking.in_running_order(request)
-    h = outputs[..., : cell.units]
-    if mask is not None:  # before the first step that is read, what the loop gives is the backend's own matter
-        h = ops.where(masking.anything_read(mask)[..., None], h, request.initial_state[0][:, None])
-    steps = _steps(cell, outputs, mask) if request.keep_steps else None
-    return Result(h if request.return_sequences else state[0][:, None], state, ENGINE.name, steps)
-
-
-def _steps(cell, outputs, mask):
-    if mask is not None:  # what a masked step would have computed means nothing
-        outputs = ops.where(mask[..., None], outputs, ops.zeros((), dtype=outputs.dtype))
-    return cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1))
+    if mask is None:
+        return Result(outputs if steps is None else steps.h, state, ENGINE.name, steps)
+    if request.keep_steps:  # the h that is kept is not among them
+        return run(replace(request, keep_steps=False))._replace(steps=steps)
+    # Before the first step that is read, what the loop gives is the backend's own matter.
+    h = ops.where(masking.anything_read(mask)[..., None], outputs, request.initial_state[0][:, None])
+    return Result(h, state, ENGINE.name)
 
 
 def _project(request: Request):

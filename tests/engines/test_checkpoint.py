@@ -173,7 +173,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 def train(steps, every):
-    layer = klc.LSTM(64, engine=sys.argv[1], checkpoint_every=every)
+    layer = klc.LSTM(128, engine=sys.argv[1], checkpoint_every=every)
     layer.build((None, steps, 8))
 
     @tf.function(autograph=False)
@@ -186,17 +186,17 @@ def train(steps, every):
 
 train(64, 32), train(64, None)  # whatever is loaded and compiled once
 base = peak()
-train(4096, 64)
+train(2048, 64)
 cut = peak() - base
-train(4096, None)
+train(2048, None)
 print(cut, peak() - base)
 """
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["native", "portable"])
 def test_memory_is_bounded(engine):
-    """The gates of 4096 steps, of 16 rows of 64 units in float32, are 5 x 16 MiB at least; those of 64 a sixty-fourth.
+    """The gates of 2048 steps, of 16 rows of 128 units in float32, are 5 x 16 MiB at least; those of 64 1/32 of that.
 
     What is left is the input (twice), the states between segments, and the code that is compiled. The other half of
     the test is that training without segments fails the same bound.
