@@ -77,6 +77,7 @@ _LAYER_OPTIONS = {
     "unroll": True,
     "zero_output_for_mask": True,
     "engine": "reference",
+    "checkpoint_every": 3,
 }
 # Keras' SimpleRNN has no `implementation` and SimpleRNNCell none either.
 _RNN_CELL_OPTIONS = {name: value for name, value in _CELL_OPTIONS.items() if name != "implementation"}

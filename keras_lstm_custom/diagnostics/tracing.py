@@ -150,10 +150,8 @@ class _TraceRecorder:
             self._progress.add(self._count * (span.stop - span.start) / timesteps)
         if request.mask is not None:
             _keep_state_at_masked_steps(arrays, here, request)
-        if len(outputs) == 1:
-            return result
-        joined = ops.concatenate(outputs, axis=1)
-        return Result(joined[:, -1], joined, state, result.engine)
+        kept = outputs if request.return_sequences else [outputs[-1][:, -1:]]
+        return Result(kept[0] if len(kept) == 1 else ops.concatenate(kept, axis=1), state, result.engine)
 
     def _allocate(self, name: str, request: Request) -> dict[str, Any]:
         """Make room for all sequences, or say beforehand that there is not enough."""
@@ -196,13 +194,10 @@ class _TraceRecorder:
 
 
 def _spans(request: Request) -> Iterator[slice]:
-    """Yield the chunks of time in the order in which the layer reads them.
-
-    A masked step may repeat the output before it, so with a mask there is one chunk.
-    """
+    """Yield the chunks of time in the order in which the layer reads them."""
     batch, timesteps, _ = request.sequences.shape
     numbers_in_a_step = batch * request.cell.units * (len(request.cell.step_type._fields) + 4)
-    length = timesteps if request.mask is not None else max(1, CHUNK // numbers_in_a_step)
+    length = max(1, CHUNK // numbers_in_a_step)
     starts = range(0, timesteps, length)
     for start in reversed(starts) if request.go_backwards else starts:
         yield slice(start, min(start + length, timesteps))

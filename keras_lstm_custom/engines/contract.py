@@ -28,6 +28,7 @@ class Request:
     zero_output_for_mask: bool = False
     stateful: bool = False
     training: bool = False
+    checkpoint_every: int | None = None  #: how many steps' gates training keeps at a time; None: all
     use_cudnn: bool | str = "auto"  #: Keras' option: False forbids cuDNN
     keep_steps: bool = False  #: return all that each step computed, too; zero at masked steps
 
@@ -40,13 +41,22 @@ class Support(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a run returns. `outputs` is `(batch, timesteps, units)` when all outputs were asked for."""
+    """What a run returns: `h` after each step, in the order in which the steps ran, and the final state.
 
-    last_output: Tensor
-    outputs: Tensor
+    A masked step keeps the state, so `h` after it is the `h` before it, and the initial `h` before the first
+    step that is read. What a layer gives out at such steps is not the engine's matter: `masking.masked` puts
+    it in for all of them, in `registry.run`.
+    """
+
+    outputs: Tensor  #: `(batch, timesteps, units)`, or `(batch, 1, units)` unless `return_sequences` asked for all
     state: list[Tensor]
     engine: str  #: name of the engine that ran
     steps: Any = None  #: the cell's `step_type`, each field `(batch, timesteps, units)`, if asked for
+
+    @property
+    def last_output(self) -> Tensor:
+        """The output of the last step, `(batch, units)`."""
+        return self.outputs[:, -1]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""What a mask does to the outputs, the same for every engine and backend.
+"""What a mask does to the outputs, the same for every engine and backend: applied once, by the registry.
 
 Keras' own loops differ: before the first step that is read, JAX's gives the initial h where the others give
-zeros, and it does not look at `zero_output_for_mask`. The engines go by its documentation.
+zeros, and it does not look at `zero_output_for_mask`. The layers go by its documentation.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ def in_running_order(request: Request) -> Tensor | None:
     return ops.flip(mask, axis=1) if request.go_backwards else mask
 
 
-def result(request: Request, engine: str, outputs: Tensor, state: list[Tensor]) -> Result:
-    """Return what a layer gives out, given `h` after every step.
+def anything_read(mask: Tensor) -> Tensor:
+    """Return whether any step up to and with each one is read, given a mask in running order."""
+    return ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
+
+
+def masked(request: Request, result: Result) -> Result:
+    """Return what a layer gives out, given what an engine returned.
 
     A masked step repeats the output before it, which is `h`, kept; but before the first step that
     is not masked there is no output yet, so it is zero, and with `zero_output_for_mask` it always is.
-
-    Args:
-        request: what was asked.
-        engine: name of the engine that ran.
-        outputs: `h` after every step, or after the last only: `(batch, timesteps or 1, units)`.
-        state: the final state.
     """
     mask = in_running_order(request)
-    if mask is not None:
-        has_output = mask if request.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
-        has_output = has_output if request.return_sequences else has_output[:, -1:]
-        outputs = ops.where(has_output[..., None], outputs, ops.zeros((), dtype=outputs.dtype))
-    return Result(outputs[:, -1], outputs, state, engine)
+    if mask is None:
+        return result
+    has_output = mask if request.zero_output_for_mask else anything_read(mask)
+    has_output = has_output if request.return_sequences else has_output[:, -1:]
+    zero = ops.zeros((), dtype=result.outputs.dtype)
+    return result._replace(outputs=ops.where(has_output[..., None], result.outputs, zero))

@@ -37,7 +37,7 @@ def run(request: Request) -> Result:
         keep=request.training,
     )
     outputs = tf.transpose(hs, [1, 0, 2]) if request.return_sequences else hs[-1][:, None]
-    return masking.result(request, ENGINE.name, outputs, state)
+    return Result(outputs, state, ENGINE.name)
 
 
 def _compiled(request: Request) -> bool:

@@ -26,7 +26,7 @@ def run(request: Request) -> Result:
         # The loop carries one output tensor, so the fields of the step travel side by side.
         return ops.concatenate(new, axis=-1) if request.keep_steps else new.h, list(new.state)
 
-    last, outputs, state = loop_over_time(
+    _, outputs, state = loop_over_time(
         step,
         z_x,
         request.initial_state,
@@ -37,12 +37,17 @@ def run(request: Request) -> Result:
         stateful=request.stateful,
         zero_output_for_mask=request.keep_steps,  # what a masked step would have computed means nothing
     )
-    if not request.keep_steps:
-        return masking.result(request, ENGINE.name, outputs if request.return_sequences else last[:, None], state)
-    steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1))
-    if request.mask is not None:
+    steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1)) if request.keep_steps else None
+    if not request.return_sequences:
+        return Result(state[0][:, None], state, ENGINE.name, steps)
+    mask = masking.in_running_order(request)
+    if mask is None:
+        return Result(outputs if steps is None else steps.h, state, ENGINE.name, steps)
+    if request.keep_steps:  # the h that is kept is not among them
         return run(replace(request, keep_steps=False))._replace(steps=steps)
-    return Result(steps.h[:, -1], steps.h, state, ENGINE.name, steps)
+    # Before the first step that is read, what the loop gives is the backend's own matter.
+    h = ops.where(masking.anything_read(mask)[..., None], outputs, request.initial_state[0][:, None])
+    return Result(h, state, ENGINE.name)
 
 
 def _project(request: Request):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from keras_lstm_custom.engines import measured, native, portable, recording, reference
+from keras_lstm_custom.engines import checkpoint, masking, measured, native, portable, recording, reference
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.errors import EngineError
 
@@ -52,6 +53,7 @@ def choose(name: str, request: Request) -> Engine:
     Raises:
         EngineError: the name is unknown, or a forced engine cannot serve; the message has its reasons.
     """
+    request = checkpoint.segment_of(request)
     if check_name(name) == AUTO:
         return next(engine for engine in ENGINES.values() if _answer(engine, request).ok)
     engine = ENGINES[name]
@@ -75,6 +77,7 @@ def _answer(engine: Engine, request: Request) -> Support:
 
 def explain(name: str, request: Request) -> Explanation:
     """Return what every engine answers to the request, and which one serves it."""
+    request = checkpoint.segment_of(request)
     auto = check_name(name) == AUTO
     answers = {e.name: _answer(e, request) if auto else e.supports(request) for e in ENGINES.values()}
     asked = answers if auto else {name: answers[name]}
@@ -82,6 +85,9 @@ def explain(name: str, request: Request) -> Explanation:
 
 
 def run(name: str, request: Request) -> Result:
-    """Run the request on the engine that `choose` picks, or hand it to the active recorder."""
-    serve = recording.active() or choose(name, request).run
-    return serve(request)
+    """Run the request on the engine that `choose` picks, or hand it to the active recorder; then apply the mask."""
+    serve = recording.active()
+    if serve is None:
+        engine = choose(name, request)
+        serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
+    return masking.masked(request, serve(request))

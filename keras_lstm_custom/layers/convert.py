@@ -11,6 +11,7 @@ from keras import ops
 from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
 from keras_lstm_custom.errors import ConversionError
 from keras_lstm_custom.layers.lstm import LSTM
+from keras_lstm_custom.layers.recurrent import OWN_OPTIONS
 from keras_lstm_custom.layers.vanilla_rnn import VanillaRNN
 
 #: Ours and Keras', class by class.
@@ -118,9 +119,9 @@ def _exchange(counterparts: dict[type, type]) -> Callable[[dict], dict]:
         target = table.get(_identity(entry))
         if target is None:
             return entry
-        config = dict(entry["config"])
+        config = entry["config"]
         if target in COUNTERPARTS.values():
-            config.pop("engine", None)
+            config = {name: value for name, value in config.items() if name not in OWN_OPTIONS}
         return {**entry, **_address(target), "config": config}
 
     return rewrite

@@ -18,17 +18,22 @@ from keras_lstm_custom.layers import checks
 from keras_lstm_custom.options import bind, parameters_of
 
 
+OWN_OPTIONS = ("engine", "checkpoint_every")  #: what the layers take and their Keras counterparts do not
+
+
 class Recurrent(EngineRNN):
     """A cell of ours run over time by an engine.
 
-    A subclass names its Keras counterpart, whose arguments it takes (plus `engine`), and its cell.
+    A subclass names its Keras counterpart, whose arguments it takes (plus `OWN_OPTIONS`), and its cell.
     """
 
     keras_class: ClassVar[type]
     cell_class: ClassVar[type[EquationCell]]
     cell_name: ClassVar[str]  #: the name Keras gives the cell, so that weight paths are the same
 
-    def __init__(self, *args: Any, engine: str = registry.AUTO, **kwargs: Any):
+    def __init__(
+        self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any
+    ):
         options = bind(self.keras_class, args, kwargs)
         use_cudnn = options.pop("use_cudnn", None)  # an argument of Keras' LSTM only
         cell_names = [*parameters_of(self.cell_class.keras_class), "implementation"]
@@ -36,6 +41,7 @@ class Recurrent(EngineRNN):
         shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
         super().__init__(self.cell_class(**cell_options, **shared, name=self.cell_name), **options)
         self.engine = registry.check_name(engine)
+        self.checkpoint_every = _check_checkpoint_every(checkpoint_every)
         if "use_cudnn" in parameters_of(self.keras_class):
             self.use_cudnn = _check_use_cudnn(use_cudnn)
         self.last_engine: str | None = None  #: name of the engine that served the latest call or trace
@@ -98,6 +104,7 @@ class Recurrent(EngineRNN):
             zero_output_for_mask=self.zero_output_for_mask,
             stateful=self.stateful,
             training=training,
+            checkpoint_every=self.checkpoint_every,
             use_cudnn=getattr(self, "use_cudnn", "auto"),
             **more,
         )
@@ -143,7 +150,7 @@ class Recurrent(EngineRNN):
     def get_config(self):
         own = super().get_config()
         del own["cell"]
-        config = {**self.cell.get_config(), **own, "engine": self.engine}
+        config = {**self.cell.get_config(), **own, **{name: getattr(self, name) for name in OWN_OPTIONS}}
         config["activity_regularizer"] = keras.regularizers.serialize(self.activity_regularizer)
         if hasattr(self, "use_cudnn"):
             config["use_cudnn"] = self.use_cudnn
@@ -155,14 +162,26 @@ class Recurrent(EngineRNN):
 
 
 def mirror_keras(layer_class: Any) -> Any:
-    """Give a layer the signature of its Keras counterpart plus `engine`, and its cell's options as attributes."""
+    """Give a layer the signature of its Keras counterpart plus our options, and its cell's options as attributes."""
     signature = inspect.signature(layer_class.keras_class)
-    engine = inspect.signature(Recurrent).parameters["engine"]
+    own = [inspect.signature(Recurrent).parameters[name] for name in OWN_OPTIONS]
     *named, kwargs = signature.parameters.values()
-    layer_class.__signature__ = signature.replace(parameters=[*named, engine, kwargs])
+    layer_class.__signature__ = signature.replace(parameters=[*named, *own, kwargs])
     for name in parameters_of(layer_class.cell_class.keras_class):
         setattr(layer_class, name, property(attrgetter(f"cell.{name}")))
     return layer_class
+
+
+def _check_checkpoint_every(steps: Any) -> int | None:
+    is_whole = hasattr(steps, "__index__") and not isinstance(steps, bool)
+    if steps is not None and (not is_whole or steps <= 0):
+        raise ArgumentError(
+            "`checkpoint_every` is the number of steps whose gates training keeps at a time.",
+            expected="a positive integer, or None to keep those of all steps",
+            received=repr(steps),
+            remedy="Pass about the square root of the number of steps, e.g. checkpoint_every=128 for 16,384.",
+        )
+    return None if steps is None else int(steps)
 
 
 def _check_use_cudnn(use_cudnn: Any) -> bool | str:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 import keras_lstm_custom as klc
-from keras_lstm_custom.engines import ENGINES
+from keras_lstm_custom.engines import ENGINES, registry
 from keras_lstm_custom.keras_hooks import DropoutMasks
 
 BATCH, TIMESTEPS, FEATURES, UNITS = 4, 6, 3, 5  # all different, so that no axis can stand in for another
@@ -37,6 +37,7 @@ class Case:
     inputs_dropout: int = 0
     recurrent_dropout: int = 0
     training: bool = True
+    checkpoint_every: int | None = None
     dtype: str = "float32"
     batch: int = BATCH
     units: int = UNITS
@@ -82,6 +83,7 @@ def layer_of(case: Case, weights):
         go_backwards=case.go_backwards,
         zero_output_for_mask=case.zero_output_for_mask,
         use_bias=case.use_bias,
+        checkpoint_every=case.checkpoint_every,
         recurrent_initializer="zeros",  # the weights are set below; the default needs a QR that bfloat16 has not
         dtype=case.dtype,
     )
@@ -130,7 +132,7 @@ def run(engine: str, case: Case, data=None, *, wrap=lambda function: function) -
     def outputs_and_gradients(x, state, mask):
         with tf.GradientTape() as tape:
             tape.watch([x, state])
-            result = ENGINES[engine].run(request_of(case, layer, data, x, state, mask))
+            result = registry.run(engine, request_of(case, layer, data, x, state, mask))
             outputs = [result.outputs if case.return_sequences else result.outputs[:, -1:]]
             outputs += [result.last_output, *result.state]
             total = sum(tf.reduce_sum(o * w[:, : o.shape[1]]) for o, w in zip(outputs, loss, strict=True))

@@ -8,6 +8,7 @@ from keras_lstm_custom import LSTM
 from keras_lstm_custom.engines import ENGINES, Engine, Result, Support, choose, explain, registry, run
 from keras_lstm_custom.errors import EngineError
 from tests.descriptors import LAYERS, UNITS
+from tests.oracles import numpy_cells
 
 ROWS = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
 X = np.ones((3, 4, 2), "float32")
@@ -124,3 +125,30 @@ def test_a_result_keeps_the_contract(row, return_sequences, rng):
                 np.testing.assert_array_equal(last, keras.ops.convert_to_numpy(result.last_output))
             else:
                 assert result.steps is None
+
+
+@ROWS
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("return_sequences", [True, False])
+def test_engines_return_the_h_that_is_kept_and_the_registry_masks_it(row, return_sequences, go_backwards, rng):
+    """Raw `h` at masked steps, the initial one at the start; zeros there only in what the layer gives out."""
+    layer = row.build(return_sequences=return_sequences, go_backwards=go_backwards)
+    layer.build(X.shape)
+    states = row.random_states(rng)
+    mask = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]], bool)
+    request = layer.request(
+        keras.ops.convert_to_tensor(X),
+        [keras.ops.convert_to_tensor(s) for s in states],
+        keras.ops.convert_to_tensor(mask),
+    )
+    bias = keras.ops.convert_to_numpy(layer.cell.bias)
+    kernels = [keras.ops.convert_to_numpy(w) for w in (layer.cell.kernel, layer.cell.recurrent_kernel)]
+    order = slice(None, None, -1 if go_backwards else 1)
+    oracle = getattr(numpy_cells, layer.cell.kind)(X[:, order], *kernels, bias, *states, mask=mask[:, order])
+    wanted = slice(None) if return_sequences else slice(-1, None)
+    for engine in ENGINES.values():
+        if engine.supports(request).ok:
+            raw, masked = engine.run(request), run(engine.name, request)
+            for result, name in ((raw, "h"), (masked, "y")):
+                got = keras.ops.convert_to_numpy(result.outputs)
+                np.testing.assert_allclose(got, oracle[name][:, wanted], atol=2e-6, err_msg=f"{engine.name} {name}")

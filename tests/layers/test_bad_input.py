@@ -37,6 +37,14 @@ def test_dropout(public_class, option, rate):
     assert_says(caught, f"`{option}`", "[0, 1)", f"Received: {rate!r}")
 
 
+@pytest.mark.parametrize("steps", [0, -3, 2.5, "8", True], ids=repr)
+@ROWS
+def test_checkpoint_every(row, steps):
+    with pytest.raises(ArgumentError) as caught:
+        row.build(checkpoint_every=steps)
+    assert_says(caught, "`checkpoint_every`", "positive", f"Received: {steps!r}")
+
+
 def test_numpy_numbers_will_do():
     layer = LSTM(np.int64(5), dropout=np.float32(0.5))
     assert (layer.units, layer.dropout) == (5, 0.5)

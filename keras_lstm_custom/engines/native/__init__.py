@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_lstm_custom.engines import fast_path, masking
+from keras_lstm_custom.engines import fast_path
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 
 
@@ -40,7 +40,7 @@ def run(request: Request) -> Result:
         sequences=request.return_sequences,
         keep=request.training,
     )
-    return masking.result(request, ENGINE.name, outputs, state)
+    return Result(outputs, state, ENGINE.name)
 
 
 def _refusal(request: Request) -> str | None:
