@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_lstm_custom.engines import fast_path, masking
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+from keras_lstm_custom.equations.weight_layout import to_cudnn
 
 
 class Binding(NamedTuple):
@@ -87,7 +88,7 @@ def run(request: Request) -> Result:
     for m in fast_path.masks_of(request.dropout.inputs):  # none, or one
         x = x * m[:, None]
     lstm = BINDINGS[keras.backend.backend()].lstm
-    outputs, h, c = lstm(x, *request.initial_state, fast_path.cudnn_weights(cell), cell.units)
+    outputs, h, c = lstm(x, *request.initial_state, to_cudnn(*fast_path.weights_of(cell)), cell.units)
     return masking.result(request, ENGINE.name, outputs if request.return_sequences else h[:, None], [h, c])
 
 

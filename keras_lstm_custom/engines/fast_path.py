@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from keras_lstm_custom.engines.contract import Request
-from keras_lstm_custom.equations.weight_layout import to_cudnn
 from keras_lstm_custom.structures import Tensor
 
 #: The activations each kind of cell must have: a fast engine has the derivatives of these only.
@@ -62,8 +61,3 @@ def weights_of(cell: Any) -> list[Tensor | None]:
     """Return kernel, recurrent kernel and bias (or None) in the dtype that the cell computes in."""
     weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
     return [None if w is None else ops.cast(w, cell.compute_dtype) for w in weights]
-
-
-def cudnn_weights(cell: Any) -> Tensor:
-    """Return the weights of a cell as the one vector that cuDNN reads, in the dtype it computes in."""
-    return to_cudnn(*weights_of(cell))

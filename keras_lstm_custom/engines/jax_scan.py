@@ -13,22 +13,20 @@ def supports(request: Request) -> Support:
 
 
 def run(request: Request) -> Result:
-    """Project all inputs at once, then run the recurrence."""
+    """Run the recurrence over time-major inputs."""
     from jax import numpy as jnp
-    from keras import ops
 
-    from keras_lstm_custom.engines.jax_recurrence import recurrence
+    from keras_lstm_custom.engines.jax_recurrence import Affine, recurrence
 
     cell = request.cell
     mask = masking.in_running_order(request)
     x = jnp.flip(request.sequences, axis=1) if request.go_backwards else request.sequences
     hs, state = recurrence(
         cell.kind,
-        cell.project_inputs(jnp.swapaxes(x, 0, 1), request.dropout.inputs),
-        request.initial_state,
-        ops.cast(cell.recurrent_kernel, cell.compute_dtype),
+        jnp.swapaxes(x, 0, 1),
+        tuple(request.initial_state),
+        Affine(*fast_path.weights_of(cell), *(tuple(fast_path.masks_of(m)) for m in request.dropout)),
         None if mask is None else mask.T[..., None],
-        fast_path.masks_of(request.dropout.recurrent),
     )
     outputs = jnp.swapaxes(hs, 0, 1) if request.return_sequences else state[0][:, None]
     return masking.result(request, ENGINE.name, outputs, list(state))

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from keras_lstm_custom.engines import fast_path, masking
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
-from keras_lstm_custom.equations.weight_layout import cudnn_blocks
-
-#: The class in `torch.nn` and the number of gates for each kind of cell.
-MODULES = {"lstm": ("LSTM", 4), "vanilla_rnn": ("RNN", 1)}
 
 
 def supports(request: Request) -> Support:
@@ -19,33 +13,27 @@ def supports(request: Request) -> Support:
 
 
 def run(request: Request) -> Result:
-    """Call the module as a function of weights in its own layout."""
+    """Call the functions behind `torch.nn.LSTM` and `torch.nn.RNN` with the weights in their layout: transposed."""
     import torch
 
     cell = request.cell
     x = request.sequences.flip(1) if request.go_backwards else request.sequences
     for m in fast_path.masks_of(request.dropout.inputs):  # none, or one
         x = x * m[:, None]
-    features, units = x.shape[2], cell.units
-    # Pieces of one vector, which cuDNN can read as they are.
-    blocks = cudnn_blocks(fast_path.cudnn_weights(cell), features, units, MODULES[cell.kind][1])
+    kernel, recurrent_kernel, bias = fast_path.weights_of(cell)
+    weights = [kernel.t(), recurrent_kernel.t()]
+    if bias is not None:  # bias and zeros, so that training changes what it changes in Keras
+        weights += [bias, torch.zeros_like(bias)]
+    if x.is_cuda:  # as pieces of one vector cuDNN can read them as they are
+        pieces = torch.cat([w.reshape(-1) for w in weights]).split([w.numel() for w in weights])
+        weights = [piece.view(w.shape) for piece, w in zip(pieces, weights, strict=True)]
+    layout = {"has_biases": bias is not None, "num_layers": 1, "dropout": 0.0, "bidirectional": False}
     state = [s[None] for s in request.initial_state]
-    outputs, final = torch.func.functional_call(
-        _module(cell.kind, features, units),
-        {f"{name}_l0": block for name, block in blocks._asdict().items()},
-        (x, tuple(state) if len(state) > 1 else state[0]),
-    )
-    final = [s[0] for s in (final if len(state) > 1 else [final])]
+    function, hx = (torch.lstm, state) if cell.kind == "lstm" else (torch.rnn_tanh, state[0])
+    outputs, *final = function(x, hx, weights, **layout, train=torch.is_grad_enabled(), batch_first=True)
+    final = [s[0] for s in final]
     outputs = outputs if request.return_sequences else final[0][:, None]
     return masking.result(request, ENGINE.name, outputs, final)
-
-
-@cache
-def _module(kind: str, features: int, units: int):
-    """Return a module without weights of its own."""
-    import torch
-
-    return getattr(torch.nn, MODULES[kind][0])(features, units, batch_first=True, device="meta")
 
 
 def _forbidden(request: Request) -> str | None:

@@ -6,7 +6,6 @@ cuDNN and torch have the same order, but each matrix transposed, and two biases 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from keras import ops
@@ -14,15 +13,6 @@ from keras import ops
 from keras_lstm_custom.structures import Tensor
 
 GATES = ("i", "f", "g", "o")  #: the order of the blocks, which is Keras'
-
-
-class CudnnWeights(NamedTuple):
-    """The weights of one layer as cuDNN and `torch.nn.LSTM` have them; the fields are in cuDNN's order."""
-
-    weight_ih: Tensor  #: `(gates * units, features)`
-    weight_hh: Tensor  #: `(gates * units, units)`
-    bias_ih: Tensor  #: `(gates * units,)`
-    bias_hh: Tensor  #: `(gates * units,)`
 
 
 def split_gates(packed: np.ndarray) -> dict[str, np.ndarray]:
@@ -64,16 +54,5 @@ def to_cudnn(kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor | None = Non
         `(gates * units * (features + units + 2),)`.
     """
     zeros = ops.zeros_like(recurrent_kernel[0])
-    blocks = CudnnWeights(
-        ops.transpose(kernel), ops.transpose(recurrent_kernel), zeros if bias is None else bias, zeros
-    )
+    blocks = (ops.transpose(kernel), ops.transpose(recurrent_kernel), zeros if bias is None else bias, zeros)
     return ops.concatenate([ops.reshape(block, (-1,)) for block in blocks])
-
-
-def cudnn_blocks(packed: Tensor, features: int, units: int, gates: int = len(GATES)) -> CudnnWeights:
-    """Return the blocks of the vector that `to_cudnn` makes."""
-    rows = gates * units
-    shapes = [(rows, features), (rows, units), (rows,), (rows,)]
-    ends = np.cumsum([np.prod(shape) for shape in shapes]).tolist()
-    parts = ops.split(packed, ends[:-1])
-    return CudnnWeights(*(ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)))
