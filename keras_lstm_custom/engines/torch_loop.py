@@ -23,9 +23,10 @@ def run(request: Request) -> Result:
     kernel, recurrent_kernel, bias = fast_path.weights_of(cell)
     mask = masking.in_running_order(request)
     x = request.sequences.flip(1) if request.go_backwards else request.sequences
+    z_x = project(x.transpose(0, 1), kernel, bias, request.dropout.inputs, torch.matmul)
     hs, state = recurrence(
         cell.kind,
-        project(x.transpose(0, 1), kernel, bias, request.dropout.inputs, torch.matmul),
+        z_x.to(recurrent_kernel.dtype),  # inside `torch.autocast` a product comes in another
         request.initial_state,
         recurrent_kernel,
         None if mask is None else mask.t()[..., None],

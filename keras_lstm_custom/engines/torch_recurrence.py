@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from keras_lstm_custom.errors import EngineError
 from keras_lstm_custom.structures import Tensor
 
 
@@ -128,34 +128,62 @@ class _Recurrence(torch.autograd.Function):
             if mask is not None:
                 for new, old in zip(after, before, strict=True):
                     torch.where(mask[t], new, old, out=new)
+        hs = states[0][1:]
         if keep:
             ctx.kind, ctx.states = kind, len(states)
-            ctx.save_for_backward(recurrent_kernel, mask, dropout, z, *states, *kept)
+            ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, z, *states, *kept)
             ctx.set_materialize_grads(False)
-        return states[0][1:], *(values[count % len(values)].clone() for values in states)
+        return hs, *(values[count % len(values)].clone() for values in states)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, d_hs, *d_state):
-        recurrent_kernel, mask, dropout, z, *saved = ctx.saved_tensors
-        states, kept = saved[: ctx.states], saved[ctx.states :]
-        coefficients, when_masked = ctx.kind.coefficients(z, states, kept)
-        if mask is not None:
-            coefficients = [
-                torch.where(mask, k, torch.full((), value, dtype=k.dtype, device=k.device))
-                for k, value in zip(coefficients, when_masked, strict=True)
-            ]
-        dh, *rest = [torch.zeros_like(s[0]) if d is None else d for d, s in zip(d_state, states, strict=True)]
-        to_h = _transposed_product(recurrent_kernel, dropout)
-        dz = coefficients[0]  # written step by step
-        for t in reversed(range(len(dz))):
-            if d_hs is not None:
-                dh = dh + d_hs[t]
-            rest = ctx.kind.backward([k[t] for k in coefficients], dh, rest)
-            dh_before = to_h(dz[t])
-            dh = dh_before if mask is None else torch.where(mask[t], dh_before, dh)
-        d_kernel = _kernel_gradient(states[0][:-1], dz, dropout)
-        return None, None, dz, d_kernel, None, None, dh, *rest
+    def backward(ctx, *incoming):
+        hs, recurrent_kernel, mask, dropout, z, *saved = ctx.saved_tensors
+        with torch.no_grad():
+            states, kept = saved[: ctx.states], saved[ctx.states :]
+            dz, d_kernel, d_state = _backward(ctx.kind, incoming, recurrent_kernel, mask, dropout, z, states, kept)
+        gradients = [dz, d_kernel, *d_state]
+        if torch.is_grad_enabled():  # create_graph=True; what the gradients depend on came in, or `hs` leads to it
+            gradients = _FirstOrderOnly.apply(len(gradients), *gradients, hs, *incoming)
+        dz, d_kernel, *d_state = gradients
+        return None, None, dz, d_kernel, None, None, *d_state
+
+
+def _backward(kind, incoming, recurrent_kernel, mask, dropout, z, states, kept):
+    d_hs, *d_state = incoming
+    coefficients, when_masked = kind.coefficients(z, states, kept)
+    if mask is not None:
+        coefficients = [
+            torch.where(mask, k, torch.full((), value, dtype=k.dtype, device=k.device))
+            for k, value in zip(coefficients, when_masked, strict=True)
+        ]
+    dh, *rest = [torch.zeros_like(s[0]) if d is None else d for d, s in zip(d_state, states, strict=True)]
+    to_h = _transposed_product(recurrent_kernel, dropout)
+    dz = coefficients[0]  # written step by step
+    for t in reversed(range(len(dz))):
+        if d_hs is not None:
+            dh = dh + d_hs[t]
+        rest = kind.backward([k[t] for k in coefficients], dh, rest)
+        dh_before = to_h(dz[t])
+        dh = dh_before if mask is None else torch.where(mask[t], dh_before, dh)
+    d_kernel = _kernel_gradient(states[0][:-1], dz, dropout)
+    return dz, d_kernel, [dh, *rest]
+
+
+class _FirstOrderOnly(torch.autograd.Function):
+    """Hand on `count` gradients such that a gradient of them raises, whatever it is taken with respect to."""
+
+    @staticmethod
+    def forward(ctx, count, *gradients_and_sources):
+        return tuple(gradient.clone() for gradient in gradients_and_sources[:count])
+
+    @staticmethod
+    def backward(ctx, *incoming):
+        raise EngineError(
+            "A fast engine has a gradient, but no gradient of that gradient.",
+            expected="first derivatives only",
+            received="a second derivative through a recurrent layer",
+            remedy="Pass engine='reference' to the layer.",
+        )
 
 
 def _product(kernel, dropout):

@@ -27,6 +27,8 @@ MASKS = {
     "scattered": [[1, 0, 1, 1, 0, 1], [0, 1, 0, 0, 1, 0], [1, 1, 0, 1, 1, 1], [0, 0, 1, 0, 1, 1]],
     "rows without a step": [[0] * 6, [1] * 6, [0] * 6, [0, 1, 0, 0, 0, 0]],
 }
+#: For JAX, which takes a second to compile a case.
+MASKS["all of these"] = [row for rows in MASKS.values() for row in rows or ()]
 
 
 @dataclass(frozen=True)
