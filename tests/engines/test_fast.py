@@ -1,4 +1,4 @@
-"""The fast engines of the active backend: they agree with the oracle, run where they say so, and however a layer is used."""
+"""The fast engines of the active backend: they agree with the oracle, and run however a layer is used."""
 
 from __future__ import annotations
 

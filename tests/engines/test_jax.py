@@ -27,7 +27,7 @@ def layer_on(engine, **options):
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("masks", ["none", "one", "each"])
 def test_as_on_a_gpu(kind, masks, monkeypatch):
-    """On a GPU the products with the inputs and the weights' gradients are outside of the scan; a CPU can do so, too."""
+    """On a GPU the products that do not depend on the state are outside of the scan; a CPU can do so, too."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     count = {"none": 0, "one": 1, "each": LAYERS[kind][1]}[masks]
     case = Case(kind, "scattered", True, inputs_dropout=count, recurrent_dropout=count, use_bias=masks != "one")

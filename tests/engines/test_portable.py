@@ -1,4 +1,4 @@
-"""The portable engine under TensorFlow's own ways: compilation, SavedModel, distribution. The rest is in `test_fast`."""
+"""The portable engine in TensorFlow's own ways: compilation, SavedModel, distribution. The rest is in `test_fast`."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_the_graph_may_be_used_twice(engine, x):
 @BOTH
 def test_outputs_changed_in_place_give_an_error_and_no_wrong_gradient(engine, x):
     outputs = layer_on(engine)(x)
-    with pytest.raises(RuntimeError, match="in-?place"):
+    with pytest.raises(RuntimeError, match=r"in-?place"):
         outputs.mul_(2).sum().backward()
 
 
