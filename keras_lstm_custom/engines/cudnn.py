@@ -12,6 +12,8 @@ from keras_lstm_custom.engines import fast_path, masking
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.equations.weight_layout import to_cudnn
 
+NOT_NVIDIA = "needs an NVIDIA GPU: MIOpen has the gates in another order"
+
 
 class Binding(NamedTuple):
     """How one backend calls cuDNN."""
@@ -29,7 +31,7 @@ def _tensorflow_place():
     if not tf.config.list_logical_devices("GPU"):
         return "needs a GPU, and TensorFlow has none"
     if tf.sysconfig.get_build_info().get("is_rocm_build"):
-        return "needs an NVIDIA GPU: MIOpen has the gates in another order"
+        return NOT_NVIDIA
     if inside_xla():
         return "is an operation of its own, which XLA does not know (jit_compile=True)"
     return None
@@ -55,7 +57,11 @@ def _tensorflow_lstm(x, h, c, weights, units):
 def _jax_place():
     import jax
 
-    return None if jax.default_backend() == "gpu" else f"needs a GPU, and JAX runs on {jax.default_backend()!r}"
+    if jax.default_backend() != "gpu":
+        return f"needs a GPU, and JAX runs on {jax.default_backend()!r}"
+    if "rocm" in jax.devices()[0].client.platform_version.lower():
+        return NOT_NVIDIA
+    return None
 
 
 def _jax_lstm(x, h, c, weights, units):
