@@ -48,6 +48,19 @@ def dropout_masks(cell: Any, x_t: Tensor, h: Tensor, training: bool) -> DropoutM
     )
 
 
+def symbolic_dropout_masks(cell: Any, x_shape: tuple, h_shape: tuple, training: bool) -> DropoutMasks:
+    """Return `keras.KerasTensor`s in place of the masks that `dropout_masks` would draw."""
+
+    def masks(rate, shape):
+        if not (training and 0 < rate < 1):
+            return None
+        mask = keras.KerasTensor(shape, cell.compute_dtype)
+        count = getattr(cell, "dropout_mask_count", None)
+        return mask if count is None else [mask] * count
+
+    return DropoutMasks(masks(cell.dropout, x_shape), masks(cell.recurrent_dropout, h_shape))
+
+
 class EngineRNN(keras.layers.RNN):
     """A `keras.layers.RNN` whose loop over time is `run_loop`."""
 

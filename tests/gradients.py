@@ -34,7 +34,7 @@ def outputs_and_gradients(
         outputs = tree.flatten(layer(x, initial_state=list(states) or None, **call_options))
         return sum(ops.sum(y * ops.cast(loss_coefficients(y.shape), y.dtype)) for y in outputs), outputs
 
-    outputs, gradients = _DIFFERENTIATE[keras.backend.backend()](loss_and_outputs, inputs, layer.trainable_variables)
+    outputs, gradients = DIFFERENTIATE[keras.backend.backend()](loss_and_outputs, inputs, layer.trainable_variables)
     to_numpy = ops.convert_to_numpy
     return [to_numpy(y) for y in outputs], [to_numpy(g) for g in gradients]
 
@@ -77,4 +77,5 @@ def _torch(loss_and_outputs, inputs, variables):
     return [y.detach() for y in outputs], gradients
 
 
-_DIFFERENTIATE = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+#: (loss and outputs, inputs, variables) -> outputs, gradients; by backend.
+DIFFERENTIATE = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

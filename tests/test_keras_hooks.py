@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lstm_custom.keras_hooks import EngineRNN, dropout_masks, loop_over_time
+from keras_lstm_custom.keras_hooks import EngineRNN, dropout_masks, loop_over_time, symbolic_dropout_masks
 
 
 class Accumulator(keras.layers.Layer):
@@ -104,3 +104,20 @@ def test_no_masks_outside_training():
     assert dropout_masks(cell, ops.ones((2, 3)), ops.ones((2, 3)), training=False) == (None, None)
     inputs, recurrent = dropout_masks(cell, ops.ones((2, 3)), ops.ones((2, 3)), training=True)
     assert len(inputs) == len(recurrent) == 4
+
+
+@pytest.mark.parametrize("rates", [(0.5, 0.5), (0.0, 0.5), (0.5, 0.0)], ids=str)
+@pytest.mark.parametrize("cell_class", [keras.layers.LSTMCell, keras.layers.SimpleRNNCell])
+def test_symbolic_masks_are_like_those_that_are_drawn(cell_class, rates):
+    """So that `explain_engine` answers what a call would get."""
+    cell = cell_class(5, dropout=rates[0], recurrent_dropout=rates[1])
+
+    def shape(mask):
+        return (
+            [shape(m) for m in mask] if isinstance(mask, (list, tuple)) else None if mask is None else tuple(mask.shape)
+        )
+
+    for training in (True, False):
+        drawn = dropout_masks(cell, ops.ones((2, 3)), ops.ones((2, 5)), training)
+        symbolic = symbolic_dropout_masks(cell, (2, 3), (2, 5), training)
+        assert shape(symbolic) == shape(drawn)

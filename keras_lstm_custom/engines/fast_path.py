@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+from keras import ops
 
 from keras_lstm_custom.engines.contract import Request
 from keras_lstm_custom.structures import Tensor
@@ -14,8 +17,15 @@ ACTIVATIONS = {
 }
 
 
-def refusal(request: Request) -> str | None:
-    """Return why no fast engine can serve the request, or None."""
+#: How the names of the backends are written.
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
+
+
+def refusal(request: Request, *backends: str) -> str | None:
+    """Return why no fast engine, or none for these backends, can serve the request, or None."""
+    active = keras.backend.backend()
+    if backends and active not in backends:
+        return f"needs the {' or '.join(BACKENDS[b] for b in backends)} backend, and {active!r} is active"
     cell = request.cell
     if cell.kind not in ACTIVATIONS:
         return f"knows the cells {', '.join(ACTIVATIONS)}, not {cell.kind!r}"
@@ -34,3 +44,23 @@ def masks_of(dropout) -> list[Tensor]:
     if dropout is None:
         return []
     return list(dropout) if isinstance(dropout, (list, tuple)) else [dropout]
+
+
+def whole_layer_refusal(request: Request) -> str | None:
+    """Return why a library that runs the whole layer, from its inputs on, cannot serve the request, or None."""
+    if request.mask is not None:
+        return "knows no masks"
+    if request.dropout.recurrent is not None:
+        return "knows no recurrent dropout"
+    if len(masks_of(request.dropout.inputs)) > 1:
+        return "has one input dropout mask for all gates, not one for each (implementation=1 or recurrent_dropout)"
+    return None
+
+
+def weights_of(cell: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return kernel, recurrent kernel and bias (or None) in the dtype that the cell computes in."""
+
+    def cast(weight):
+        return ops.cast(weight, cell.compute_dtype)
+
+    return cast(cell.kernel), cast(cell.recurrent_kernel), None if cell.bias is None else cast(cell.bias)

@@ -5,12 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from keras_lstm_custom.engines import checkpoint, masking, measured, native, portable, recording, reference
+from keras_lstm_custom.engines import (
+    checkpoint,
+    cudnn,
+    jax_scan,
+    masking,
+    measured,
+    native,
+    portable,
+    recording,
+    reference,
+    torch_loop,
+    torch_nn,
+)
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.errors import EngineError
 
 #: Every engine by name, in the order in which "auto" asks them.
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (native.ENGINE, portable.ENGINE, reference.ENGINE)}
+ENGINES: dict[str, Engine] = {
+    module.ENGINE.name: module.ENGINE for module in (cudnn, native, portable, jax_scan, torch_nn, torch_loop, reference)
+}
 
 AUTO = "auto"
 

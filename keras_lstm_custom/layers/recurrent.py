@@ -13,10 +13,9 @@ from keras import ops, tree
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
-from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks
+from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, symbolic_dropout_masks
 from keras_lstm_custom.layers import checks
 from keras_lstm_custom.options import bind, parameters_of
-
 
 OWN_OPTIONS = ("engine", "checkpoint_every")  #: what the layers take and their Keras counterparts do not
 
@@ -31,9 +30,7 @@ class Recurrent(EngineRNN):
     cell_class: ClassVar[type[EquationCell]]
     cell_name: ClassVar[str]  #: the name Keras gives the cell, so that weight paths are the same
 
-    def __init__(
-        self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any
-    ):
+    def __init__(self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any):
         options = bind(self.keras_class, args, kwargs)
         use_cudnn = options.pop("use_cudnn", None)  # an argument of Keras' LSTM only
         cell_names = [*parameters_of(self.cell_class.keras_class), "implementation"]
@@ -62,6 +59,9 @@ class Recurrent(EngineRNN):
                 stacklevel=2,
             )
         super().build(sequences_shape, initial_state_shape)
+        # On a GPU Keras compiles by XLA what allows it, and XLA has no cuDNN: `keras.layers.LSTM` refuses, too.
+        if keras.backend.backend() == "tensorflow":
+            self.supports_jit = self.explain_engine(sequences_shape, training=True).chosen != "cudnn"
 
     def compute_output_spec(self, sequences, initial_state=None, mask=None, training=False):
         self._check_call(sequences, initial_state, mask)  # here too: a symbolic call does not get to `call`
@@ -124,12 +124,13 @@ class Recurrent(EngineRNN):
             InputError: the shape does not have three axes.
         """
         checks.check_rank(self, input_shape)
-        batch, timesteps, _ = input_shape
+        batch, timesteps, features = input_shape
         dtype = self.compute_dtype
         sequences = keras.KerasTensor(input_shape, dtype)
         state = [keras.KerasTensor((batch, size), dtype) for size in self.state_size]
         mask = keras.KerasTensor((batch, timesteps), "bool") if masked else None
-        request = self.request(sequences, state, mask, training)
+        dropout = symbolic_dropout_masks(self.cell, (batch, features), (batch, self.cell.units), training)
+        request = self.request(sequences, state, mask, training, dropout)
         return registry.explain(self.engine, request)
 
     def _no_timesteps(self, sequences, initial_state):

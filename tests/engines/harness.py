@@ -10,7 +10,12 @@ import numpy as np
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES, registry
 from keras_lstm_custom.keras_hooks import DropoutMasks
+from tests.gradients import DIFFERENTIATE
 
+#: The fast engines of each backend that a machine without a GPU can run.
+FAST = {"tensorflow": ["native", "portable"], "jax": ["jax_scan"], "torch": ["torch_nn", "torch_loop"]}[
+    keras.backend.backend()
+]
 BATCH, TIMESTEPS, FEATURES, UNITS = 4, 6, 3, 5  # all different, so that no axis can stand in for another
 LAYERS = {"lstm": (klc.LSTM, 4), "vanilla_rnn": (klc.VanillaRNN, 1)}
 
@@ -22,6 +27,8 @@ MASKS = {
     "scattered": [[1, 0, 1, 1, 0, 1], [0, 1, 0, 0, 1, 0], [1, 1, 0, 1, 1, 1], [0, 0, 1, 0, 1, 1]],
     "rows without a step": [[0] * 6, [1] * 6, [0] * 6, [0, 1, 0, 0, 0, 0]],
 }
+#: For JAX, which takes a second to compile a case.
+MASKS["all of these"] = [row for rows in MASKS.values() for row in rows or ()]
 
 
 @dataclass(frozen=True)
@@ -116,34 +123,31 @@ def _tensors(value):
 
 
 def run(engine: str, case: Case, data=None, *, wrap=lambda function: function) -> dict[str, np.ndarray]:
-    """Return all outputs and all gradients of a random linear loss over all outputs, by name (TensorFlow).
+    """Return all outputs and all gradients of a random linear loss over all outputs, by name.
 
-    `wrap` may make a `tf.function` of what is run: it takes x, the states and the mask.
+    `wrap` may compile what is run: it takes x, the states and the mask.
     """
-    import tensorflow as tf
-
     data = data or arrays(case)
     layer = layer_of(case, data["weights"])
     request = request_of(case, layer, data)
     assert ENGINES[engine].supports(request).ok, ENGINES[engine].supports(request).reason
-    loss = [tf.constant(w, layer.compute_dtype) for w in data["loss"]]
-    variables = [w.value for w in layer.weights]
+    loss = [keras.ops.convert_to_tensor(w, layer.compute_dtype) for w in data["loss"]]
 
     def outputs_and_gradients(x, state, mask):
-        with tf.GradientTape() as tape:
-            tape.watch([x, state])
-            result = registry.run(engine, request_of(case, layer, data, x, state, mask))
+        def loss_and_outputs(x, *state):
+            result = registry.run(engine, request_of(case, layer, data, x, list(state), mask))
             outputs = [result.outputs if case.return_sequences else result.outputs[:, -1:]]
             outputs += [result.last_output, *result.state]
-            total = sum(tf.reduce_sum(o * w[:, : o.shape[1]]) for o, w in zip(outputs, loss, strict=True))
-        return outputs, tape.gradient(total, [x, *state, *variables])
+            return sum(keras.ops.sum(o * w[:, : o.shape[1]]) for o, w in zip(outputs, loss, strict=True)), outputs
+
+        return DIFFERENTIATE[keras.backend.backend()](loss_and_outputs, [x, *state], layer.weights)
 
     outputs, gradients = wrap(outputs_and_gradients)(request.sequences, request.initial_state, request.mask)
     states = ["h", "c"][: len(request.initial_state)]
     names = ["outputs", "last_output", *(f"final {s}" for s in states), "dx", *(f"d{s}" for s in states)]
     names += [f"d{w.name}" for w in layer.weights]
-    values = [tf.convert_to_tensor(v) for v in (*outputs, *gradients)]
-    return {n: tf.cast(v, "float64").numpy() for n, v in zip(names, values, strict=True)}
+    values = (keras.ops.convert_to_numpy(v).astype("float64") for v in (*outputs, *gradients))
+    return dict(zip(names, values, strict=True))
 
 
 def assert_same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolerance: float) -> None:

@@ -1,0 +1,39 @@
+"""The scan engine for JAX: `jax.lax.scan` with a gradient of its own."""
+
+from __future__ import annotations
+
+from keras_lstm_custom.engines import fast_path, masking
+from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+
+
+def supports(request: Request) -> Support:
+    """Serve every mask, direction, state, dropout and dtype of both cells, under JAX."""
+    reason = fast_path.refusal(request, "jax")
+    return Support(False, reason) if reason else Support(True, "custom gradient, compiled by XLA")
+
+
+def run(request: Request) -> Result:
+    """Run the recurrence over time-major inputs."""
+    from jax import numpy as jnp
+
+    from keras_lstm_custom.engines.jax_recurrence import Affine, recurrence
+
+    cell = request.cell
+    mask = masking.in_running_order(request)
+    x = jnp.flip(request.sequences, axis=1) if request.go_backwards else request.sequences
+    hs, state = recurrence(
+        cell.kind,
+        jnp.swapaxes(x, 0, 1),
+        tuple(request.initial_state),
+        Affine(
+            *fast_path.weights_of(cell),
+            tuple(fast_path.masks_of(request.dropout.inputs)),
+            tuple(fast_path.masks_of(request.dropout.recurrent)),
+        ),
+        None if mask is None else mask.T[..., None],
+    )
+    outputs = jnp.swapaxes(hs, 0, 1) if request.return_sequences else state[0][:, None]
+    return Result(outputs, list(state), ENGINE.name)
+
+
+ENGINE = Engine("jax_scan", "jax.lax.scan with a gradient of its own", supports, run)

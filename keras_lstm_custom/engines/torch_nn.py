@@ -1,0 +1,50 @@
+"""torch's own LSTM and RNN: cuDNN on a GPU, oneDNN or ATen on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_lstm_custom.engines import fast_path
+from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+
+
+def supports(request: Request) -> Support:
+    """Serve every direction, state and dtype of both cells without a mask and recurrent dropout, under torch."""
+    reason = fast_path.refusal(request, "torch") or fast_path.whole_layer_refusal(request) or _forbidden(request)
+    return Support(False, reason) if reason else Support(True, "torch.nn, by cuDNN on a GPU")
+
+
+def run(request: Request) -> Result:
+    """Call the functions behind `torch.nn.LSTM` and `torch.nn.RNN` with the weights in their layout: transposed."""
+    import torch
+
+    cell = request.cell
+    x = request.sequences.flip(1) if request.go_backwards else request.sequences
+    for m in fast_path.masks_of(request.dropout.inputs):  # none, or one
+        x = x * m[:, None]
+    kernel, recurrent_kernel, bias = fast_path.weights_of(cell)
+    weights = [kernel.t(), recurrent_kernel.t()]
+    if bias is not None:  # bias and zeros, so that training changes what it changes in Keras
+        weights += [bias, torch.zeros_like(bias)]
+    if x.is_cuda:  # as pieces of one vector cuDNN can read them as they are
+        pieces = torch.cat([w.reshape(-1) for w in weights]).split([w.numel() for w in weights])
+        weights = [piece.view(w.shape) for piece, w in zip(pieces, weights, strict=True)]
+    layout: dict[str, Any] = {"has_biases": bias is not None, "num_layers": 1, "dropout": 0.0, "bidirectional": False}
+    state = [s[None] for s in request.initial_state]
+    function: Any
+    function, hx = (torch.lstm, state) if cell.kind == "lstm" else (torch.rnn_tanh, state[0])
+    outputs, *final = function(x, hx, weights, **layout, train=torch.is_grad_enabled(), batch_first=True)
+    final = [s[0] for s in final]
+    outputs = outputs if request.return_sequences else final[0][:, None]
+    return Result(outputs, final, ENGINE.name)
+
+
+def _forbidden(request: Request) -> str | None:
+    import torch
+
+    if request.use_cudnn is False and torch.cuda.is_available():
+        return "would run on cuDNN, which use_cudnn=False forbids"
+    return None
+
+
+ENGINE = Engine("torch_nn", "torch.nn.LSTM and torch.nn.RNN: cuDNN on a GPU, oneDNN or ATen on a CPU", supports, run)

@@ -1,0 +1,223 @@
+r"""A recurrence over time in torch, with a gradient of its own.
+
+The mathematics is that of `tensorflow_recurrence`: only what depends on the state stays in the loops, the
+backward loop computes dz and dh from coefficients that are made of the kept gates for all steps at once,
+and dU is one product after it. Inside `torch.autograd.Function` nothing is recorded, so a step writes
+into tensors that are there already, and costs a handful of calls.
+
+Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from keras_lstm_custom.errors import EngineError
+from keras_lstm_custom.structures import Tensor
+
+
+class Kind(NamedTuple):
+    """The equations of one cell, forward and backward."""
+
+    gates: int
+    kept: int  #: how many tensors `(batch, units)` each step keeps next to its z and its states
+    forward: Callable  #: (z, state, places for the new state, places for what is kept); z may be overwritten
+    #: (z left by all steps, states around all steps, kept) -> (coefficients, their values where a step is masked)
+    coefficients: Callable
+    backward: Callable  #: (coefficients, dh, [dc]) -> [dc before the step]; the first coefficient becomes dz
+
+
+def _lstm_forward(z, state, new, kept):
+    units = z.shape[1] // 4
+    i_f, g, o = z.split((2 * units, units, units), dim=1)
+    i, f = i_f.sigmoid_().chunk(2, dim=1)
+    torch.mul(f, state[1], out=new[1]).addcmul_(i, g.tanh_())
+    torch.mul(o.sigmoid_(), torch.tanh(new[1], out=kept[0]), out=new[0])
+
+
+def _lstm_coefficients(gates, states, kept):
+    i, f, g, o = gates.chunk(4, dim=2)
+    c_before, (tanh_c,) = states[1][:-1], kept
+    to_z = torch.empty_like(gates)
+    to_i, to_f, to_g, to_o = to_z.chunk(4, dim=2)
+    for place, gate, factor in ((to_i, i, g), (to_f, f, c_before), (to_o, o, tanh_c)):
+        torch.addcmul(gate, gate, gate, value=-1, out=place).mul_(factor)
+    torch.addcmul(i, i * g, g, value=-1, out=to_g)
+    return [to_z, torch.addcmul(o, o * tanh_c, tanh_c, value=-1), f], [0.0, 0.0, 1.0]
+
+
+def _lstm_backward(coefficients, dh, rest):
+    to_z, h_to_c, f = coefficients
+    dc = torch.addcmul(rest[0], dh, h_to_c)
+    by_gate = to_z.unflatten(1, (4, -1))
+    by_gate[:, :3].mul_(dc[:, None])
+    by_gate[:, 3].mul_(dh)
+    return [dc * f]
+
+
+def _rnn_forward(z, state, new, kept):
+    torch.tanh(z, out=new[0])
+
+
+def _rnn_coefficients(z, states, kept):
+    h = states[0][1:]
+    return [torch.addcmul(torch.ones_like(h), h, h, value=-1)], [0.0]
+
+
+def _rnn_backward(coefficients, dh, rest):
+    coefficients[0].mul_(dh)
+    return []
+
+
+KINDS = {
+    "lstm": Kind(4, 1, _lstm_forward, _lstm_coefficients, _lstm_backward),
+    "vanilla_rnn": Kind(1, 0, _rnn_forward, _rnn_coefficients, _rnn_backward),
+}
+
+
+def recurrence(
+    kind: str,
+    z_x: Tensor,
+    state: Sequence[Tensor],
+    recurrent_kernel: Tensor,
+    mask: Tensor | None = None,
+    dropout: Sequence[Tensor] = (),
+) -> tuple[Tensor, list[Tensor]]:
+    """Return `h` of all steps, and the final state.
+
+    Args:
+        kind: a key of `KINDS`.
+        z_x: `(timesteps, batch, gates * units)`, the projected inputs.
+        state: initial state, each `(batch, units)`.
+        recurrent_kernel: `(units, gates * units)`.
+        mask: `(timesteps, batch, 1)` booleans: a masked step keeps the state.
+        dropout: no, one, or one for each gate: recurrent dropout masks `(batch, units)`.
+    """
+    masks = torch.stack(list(dropout)) if dropout else None
+    # Not inside the Function: there the gradient mode is always off.
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, recurrent_kernel, *state))
+    hs, *final = _Recurrence.apply(KINDS[kind], keep, z_x, recurrent_kernel, mask, masks, *state)
+    return hs, final
+
+
+class _Recurrence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, kind, keep, z_x, recurrent_kernel, mask, dropout, *state):
+        count, batch, _ = z_x.shape
+        slots = count if keep else 1
+
+        def places(number, width):
+            return z_x.new_empty(number, batch, width)
+
+        units = recurrent_kernel.shape[0]
+        z = places(slots if kind.kept else 1, z_x.shape[2])
+        # Around the steps: states[n][t] is before step t, states[n][t + 1] after it. Only h is given out.
+        states = [places(count + 1, units), *(places(slots + 1, units) for _ in state[1:])]
+        kept = [places(slots, units) for _ in range(kind.kept)]
+        for values, initial in zip(states, state, strict=True):
+            values[0] = initial
+        product = _product(recurrent_kernel, dropout)
+        for t in range(count):
+            before = [values[t % len(values)] for values in states]
+            after = [values[(t + 1) % len(values)] for values in states]
+            z_t = product(z_x[t], before[0], z[t % len(z)])
+            kind.forward(z_t, before, after, [values[t % slots] for values in kept])
+            if mask is not None:
+                for new, old in zip(after, before, strict=True):
+                    torch.where(mask[t], new, old, out=new)
+        hs = states[0][1:]
+        if keep:
+            ctx.kind, ctx.states = kind, len(states)
+            ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, z, *states, *kept)
+            ctx.set_materialize_grads(False)
+        return hs, *(values[count % len(values)].clone() for values in states)
+
+    @staticmethod
+    def backward(ctx, *incoming):
+        hs, recurrent_kernel, mask, dropout, z, *saved = ctx.saved_tensors
+        with torch.no_grad():
+            states, kept = saved[: ctx.states], saved[ctx.states :]
+            dz, d_kernel, d_state = _backward(ctx.kind, incoming, recurrent_kernel, mask, dropout, z, states, kept)
+        gradients = [dz, d_kernel, *d_state]
+        if torch.is_grad_enabled():  # create_graph=True; what the gradients depend on came in, or `hs` leads to it
+            gradients = _FirstOrderOnly.apply(len(gradients), *gradients, hs, *incoming)
+        dz, d_kernel, *d_state = gradients
+        return None, None, dz, d_kernel, None, None, *d_state
+
+
+def _backward(kind, incoming, recurrent_kernel, mask, dropout, z, states, kept):
+    d_hs, *d_state = incoming
+    coefficients, when_masked = kind.coefficients(z, states, kept)
+    if mask is not None:
+        coefficients = [
+            torch.where(mask, k, torch.full((), value, dtype=k.dtype, device=k.device))
+            for k, value in zip(coefficients, when_masked, strict=True)
+        ]
+    dh, *rest = [torch.zeros_like(s[0]) if d is None else d for d, s in zip(d_state, states, strict=True)]
+    to_h = _transposed_product(recurrent_kernel, dropout)
+    dz = coefficients[0]  # written step by step
+    for t in reversed(range(len(dz))):
+        if d_hs is not None:
+            dh = dh + d_hs[t]
+        rest = kind.backward([k[t] for k in coefficients], dh, rest)
+        dh_before = to_h(dz[t])
+        dh = dh_before if mask is None else torch.where(mask[t], dh_before, dh)
+    d_kernel = _kernel_gradient(states[0][:-1], dz, dropout)
+    return dz, d_kernel, [dh, *rest]
+
+
+class _FirstOrderOnly(torch.autograd.Function):
+    """Hand on `count` gradients such that a gradient of them raises, whatever it is taken with respect to."""
+
+    @staticmethod
+    def forward(ctx, count, *gradients_and_sources):
+        return tuple(gradient.clone() for gradient in gradients_and_sources[:count])
+
+    @staticmethod
+    def backward(ctx, *incoming):
+        raise EngineError(
+            "A fast engine has a gradient, but no gradient of that gradient.",
+            expected="first derivatives only",
+            received="a second derivative through a recurrent layer",
+            remedy="Pass engine='reference' to the layer.",
+        )
+
+
+def _product(kernel, dropout):
+    """Return (z_x, h, out) -> z_x + h U, with the dropout masks on h, written to `out`."""
+    if dropout is None:
+        return lambda z_x, h, out: torch.addmm(z_x, h, kernel, out=out)
+    if len(dropout) == 1:
+        return lambda z_x, h, out: torch.addmm(z_x, h * dropout[0], kernel, out=out)
+    blocks = _blocks(kernel, len(dropout))
+    return lambda z_x, h, out: torch.add(z_x, _rows_of(torch.bmm(h * dropout, blocks)), out=out)
+
+
+def _transposed_product(kernel, dropout):
+    """Return dz -> dh, the transpose of `_product`."""
+    if dropout is None:
+        return lambda dz: torch.mm(dz, kernel.t())
+    if len(dropout) == 1:
+        return lambda dz: torch.mm(dz, kernel.t()).mul_(dropout[0])
+    blocks = _blocks(kernel, len(dropout)).transpose(1, 2)
+    return lambda dz: torch.bmm(_blocks(dz, len(dropout)), blocks).mul_(dropout).sum(dim=0)
+
+
+def _kernel_gradient(h_before, dz, dropout):
+    """Return dU as one product over all steps and rows, for each dropout mask."""
+    masked = [h_before] if dropout is None else [h_before * m for m in dropout]
+    parts = zip(masked, dz.chunk(len(masked), dim=2), strict=True)
+    return torch.cat([torch.mm(h.flatten(0, 1).t(), d.flatten(0, 1)) for h, d in parts], dim=1)
+
+
+def _blocks(matrix, count):
+    """Return `(rows, count * columns)` as `(count, rows, columns)`."""
+    return matrix.unflatten(1, (count, -1)).transpose(0, 1)
+
+
+def _rows_of(blocks):
+    """Return `(count, rows, columns)` as `(rows, count * columns)`."""
+    return blocks.transpose(0, 1).flatten(1)

@@ -1,0 +1,85 @@
+"""The scan engine in JAX's own ways: transformations, and both places for what does not depend on the state."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import keras_lstm_custom as klc
+from tests.engines.harness import LAYERS, Case, assert_same, run
+
+if keras.backend.backend() != "jax":
+    pytest.skip("needs the JAX backend", allow_module_level=True)
+
+import jax
+
+X = np.random.default_rng(3).normal(size=(3, 6, 2)).astype("float32")
+
+
+def layer_on(engine, **options):
+    keras.utils.set_random_seed(1)
+    layer = klc.LSTM(4, engine=engine, seed=5, **options)
+    layer.build((None, None, 2))
+    return layer
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("masks", ["none", "one", "each"])
+def test_as_on_a_gpu(kind, masks, monkeypatch):
+    """On a GPU the products that do not depend on the state are outside of the scan; a CPU can do so, too."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    count = {"none": 0, "one": 1, "each": LAYERS[kind][1]}[masks]
+    case = Case(kind, "scattered", True, inputs_dropout=count, recurrent_dropout=count, use_bias=masks != "one")
+    assert_same(run("jax_scan", case), run("reference", case), 5e-6)  # rounding, as in the parity matrix
+
+
+def test_stateless_call_compiled_with_its_gradient():
+    """As JAX users train: weights, seeds and the rest go in and come out."""
+
+    def loss_and_seeds(engine):
+        layer = layer_on(engine, dropout=0.3, recurrent_dropout=0.3)
+
+        @jax.jit
+        def loss(weights, others, x):
+            outputs, others = layer.stateless_call(weights, others, x, training=True)
+            return (outputs**2).sum(), others
+
+        arguments = [v.value for v in layer.trainable_variables], [v.value for v in layer.non_trainable_variables], X
+        (value, others), gradients = jax.value_and_grad(loss, has_aux=True)(*arguments)
+        assert layer.last_engine == engine
+        return [value, *others, *gradients]
+
+    for ours, reference in zip(loss_and_seeds("jax_scan"), loss_and_seeds("reference"), strict=True):
+        np.testing.assert_allclose(ours, reference, atol=1e-5)
+
+
+def test_vmap():
+    layer = layer_on("jax_scan")
+    np.testing.assert_allclose(jax.vmap(lambda x: layer(x[None])[0])(X), layer(X), atol=1e-6)
+
+
+def test_checkpointed_by_jax():
+    layer = layer_on("jax_scan")
+
+    def loss(x):
+        return (layer(x) ** 2).sum()
+
+    np.testing.assert_allclose(jax.grad(jax.checkpoint(loss))(X), jax.grad(loss)(X), atol=1e-6)
+
+
+def test_second_derivatives():
+    """JAX differentiates our gradient by itself."""
+
+    def second(engine):
+        layer = layer_on(engine)
+        first = jax.grad(lambda x: (layer(x) ** 2).sum())
+        return jax.grad(lambda x: (first(x) ** 2).sum())(X)
+
+    np.testing.assert_allclose(second("jax_scan"), second("reference"), atol=1e-6)
+
+
+def test_forward_mode_is_refused():
+    layer = layer_on("jax_scan")
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(lambda x: layer(x), (X,), (X,))

@@ -1,0 +1,147 @@
+"""The torch engines in torch's own ways: modes of its gradients, mixed precision, compilation, export."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import keras_lstm_custom as klc
+from keras_lstm_custom.engines import ENGINES
+from keras_lstm_custom.errors import EngineError
+from tests.engines.harness import Case, arrays, layer_of, request_of
+
+if keras.backend.backend() != "torch":
+    pytest.skip("needs the torch backend", allow_module_level=True)
+
+import torch
+
+BOTH = pytest.mark.parametrize("engine", ["torch_nn", "torch_loop"])
+
+
+@pytest.fixture
+def x():
+    return torch.as_tensor(np.random.default_rng(3).normal(size=(3, 6, 2)), dtype=torch.float32)
+
+
+def layer_on(engine, **options):
+    keras.utils.set_random_seed(1)
+    layer = klc.LSTM(4, return_sequences=True, engine=engine, **options)
+    layer.build((None, None, 2))
+    return layer
+
+
+def largest(difference):
+    return float(difference.detach().abs().max())
+
+
+def gradients_of_the_gradient(engine, x):
+    layer, x = layer_on(engine), x.clone().requires_grad_()
+    (by_x,) = torch.autograd.grad((layer(x) ** 2).sum(), x, create_graph=True)
+    return torch.autograd.grad((by_x**2).sum(), [x, *(w.value for w in layer.weights)], allow_unused=True)
+
+
+def test_second_derivatives_are_right(x):
+    """torch has those of its own function, on a CPU."""
+    for ours, reference in zip(*(gradients_of_the_gradient(e, x) for e in ("torch_nn", "reference")), strict=True):
+        assert largest(ours - reference) < 1e-5
+
+
+@pytest.mark.parametrize("loss", ["square", "linear"])
+@pytest.mark.parametrize("name", ["x", "kernel", "recurrent_kernel", "bias"])
+def test_second_derivatives_are_refused(x, name, loss):
+    """And never left out: not even where another way leads to the same tensor, as it does to the kernel."""
+    layer, x = layer_on("torch_loop"), x.clone().requires_grad_()
+    outputs = layer(x)
+    total = (outputs**2).sum() if loss == "square" else outputs.sum()
+    (by_x,) = torch.autograd.grad(total, x, create_graph=True)
+    wanted = {"x": x, **{w.name: w.value for w in layer.weights}}[name]
+    with pytest.raises(EngineError, match="engine='reference'"):
+        torch.autograd.grad((by_x**2).sum(), wanted, allow_unused=True)
+
+
+@BOTH
+def test_the_graph_may_be_used_twice(engine, x):
+    layer = layer_on(engine)
+    total = (layer(x) ** 2).sum()
+    weights = [w.value for w in layer.weights]
+    first = torch.autograd.grad(total, weights, retain_graph=True)
+    for a, b in zip(first, torch.autograd.grad(total, weights), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@BOTH
+def test_outputs_changed_in_place_give_an_error_and_no_wrong_gradient(engine, x):
+    outputs = layer_on(engine)(x)
+    with pytest.raises(RuntimeError, match=r"in-?place"):
+        outputs.mul_(2).sum().backward()
+
+
+@BOTH
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_autocast(engine, use_bias, x):
+    """Products in bfloat16, which has eight bits: the gradients differ by so much, and have the weights' dtype."""
+
+    def gradients(context):
+        layer = layer_on(engine, use_bias=use_bias)
+        with context:
+            total = (layer(x).float() ** 2).sum()
+        return torch.autograd.grad(total, [w.value for w in layer.weights])
+
+    mixed = gradients(torch.autocast("cpu", dtype=torch.bfloat16))
+    for ours, exact in zip(mixed, gradients(torch.enable_grad()), strict=True):
+        assert ours.dtype == torch.float32
+        assert largest(ours - exact) < 2e-2 * max(1, largest(exact))
+
+
+@BOTH
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients(engine, mode, x):
+    layer = layer_on(engine)
+    with mode():
+        outputs = layer(x)
+    assert not outputs.requires_grad
+    assert largest(outputs - layer(x)) < 1e-6
+
+
+@BOTH
+def test_torch_compile(engine, x):
+    """With the backend that only traces: what it then generates is torch's affair."""
+    layer = layer_on(engine)
+    weights = [w.value for w in layer.weights]
+    compiled = torch.compile(lambda x: layer(x), backend="aot_eager")(x)
+    assert largest(compiled - layer(x)) < 1e-6
+    gradients = (torch.autograd.grad((y**2).sum(), weights) for y in (compiled, layer(x)))
+    for ours, eager in zip(*gradients, strict=True):
+        assert largest(ours - eager) < 1e-5
+
+
+@BOTH
+def test_torch_export(engine, x):
+    model = keras.Sequential([keras.Input((6, 2)), layer_on(engine)])
+    exported = torch.export.export(model, (x,), strict=False).module()
+    assert largest(exported(x) - model(x)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (Case(mask="right padded"), "no masks"),
+        (Case(recurrent_dropout=1), "recurrent dropout"),
+        (Case(inputs_dropout=4), "not one for each"),
+    ],
+)
+def test_what_torch_nn_refuses_the_loop_serves(case, reason):
+    data = arrays(case)
+    layer = layer_of(case, data["weights"])
+    request = request_of(case, layer, data)
+    assert reason in ENGINES["torch_nn"].supports(request).reason
+    assert ENGINES["torch_loop"].supports(request).ok
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_use_cudnn_false_forbids_torch_nn_where_there_is_a_gpu(monkeypatch, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    answers = klc.LSTM(4, use_cudnn=False).explain_engine((3, 6, 2)).answers
+    assert answers["torch_nn"].ok != there
+    assert klc.LSTM(4).explain_engine((3, 6, 2)).answers["torch_nn"].ok
