@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -76,11 +78,11 @@ def by_hand(row, weights, x, y, epochs, learning_rate=0.5):
         for start in range(0, TIMESTEPS, WINDOW):
             here = slice(start, start + WINDOW)
 
-            def loss(value, place, state=state, here=here):
+            def loss(value, place, weights=weights, state=state, here=here):
                 return run([*weights[:place], value, *weights[place + 1 :]], state, here)[0]
 
             gradients = [
-                numpy_cells.finite_difference(lambda value, place=place: loss(value, place), weight)
+                numpy_cells.finite_difference(partial(loss, place=place), weight)
                 for place, weight in enumerate(weights)
             ]
             _, state = run(weights, state, here)

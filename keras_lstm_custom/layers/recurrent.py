@@ -17,7 +17,6 @@ from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks
 from keras_lstm_custom.layers import checks
 from keras_lstm_custom.options import bind, parameters_of
 
-
 OWN_OPTIONS = ("engine", "checkpoint_every")  #: what the layers take and their Keras counterparts do not
 
 
@@ -31,9 +30,7 @@ class Recurrent(EngineRNN):
     cell_class: ClassVar[type[EquationCell]]
     cell_name: ClassVar[str]  #: the name Keras gives the cell, so that weight paths are the same
 
-    def __init__(
-        self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any
-    ):
+    def __init__(self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any):
         options = bind(self.keras_class, args, kwargs)
         use_cudnn = options.pop("use_cudnn", None)  # an argument of Keras' LSTM only
         cell_names = [*parameters_of(self.cell_class.keras_class), "implementation"]
