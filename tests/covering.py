@@ -1,4 +1,4 @@
-"""Few rows in which every combination of a few options is met: what a product of all options would take too long for."""
+"""Few rows in which every combination of a few options is met, where the product of all would take too long."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ DTYPES = ["float64", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16"]
 #: Half the distance of 1 to the next number: what one rounding may be off by, relatively.
 ROUNDING = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 #: An output goes through 6 steps of about 14 roundings each (8 products, 6 elementwise operations), 84 in all. They
-#: add up as a random walk does, to 9 of them; 4 times that is what chance exceeds once in 10,000. A wrong term is of order 1.
+#: add up as a random walk does, to 9 of them; chance exceeds 4 times that once in 10,000. A wrong term is of order 1.
 ROUNDINGS = 4 * 84**0.5
 
 
