@@ -1,10 +1,11 @@
-"""The undocumented parts of Keras this package stands on; there are two, and they are all in this file.
+"""The undocumented parts of Keras this package stands on; there are three, and they are all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
    `loop_over_time` calls Keras' original for the reference engine.
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
+3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -46,6 +47,20 @@ def dropout_masks(cell: Any, x_t: Tensor, h: Tensor, training: bool) -> DropoutM
         inputs=cell.get_dropout_mask(x_t) if 0 < cell.dropout < 1 else None,
         recurrent=cell.get_recurrent_dropout_mask(h) if 0 < cell.recurrent_dropout < 1 else None,
     )
+
+
+def symbolic_dropout_masks(cell: Any, batch: int | None, features: int | None, training: bool) -> DropoutMasks:
+    """Return as many masks as `dropout_masks` would, in symbols: nothing is drawn.
+
+    Keras' cells tell by `dropout_mask_count` whether they take one mask for all gates or one for each.
+    """
+
+    def masks(rate: float, size: int | None) -> Any:
+        mask = keras.KerasTensor((batch, size), cell.compute_dtype)
+        count = getattr(cell, "dropout_mask_count", 1)
+        return None if not training or rate == 0 else mask if count == 1 else [mask] * count
+
+    return DropoutMasks(masks(cell.dropout, features), masks(cell.recurrent_dropout, cell.units))
 
 
 class EngineRNN(keras.layers.RNN):

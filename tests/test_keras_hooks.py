@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lstm_custom.keras_hooks import EngineRNN, dropout_masks, loop_over_time
+from keras_lstm_custom import LSTMCell, VanillaRNNCell
+from keras_lstm_custom.keras_hooks import EngineRNN, dropout_masks, loop_over_time, symbolic_dropout_masks
 
 
 class Accumulator(keras.layers.Layer):
@@ -104,3 +105,21 @@ def test_no_masks_outside_training():
     assert dropout_masks(cell, ops.ones((2, 3)), ops.ones((2, 3)), training=False) == (None, None)
     inputs, recurrent = dropout_masks(cell, ops.ones((2, 3)), ops.ones((2, 3)), training=True)
     assert len(inputs) == len(recurrent) == 4
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dropout": 0.5}, {"recurrent_dropout": 0.5}, {"dropout": 0.5, "implementation": 1}]
+)
+@pytest.mark.parametrize("cell_class", [LSTMCell, VanillaRNNCell])
+def test_symbolic_masks_are_as_many_as_are_drawn(cell_class, options):
+    if cell_class is VanillaRNNCell:
+        options = {name: value for name, value in options.items() if name != "implementation"}
+    cell = cell_class(3, **options)
+    for training in (False, True):
+        drawn = dropout_masks(cell, keras.ops.ones((2, 4)), keras.ops.ones((2, 3)), training)
+        symbolic = symbolic_dropout_masks(cell, 2, 4, training)
+        shapes = [
+            [[tuple(mask.shape) for mask in keras.tree.flatten(part) if mask is not None] for part in masks]
+            for masks in (drawn, symbolic)
+        ]
+        assert shapes[0] == shapes[1], "Keras changed the hook `dropout_mask_count` of its recurrent cells"

@@ -13,7 +13,7 @@ from keras import ops, tree
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
-from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks
+from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, symbolic_dropout_masks
 from keras_lstm_custom.layers import checks
 from keras_lstm_custom.options import bind, parameters_of
 
@@ -121,12 +121,13 @@ class Recurrent(EngineRNN):
             InputError: the shape does not have three axes.
         """
         checks.check_rank(self, input_shape)
-        batch, timesteps, _ = input_shape
+        batch, timesteps, features = input_shape
         dtype = self.compute_dtype
         sequences = keras.KerasTensor(input_shape, dtype)
         state = [keras.KerasTensor((batch, size), dtype) for size in self.state_size]
         mask = keras.KerasTensor((batch, timesteps), "bool") if masked else None
-        request = self.request(sequences, state, mask, training)
+        dropout = symbolic_dropout_masks(self.cell, batch, features, training)
+        request = self.request(sequences, state, mask, training, dropout)
         return registry.explain(self.engine, request)
 
     def _no_timesteps(self, sequences, initial_state):
