@@ -1,4 +1,4 @@
-"""Peak memory and time of long sequences: `python benchmarks/long_sequences.py [--steps 16384] [--every 128]`.
+"""Memory and time of training on long sequences: `python benchmarks/long_sequences.py [--steps 16384] [--every 128]`.
 
 One LSTM with all outputs, on batches of 16 rows, with and without `checkpoint_every`, on each engine, in two ways:
 `gradients` is one forward and backward pass of the sum of squares with all gradients (weights, input, states) in a

@@ -1,10 +1,11 @@
-"""The undocumented parts of Keras this package stands on; there are two, and they are all in this file.
+"""The undocumented parts of Keras this package stands on; there are three, and they are all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
    `loop_over_time` calls Keras' original for the reference engine.
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
+3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """

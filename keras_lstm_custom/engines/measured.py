@@ -20,12 +20,24 @@ class Rule(NamedTuple):
     otherwise: str  #: what "auto" says where it does not hold
 
 
+def _portable(request: Request) -> bool:
+    batch, steps, _ = request.sequences.shape
+    if steps is None or steps == 1:  # one step is over before a compiled loop has started
+        return False
+    if batch == 1:
+        return True
+    if request.cell.compute_dtype == "bfloat16":  # XLA's products of bfloat16 on a CPU are slow
+        return False
+    # Keras' own inference loop is only the faster one where it is a plain LSTM in float32 or float64.
+    plain = request.mask is None and request.cell.kind == "lstm" and request.cell.compute_dtype != "float16"
+    return request.training or not plain
+
+
 RULES: dict[str, Rule] = {
     "portable": Rule(
-        lambda request: (
-            request.sequences.shape[1] is not None and (request.training or request.sequences.shape[0] == 1)
-        ),
-        "could serve, but is measured faster only in training, or on one sequence, of a fixed number of steps",
+        _portable,
+        "could serve, but is measured faster only over a fixed number of steps, more than one: in training, on one "
+        "sequence, under a mask, for a vanilla RNN or in float16; and in bfloat16 on one sequence only",
     ),
 }
 

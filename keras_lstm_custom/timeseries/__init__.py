@@ -10,19 +10,24 @@ train = timeseries.windows(scaler.transform(parts.train), "load", window=48, hor
 # model.fit(train.x, train.y); scaler.inverse(model.predict(test.x), "load")
 ```
 
-Everything is NumPy and pandas and serves every Keras backend; only `dataset` imports TensorFlow.
+Everything is NumPy and pandas and serves every Keras backend; only `dataset` imports TensorFlow. For stateful layers
+`consecutive_windows` cuts long series, and the callback `ResetStates` starts each epoch anew.
 """
 
 from keras_lstm_custom.timeseries.baselines import mae, period_of, rmse, seasonal_naive
+from keras_lstm_custom.timeseries.consecutive import ConsecutiveWindows, ResetStates, consecutive_windows
 from keras_lstm_custom.timeseries.reading import read_csv
 from keras_lstm_custom.timeseries.scaling import Scaler
 from keras_lstm_custom.timeseries.splitting import Parts, split
 from keras_lstm_custom.timeseries.windowing import Windows, dataset, latest, next_times, windows
 
 __all__ = [
+    "ConsecutiveWindows",
     "Parts",
+    "ResetStates",
     "Scaler",
     "Windows",
+    "consecutive_windows",
     "dataset",
     "latest",
     "mae",

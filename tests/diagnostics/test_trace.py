@@ -213,7 +213,8 @@ def test_chunks_of_batch_and_time_change_nothing(return_sequences, masked, go_ba
     parts = trace(model, x, batch_size=2)
     for name in whole:
         for symbol in ("x", *whole[name].symbols):
-            np.testing.assert_allclose(getattr(parts[name], symbol), getattr(whole[name], symbol), rtol=1e-6, atol=1e-7)
+            # Products of fewer rows may be summed in another order: a few roundings of numbers of order 1.
+            np.testing.assert_allclose(getattr(parts[name], symbol), getattr(whole[name], symbol), rtol=1e-6, atol=1e-6)
 
 
 def test_mixed_precision_is_traced_as_it_was_computed(x):

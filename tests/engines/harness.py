@@ -44,6 +44,7 @@ class Case:
     inputs_dropout: int = 0
     recurrent_dropout: int = 0
     training: bool = True
+    zero_state: bool = False
     checkpoint_every: int | None = None
     dtype: str = "float32"
     batch: int = BATCH
@@ -70,7 +71,7 @@ def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
     states = 2 if case.kind == "lstm" else 1
     return {
         "x": rng.normal(size=(b, timesteps, f)),
-        "state": [rng.normal(size=(b, u)) for _ in range(states)],
+        "state": [rng.normal(size=(b, u)) * (not case.zero_state) for _ in range(states)],
         "weights": [
             rng.normal(size=(f, gates * u)) / np.sqrt(f),
             rng.normal(size=(u, gates * u)) / np.sqrt(u),

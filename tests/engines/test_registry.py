@@ -152,3 +152,12 @@ def test_engines_return_the_h_that_is_kept_and_the_registry_masks_it(row, return
             for result, name in ((raw, "h"), (masked, "y")):
                 got = keras.ops.convert_to_numpy(result.outputs)
                 np.testing.assert_allclose(got, oracle[name][:, wanted], atol=2e-6, err_msg=f"{engine.name} {name}")
+
+
+@pytest.mark.tensorflow
+def test_the_explanation_counts_dropout_masks():
+    """What serves in training is what was said before: with recurrent dropout Keras draws four input masks, too."""
+    layer = LSTM(UNITS, dropout=0.5, recurrent_dropout=0.5)
+    chosen = layer.explain_engine(X.shape, training=True).chosen
+    layer(X, training=True)
+    assert layer.last_engine == chosen

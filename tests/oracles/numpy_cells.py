@@ -27,6 +27,8 @@ def lstm(
     c: Array | None = None,
     *,
     mask: Array | None = None,
+    inputs_dropout: list[Array] | None = None,
+    recurrent_dropout: list[Array] | None = None,
     activation: Function = np.tanh,
     recurrent_activation: Function = sigmoid,
 ) -> dict[str, Array]:
@@ -40,6 +42,8 @@ def lstm(
         h: `(batch, units)`, the hidden state to start from; zeros if None.
         c: `(batch, units)`, the cell state to start from; zeros if None.
         mask: `(batch, timesteps)`; where it is False, h and c stay as they were.
+        inputs_dropout: what x is multiplied with at every step, `(batch, features)`, for each gate in turn.
+        recurrent_dropout: the same for h, `(batch, units)`.
         activation: the function written tanh in the equations.
         recurrent_activation: the function written sigma in the equations.
 
@@ -57,11 +61,13 @@ def lstm(
         y = np.zeros(units)
         for t in range(timesteps):
             if mask is None or mask[b, t]:
+                seen = [x[b, t] if inputs_dropout is None else x[b, t] * m[b] for m in inputs_dropout or range(4)]
+                kept = [h[b] if recurrent_dropout is None else h[b] * m[b] for m in recurrent_dropout or range(4)]
                 gates = {
-                    "i": _gate(0, x[b, t], h[b], kernel, recurrent_kernel, bias, recurrent_activation),
-                    "f": _gate(1, x[b, t], h[b], kernel, recurrent_kernel, bias, recurrent_activation),
-                    "g": _gate(2, x[b, t], h[b], kernel, recurrent_kernel, bias, activation),
-                    "o": _gate(3, x[b, t], h[b], kernel, recurrent_kernel, bias, recurrent_activation),
+                    "i": _gate(0, seen[0], kept[0], kernel, recurrent_kernel, bias, recurrent_activation),
+                    "f": _gate(1, seen[1], kept[1], kernel, recurrent_kernel, bias, recurrent_activation),
+                    "g": _gate(2, seen[2], kept[2], kernel, recurrent_kernel, bias, activation),
+                    "o": _gate(3, seen[3], kept[3], kernel, recurrent_kernel, bias, recurrent_activation),
                 }
                 for k in range(units):
                     c[b, k] = gates["f"][k] * c[b, k] + gates["i"][k] * gates["g"][k]
@@ -83,6 +89,8 @@ def vanilla_rnn(
     h: Array | None = None,
     *,
     mask: Array | None = None,
+    inputs_dropout: list[Array] | None = None,
+    recurrent_dropout: list[Array] | None = None,
     activation: Function = np.tanh,
 ) -> dict[str, Array]:
     """Run a vanilla RNN over `x`; arguments as in `lstm`, with `units` columns instead of `4 * units`.
@@ -98,7 +106,9 @@ def vanilla_rnn(
         y = np.zeros(units)
         for t in range(timesteps):
             if mask is None or mask[b, t]:
-                steps["z"][b, t] = _gate(0, x[b, t], h[b], kernel, recurrent_kernel, bias, lambda z: z)
+                seen = x[b, t] if inputs_dropout is None else x[b, t] * inputs_dropout[0][b]
+                kept = h[b] if recurrent_dropout is None else h[b] * recurrent_dropout[0][b]
+                steps["z"][b, t] = _gate(0, seen, kept, kernel, recurrent_kernel, bias, lambda z: z)
                 for k in range(units):
                     h[b, k] = activation(steps["z"][b, t, k])
                 y = h[b].copy()

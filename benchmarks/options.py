@@ -1,0 +1,102 @@
+"""Options beside the plain layer, engine by engine: `python benchmarks/options.py [name ...] [--shape B T F U]`.
+
+What the rules of `engines/measured.py` rest on: masks, dropout, the vanilla RNN and other dtypes, each against the
+Keras layer with the same options, in a `tf.function` of unknown batch size, as in `fit`. All engines take turns in one
+run; a figure is the median, in milliseconds, and behind it how many times as fast as Keras that is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+#: (batch, steps, features, units)
+SHAPES = [(1, 100, 32, 128), (32, 100, 32, 128), (64, 100, 64, 256), (32, 500, 16, 64), (32, 1, 64, 256)]
+#: name: (vanilla RNN?, masked?, options of the layer)
+OPTIONS = {
+    "mask": (False, True, {}),
+    "dropout": (False, False, {"dropout": 0.2}),
+    "recurrent_dropout": (False, False, {"recurrent_dropout": 0.2}),
+    "float64": (False, False, {"dtype": "float64"}),
+    "mixed_float16": (False, False, {"dtype": "mixed_float16"}),
+    "mixed_bfloat16": (False, False, {"dtype": "mixed_bfloat16"}),
+    "vanilla_rnn": (True, False, {}),
+    "vanilla_rnn mask": (True, True, {}),
+}
+SECONDS, MOST = 1.5, 30  #: how long each row is measured, and how many turns at most
+
+
+def candidates(shape, vanilla, masked, options, training):
+    """Return a compiled function without arguments for Keras and each engine that serves."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import keras_lstm_custom as klc
+
+    batch, steps, features, units = shape
+    x = tf.random.normal((batch, steps, features))
+    lengths = np.random.default_rng(0).integers(max(1, steps // 2), steps + 1, batch)  # right padding
+    call = [x, *([tf.constant(np.arange(steps) < lengths[:, None])] if masked else [])]
+    keras_class, our_class = (keras.layers.SimpleRNN, klc.VanillaRNN) if vanilla else (keras.layers.LSTM, klc.LSTM)
+    layers = {"keras": keras_class(units, return_sequences=True, **options)}
+    for engine in ("reference", "portable", "native"):
+        layer = our_class(units, return_sequences=True, engine=engine, **options)
+        if layer.explain_engine(shape[:3], masked=masked, training=training).chosen:
+            layers[engine] = layer
+    functions = {}
+    for name, layer in layers.items():
+        layer.build((None, steps, features))
+
+        def run(x, mask=None, layer=layer):
+            if not training:
+                return layer(x, mask=mask, training=False)
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.cast(layer(x, mask=mask, training=True), "float32") ** 2)
+            return tape.gradient(loss, [w.value for w in layer.weights])
+
+        signature = [tf.TensorSpec((None, *value.shape[1:]), value.dtype) for value in call]
+        compiled = tf.function(run, input_signature=signature, autograph=False)
+        functions[name] = lambda compiled=compiled: compiled(*call)
+    return functions
+
+
+def measure(functions) -> dict[str, float]:
+    """Return the median milliseconds of each, all taking turns."""
+    for run in functions.values():
+        run(), run()
+    times = {name: [] for name in functions}
+    end = time.perf_counter() + SECONDS
+    while len(times["keras"]) < 4 or (time.perf_counter() < end and len(times["keras"]) < MOST):
+        for name, run in functions.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    """Measure and print one row at a time."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*OPTIONS, []], help="which options; all if none is named")
+    parser.add_argument("--shape", type=int, nargs=4, action="append", help="instead of the five shapes")
+    arguments = parser.parse_args()
+    for name in arguments.names or OPTIONS:
+        vanilla, masked, options = OPTIONS[name]
+        for shape in arguments.shape or SHAPES:
+            for training in (True, False):
+                if not training and "dropout" in name:
+                    continue  # no dropout there
+                median = measure(candidates(tuple(shape), vanilla, masked, options, training))
+                figures = [f"{key} {ms:.2f} ({median['keras'] / ms:.2f})" for key, ms in median.items()]
+                way = "training" if training else "inference"
+                print(f"{name:<18} {', '.join(map(str, shape)):<18} {way:<10}", *figures, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Where "auto" takes the portable engine: the rows that `docs/engines.md` has figures for."""
+
+import pytest
+
+from keras_lstm_custom import LSTM, VanillaRNN
+
+pytestmark = pytest.mark.tensorflow
+
+LONG, ONE, STEP, DYNAMIC = (32, 100, 8), (1, 100, 8), (32, 1, 8), (32, None, 8)
+
+
+@pytest.mark.parametrize(
+    ("layer", "dtype", "shape", "call", "taken"),
+    [
+        (LSTM, "float32", LONG, {"training": True}, True),
+        (LSTM, "float32", LONG, {}, False),
+        (LSTM, "float32", LONG, {"masked": True}, True),
+        (LSTM, "float32", ONE, {}, True),
+        (LSTM, "float32", STEP, {"training": True}, False),
+        (LSTM, "float32", STEP, {"masked": True}, False),
+        (LSTM, "float32", DYNAMIC, {"training": True}, False),
+        (VanillaRNN, "float32", LONG, {}, True),
+        (VanillaRNN, "float32", DYNAMIC, {}, False),
+        (LSTM, "mixed_float16", LONG, {}, True),
+        (LSTM, "mixed_bfloat16", LONG, {"training": True}, False),
+        (VanillaRNN, "mixed_bfloat16", LONG, {"masked": True}, False),
+        (LSTM, "mixed_bfloat16", ONE, {"training": True}, True),
+    ],
+)
+def test_auto_takes_the_portable_engine_where_it_was_measured_faster(layer, dtype, shape, call, taken):
+    assert layer(4, dtype=dtype).explain_engine(shape, **call).answers["portable"].ok is taken
+    forced = layer(4, dtype=dtype, engine="portable").explain_engine(shape, **call)
+    assert forced.chosen == "portable"  # it is a matter of speed, not of what it can do
