@@ -9,7 +9,7 @@ import pytest
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 from keras_lstm_custom.errors import EngineError
-from tests.engines.harness import Case, arrays, layer_of, request_of
+from tests.engines.harness import LAYERS, Case, arrays, layer_of, request_of
 
 if keras.backend.backend() != "torch":
     pytest.skip("needs the torch backend", allow_module_level=True)
@@ -33,6 +33,36 @@ def layer_on(engine, **options):
 
 def largest(difference):
     return float(difference.detach().abs().max())
+
+
+@BOTH
+def test_equals_the_torch_module(engine, x):
+    """With the weights of a `torch.nn.LSTM` in Keras' layout, one bias for its two."""
+    module = torch.nn.LSTM(2, 5, batch_first=True)
+    layer = klc.LSTM(5, return_sequences=True, return_state=True, engine=engine)
+    layer.build((None, None, 2))
+    w, u, b_w, b_u = (p.detach().numpy() for p in module.parameters())
+    layer.set_weights([w.T, u.T, b_w + b_u])
+    expected, (h, c) = module(x)
+    for got, value in zip(layer(x), (expected, h[0], c[0]), strict=True):
+        np.testing.assert_allclose(got.detach(), value.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("dropout", [0, 1, 4])
+@pytest.mark.parametrize("mask", ["none", "scattered"])
+def test_the_loops_gradient_by_torchs_own_check(mask, dropout):
+    """`gradcheck` differentiates every input and every output numerically."""
+    case = Case("lstm", mask, dtype="float64", batch=2, units=2, features=2, recurrent_dropout=dropout)
+    data = arrays(case)
+    layer = layer_of(case, data["weights"])
+    request = request_of(case, layer, data)
+
+    def outputs(x, *state):
+        result = ENGINES["torch_loop"].run(request_of(case, layer, data, x, list(state)))
+        return (result.outputs, *result.state)
+
+    inputs = [t.detach().clone().requires_grad_() for t in (request.sequences, *request.initial_state)]
+    assert torch.autograd.gradcheck(outputs, inputs)
 
 
 def gradients_of_the_gradient(engine, x):
@@ -102,6 +132,22 @@ def test_without_gradients(engine, mode, x):
         outputs = layer(x)
     assert not outputs.requires_grad
     assert largest(outputs - layer(x)) < 1e-6
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("mask", ["none", "scattered"])
+def test_the_loop_keeps_two_states_without_gradients(kind, mask):
+    """Under `no_grad` the loop keeps two states only, and writes them by turns."""
+    case = Case(kind, mask)
+    data = arrays(case)
+    request = request_of(case, layer_of(case, data["weights"]), data)
+    expected = ENGINES["torch_loop"].run(request)
+    with torch.no_grad():
+        got = ENGINES["torch_loop"].run(request)
+    assert expected.outputs.requires_grad
+    assert not got.outputs.requires_grad
+    for ours, value in zip((got.outputs, *got.state), (expected.outputs, *expected.state), strict=True):
+        torch.testing.assert_close(ours, value.detach(), atol=1e-6, rtol=0)
 
 
 @BOTH
