@@ -57,7 +57,7 @@ def whole_layer_refusal(request: Request) -> str | None:
     return None
 
 
-def weights_of(cell: Any) -> list[Tensor | None]:
+def weights_of(cell: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return kernel, recurrent kernel and bias (or None) in the dtype that the cell computes in."""
-    weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
-    return [None if w is None else ops.cast(w, cell.compute_dtype) for w in weights]
+    kernel, recurrent_kernel = (ops.cast(w, cell.compute_dtype) for w in (cell.kernel, cell.recurrent_kernel))
+    return kernel, recurrent_kernel, None if cell.bias is None else ops.cast(cell.bias, cell.compute_dtype)

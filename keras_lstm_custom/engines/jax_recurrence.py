@@ -156,7 +156,7 @@ def _backward(kind, inside, residuals, incoming):
     (d_state, sums), out = jax.lax.scan(step, (d_final, sums), (kept, x, h_before, d_hs, mask), reverse=True)
     d_x, sums = (out, sums) if inside else (inputs(out), weights(x, h_before, out))
     d_weights = jax.tree.map(lambda total, weight: total.astype(weight.dtype), sums, affine[:3])
-    return d_x, d_state, Affine(*d_weights, None, None), None
+    return d_x, d_state, Affine._make((*d_weights, None, None)), None
 
 
 _recurrence.defvjp(_forward_and_keep, _backward)

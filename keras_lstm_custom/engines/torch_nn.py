@@ -27,10 +27,13 @@ def run(request: Request) -> Result:
     if x.is_cuda:  # as pieces of one vector cuDNN can read them as they are
         pieces = torch.cat([w.reshape(-1) for w in weights]).split([w.numel() for w in weights])
         weights = [piece.view(w.shape) for piece, w in zip(pieces, weights, strict=True)]
-    layout = {"has_biases": bias is not None, "num_layers": 1, "dropout": 0.0, "bidirectional": False}
     state = [s[None] for s in request.initial_state]
-    function, hx = (torch.lstm, state) if cell.kind == "lstm" else (torch.rnn_tanh, state[0])
-    outputs, *final = function(x, hx, weights, **layout, train=torch.is_grad_enabled(), batch_first=True)
+    # One layer without dropout inside, in one direction, batch first.
+    options = (bias is not None, 1, 0.0, torch.is_grad_enabled(), False, True)
+    if cell.kind == "lstm":
+        outputs, *final = torch.lstm(x, state, weights, *options)
+    else:
+        outputs, *final = torch.rnn_tanh(x, state[0], weights, *options)
     final = [s[0] for s in final]
     outputs = outputs if request.return_sequences else final[0][:, None]
     return masking.result(request, ENGINE.name, outputs, final)
