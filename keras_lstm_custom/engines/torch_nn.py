@@ -27,7 +27,8 @@ def run(request: Request) -> Result:
     if x.is_cuda:  # as pieces of one vector cuDNN can read them as they are
         pieces = torch.cat([w.reshape(-1) for w in weights]).split([w.numel() for w in weights])
         weights = [piece.view(w.shape) for piece, w in zip(pieces, weights, strict=True)]
-    state = [s[None] for s in request.initial_state]
+    # A stateful layer overwrites its state after the call, but the gradient still needs it.
+    state = [(s.clone() if request.stateful else s)[None] for s in request.initial_state]
     # One layer without dropout inside, in one direction, batch first.
     options = (bias is not None, 1, 0.0, torch.is_grad_enabled(), False, True)
     if cell.kind == "lstm":

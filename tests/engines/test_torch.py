@@ -191,3 +191,20 @@ def test_use_cudnn_false_forbids_torch_nn_where_there_is_a_gpu(monkeypatch, ther
     answers = klc.LSTM(4, use_cudnn=False).explain_engine((3, 6, 2)).answers
     assert answers["torch_nn"].ok != there
     assert klc.LSTM(4).explain_engine((3, 6, 2)).answers["torch_nn"].ok
+
+
+@BOTH
+def test_stateful_training(engine, x):
+    """The layer overwrites its state after the call; the gradient is that of the state before it."""
+
+    def gradient(name):
+        keras.utils.set_random_seed(1)
+        layer = klc.LSTM(4, engine=name, stateful=True)
+        layer.build(x.shape)
+        with torch.no_grad():
+            layer(x)
+        return torch.autograd.grad((layer(x) ** 2).sum(), [w.value for w in layer.trainable_weights])
+
+    for ours, reference in zip(gradient(engine), gradient("reference"), strict=True):
+        assert largest(ours - reference) < 1e-5
+        assert largest(reference) > 1e-3
