@@ -9,7 +9,7 @@ import pytest
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 from keras_lstm_custom.errors import EngineError
-from tests.engines.harness import LAYERS, Case, arrays, layer_of, request_of
+from tests.engines.harness import LAYERS, Case, arrays, assert_same, layer_of, request_of, run
 
 if keras.backend.backend() != "torch":
     pytest.skip("needs the torch backend", allow_module_level=True)
@@ -208,3 +208,13 @@ def test_stateful_training(engine, x):
     for ours, reference in zip(gradient(engine), gradient("reference"), strict=True):
         assert largest(ours - reference) < 1e-5
         assert largest(reference) > 1e-3
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float16", 2e-2), ("bfloat16", 1e-1), ("mixed_float16", 2e-2), ("mixed_bfloat16", 1e-1)]
+)
+def test_torch_nn_in_half_precision(kind, dtype, tolerance):
+    """The parity matrix has its dtypes with a mask, which is not for this engine; the same tolerances."""
+    case = Case(kind, go_backwards=True, dtype=dtype)
+    assert_same(run("torch_nn", case), run("reference", case), tolerance)
