@@ -59,8 +59,5 @@ def whole_layer_refusal(request: Request) -> str | None:
 
 def weights_of(cell: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return kernel, recurrent kernel and bias (or None) in the dtype that the cell computes in."""
-
-    def cast(weight):
-        return ops.cast(weight, cell.compute_dtype)
-
-    return cast(cell.kernel), cast(cell.recurrent_kernel), None if cell.bias is None else cast(cell.bias)
+    kernel, recurrent_kernel = (ops.cast(w, cell.compute_dtype) for w in (cell.kernel, cell.recurrent_kernel))
+    return kernel, recurrent_kernel, None if cell.bias is None else ops.cast(cell.bias, cell.compute_dtype)

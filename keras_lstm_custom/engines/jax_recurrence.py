@@ -155,15 +155,8 @@ def _backward(kind, inside, residuals, incoming):
     sums = jax.tree.map(lambda weight: jnp.zeros(weight.shape, exact), affine[:3]) if inside else None
     (d_state, sums), out = jax.lax.scan(step, (d_final, sums), (kept, x, h_before, d_hs, mask), reverse=True)
     d_x, sums = (out, sums) if inside else (inputs(out), weights(x, h_before, out))
-    kernel, recurrent_kernel, bias = jax.tree.map(lambda total, weight: total.astype(weight.dtype), sums, affine[:3])
-    return (
-        d_x,
-        d_state,
-        affine._replace(
-            kernel=kernel, recurrent_kernel=recurrent_kernel, bias=bias, input_masks=None, recurrent_masks=None
-        ),
-        None,
-    )
+    d_weights = jax.tree.map(lambda total, weight: total.astype(weight.dtype), sums, affine[:3])
+    return d_x, d_state, Affine._make((*d_weights, None, None)), None
 
 
 _recurrence.defvjp(_forward_and_keep, _backward)

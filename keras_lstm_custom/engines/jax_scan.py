@@ -19,17 +19,14 @@ def run(request: Request) -> Result:
     from keras_lstm_custom.engines.jax_recurrence import Affine, recurrence
 
     cell = request.cell
+    input_masks, recurrent_masks = (tuple(fast_path.masks_of(m)) for m in request.dropout)
     mask = masking.in_running_order(request)
     x = jnp.flip(request.sequences, axis=1) if request.go_backwards else request.sequences
     hs, state = recurrence(
         cell.kind,
         jnp.swapaxes(x, 0, 1),
         tuple(request.initial_state),
-        Affine(
-            *fast_path.weights_of(cell),
-            tuple(fast_path.masks_of(request.dropout.inputs)),
-            tuple(fast_path.masks_of(request.dropout.recurrent)),
-        ),
+        Affine(*fast_path.weights_of(cell), input_masks, recurrent_masks),
         None if mask is None else mask.T[..., None],
     )
     outputs = jnp.swapaxes(hs, 0, 1) if request.return_sequences else state[0][:, None]

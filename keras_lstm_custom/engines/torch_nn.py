@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras_lstm_custom.engines import fast_path
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 
@@ -29,11 +27,14 @@ def run(request: Request) -> Result:
     if x.is_cuda:  # as pieces of one vector cuDNN can read them as they are
         pieces = torch.cat([w.reshape(-1) for w in weights]).split([w.numel() for w in weights])
         weights = [piece.view(w.shape) for piece, w in zip(pieces, weights, strict=True)]
-    layout: dict[str, Any] = {"has_biases": bias is not None, "num_layers": 1, "dropout": 0.0, "bidirectional": False}
-    state = [s[None] for s in request.initial_state]
-    function: Any
-    function, hx = (torch.lstm, state) if cell.kind == "lstm" else (torch.rnn_tanh, state[0])
-    outputs, *final = function(x, hx, weights, **layout, train=torch.is_grad_enabled(), batch_first=True)
+    # A stateful layer overwrites its state after the call, but the gradient still needs it.
+    state = [(s.clone() if request.stateful else s)[None] for s in request.initial_state]
+    # One layer without dropout inside, in one direction, batch first.
+    options = (bias is not None, 1, 0.0, torch.is_grad_enabled(), False, True)
+    if cell.kind == "lstm":
+        outputs, *final = torch.lstm(x, state, weights, *options)
+    else:
+        outputs, *final = torch.rnn_tanh(x, state[0], weights, *options)
     final = [s[0] for s in final]
     outputs = outputs if request.return_sequences else final[0][:, None]
     return Result(outputs, final, ENGINE.name)

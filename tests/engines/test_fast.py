@@ -186,6 +186,20 @@ def test_not_a_number_goes_through(engine):
 
 
 @FAST_ENGINES
+@pytest.mark.filterwarnings("ignore:On JAX")  # fit and predict lose the state there; a call does not
+def test_a_sequence_in_pieces(engine):
+    """A stateful layer reads a sequence in pieces, down to one step, as another reads it at once."""
+    pieces = klc.LSTM(4, stateful=True, return_sequences=True, engine=engine)
+    whole = klc.LSTM(4, return_sequences=True, engine=engine)
+    pieces.build(X.shape)
+    whole.build(X.shape)
+    whole.set_weights(pieces.get_weights())
+    outputs = [keras.ops.convert_to_numpy(pieces(X[:, a:b])) for a, b in ((0, 3), (3, 4), (4, 7))]
+    np.testing.assert_allclose(np.concatenate(outputs, axis=1), keras.ops.convert_to_numpy(whole(X)), atol=2e-6)
+    assert pieces.last_engine == engine
+
+
+@FAST_ENGINES
 def test_it_really_ran(engine):
     layer = klc.LSTM(4, engine=engine)
     layer(X)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import keras_lstm_custom as klc
-from tests.engines.harness import LAYERS, Case, assert_same, run
+from keras_lstm_custom.engines import ENGINES
+from tests.engines.harness import LAYERS, Case, arrays, assert_same, layer_of, request_of, run
 
 if keras.backend.backend() != "jax":
     pytest.skip("needs the JAX backend", allow_module_level=True)
@@ -55,8 +56,12 @@ def test_stateless_call_compiled_with_its_gradient():
 
 
 def test_vmap():
+    """Over the rows, and over a further axis with the gradient."""
     layer = layer_on("jax_scan")
     np.testing.assert_allclose(jax.vmap(lambda x: layer(x[None])[0])(X), layer(X), atol=1e-6)
+    gradient = jax.grad(lambda x: (layer(x) ** 2).sum())
+    several = jax.vmap(gradient)(np.stack([X, 2 * X]))
+    np.testing.assert_allclose(several, np.stack([gradient(X), gradient(2 * X)]), atol=1e-6)
 
 
 def test_checkpointed_by_jax():
@@ -83,3 +88,29 @@ def test_forward_mode_is_refused():
     layer = layer_on("jax_scan")
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(lambda x: layer(x), (X,), (X,))
+
+
+def test_nothing_is_kept_without_a_gradient():
+    """Of all steps, inference has the outputs only; the gradient has the four gates and c, too."""
+    case = Case()
+    data = arrays(case)
+    layer = layer_of(case, data["weights"])
+
+    def loss(x):
+        return ENGINES["jax_scan"].run(request_of(case, layer, data, x)).outputs.sum()
+
+    def scans(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "scan":
+                yield equation
+                continue
+            for value in equation.params.values():
+                if hasattr(inner := getattr(value, "jaxpr", value), "eqns"):
+                    yield from scans(inner)
+
+    def of_all_steps(function):
+        first = next(scans(jax.make_jaxpr(function)(data["x"].astype("float32")).jaxpr))
+        return sum(variable.aval.shape == (6, case.batch, case.units) for variable in first.outvars)
+
+    assert of_all_steps(loss) == 1
+    assert of_all_steps(jax.grad(loss)) == 6

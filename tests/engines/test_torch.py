@@ -9,7 +9,7 @@ import pytest
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 from keras_lstm_custom.errors import EngineError
-from tests.engines.harness import Case, arrays, layer_of, request_of
+from tests.engines.harness import LAYERS, Case, arrays, assert_same, layer_of, request_of, run
 
 if keras.backend.backend() != "torch":
     pytest.skip("needs the torch backend", allow_module_level=True)
@@ -33,6 +33,36 @@ def layer_on(engine, **options):
 
 def largest(difference):
     return float(difference.detach().abs().max())
+
+
+@BOTH
+def test_equals_the_torch_module(engine, x):
+    """With the weights of a `torch.nn.LSTM` in Keras' layout, one bias for its two."""
+    module = torch.nn.LSTM(2, 5, batch_first=True)
+    layer = klc.LSTM(5, return_sequences=True, return_state=True, engine=engine)
+    layer.build((None, None, 2))
+    w, u, b_w, b_u = (p.detach().numpy() for p in module.parameters())
+    layer.set_weights([w.T, u.T, b_w + b_u])
+    expected, (h, c) = module(x)
+    for got, value in zip(layer(x), (expected, h[0], c[0]), strict=True):
+        np.testing.assert_allclose(got.detach(), value.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("dropout", [0, 1, 4])
+@pytest.mark.parametrize("mask", ["none", "scattered"])
+def test_the_loops_gradient_by_torchs_own_check(mask, dropout):
+    """`gradcheck` differentiates every input and every output numerically."""
+    case = Case("lstm", mask, dtype="float64", batch=2, units=2, features=2, recurrent_dropout=dropout)
+    data = arrays(case)
+    layer = layer_of(case, data["weights"])
+    request = request_of(case, layer, data)
+
+    def outputs(x, *state):
+        result = ENGINES["torch_loop"].run(request_of(case, layer, data, x, list(state)))
+        return (result.outputs, *result.state)
+
+    inputs = [t.detach().clone().requires_grad_() for t in (request.sequences, *request.initial_state)]
+    assert torch.autograd.gradcheck(outputs, inputs)
 
 
 def gradients_of_the_gradient(engine, x):
@@ -104,6 +134,22 @@ def test_without_gradients(engine, mode, x):
     assert largest(outputs - layer(x)) < 1e-6
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("mask", ["none", "scattered"])
+def test_the_loop_keeps_two_states_without_gradients(kind, mask):
+    """Under `no_grad` the loop keeps two states only, and writes them by turns."""
+    case = Case(kind, mask)
+    data = arrays(case)
+    request = request_of(case, layer_of(case, data["weights"]), data)
+    expected = ENGINES["torch_loop"].run(request)
+    with torch.no_grad():
+        got = ENGINES["torch_loop"].run(request)
+    assert expected.outputs.requires_grad
+    assert not got.outputs.requires_grad
+    for ours, value in zip((got.outputs, *got.state), (expected.outputs, *expected.state), strict=True):
+        torch.testing.assert_close(ours, value.detach(), atol=1e-6, rtol=0)
+
+
 @BOTH
 def test_torch_compile(engine, x):
     """With the backend that only traces: what it then generates is torch's affair."""
@@ -145,3 +191,30 @@ def test_use_cudnn_false_forbids_torch_nn_where_there_is_a_gpu(monkeypatch, ther
     answers = klc.LSTM(4, use_cudnn=False).explain_engine((3, 6, 2)).answers
     assert answers["torch_nn"].ok != there
     assert klc.LSTM(4).explain_engine((3, 6, 2)).answers["torch_nn"].ok
+
+
+@BOTH
+def test_stateful_training(engine, x):
+    """The layer overwrites its state after the call; the gradient is that of the state before it."""
+
+    def gradient(name):
+        keras.utils.set_random_seed(1)
+        layer = klc.LSTM(4, engine=name, stateful=True)
+        layer.build(x.shape)
+        with torch.no_grad():
+            layer(x)
+        return torch.autograd.grad((layer(x) ** 2).sum(), [w.value for w in layer.trainable_weights])
+
+    for ours, reference in zip(gradient(engine), gradient("reference"), strict=True):
+        assert largest(ours - reference) < 1e-5
+        assert largest(reference) > 1e-3
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float16", 2e-2), ("bfloat16", 1e-1), ("mixed_float16", 2e-2), ("mixed_bfloat16", 1e-1)]
+)
+def test_torch_nn_in_half_precision(kind, dtype, tolerance):
+    """The parity matrix has its dtypes with a mask, which is not for this engine; the same tolerances."""
+    case = Case(kind, go_backwards=True, dtype=dtype)
+    assert_same(run("torch_nn", case), run("reference", case), tolerance)
