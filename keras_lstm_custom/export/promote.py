@@ -1,7 +1,7 @@
 """What int8 cannot show, in more bits: outputs in int16 and ops in float, where a measured error asks for it.
 
-Eight bits do not suit every tensor: a sigmoid between 0.48 and 0.52 has a tenth of the 256 steps, a concatenation has one
-scale for parts of different size, and a signal that fades with depth drowns in the kernels' tables. So an int8
+Eight bits do not suit every tensor: a sigmoid between 0.48 and 0.52 has a tenth of the 256 steps, a concatenation
+has one scale for parts of different size, and a signal that fades with depth drowns in the kernels' tables. So an int8
 file is run on rows of the calibration, on each runtime that is here, and while its error is above `GOAL` the one
 change that lowers it most is made: an output stored in int16, or an op with weights computed in float. What was
 promoted stands in the notes of the report.
@@ -111,4 +111,5 @@ def _notes(graph: Graph, chosen: Promoted, before: float, after: float) -> list[
     outputs = {index: name for name, index in signature_of(graph)[1].items()}
     told = [f"the output {outputs[index]!r} is int16" for index in sorted(chosen.int16)]
     told += [f"{graph.name(index)!r} computes in float" for index in sorted(chosen.in_float)]
-    return [f"int8 alone has an error of {before:.1%} of the signal on the calibration; so {', '.join(told)}: {after:.1%}."]
+    done = ", ".join(told)
+    return [f"int8 alone errs by {before:.1%} of the signal on the calibration; therefore {done}: {after:.1%}."]
