@@ -16,18 +16,20 @@ from keras_lstm_custom.export.samples import arrays_of
 HELD_BACK, MOST_HELD_BACK, ENOUGH = 0.25, 32, 32
 
 
-def held_back(arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray], str]:
-    """Return rows to calibrate with, rows to compare on, and a note on them.
+def held_back(
+    arrays: Sequence[np.ndarray], most: int = MOST_HELD_BACK
+) -> tuple[list[np.ndarray], list[np.ndarray], str]:
+    """Return rows to calibrate with, at most so many rows to compare on, and a note on them.
 
     The rows to compare on are spread evenly, since data often comes sorted. Where there are too few rows,
     both are the same, and the note says so.
     """
     rows = len(arrays[0])
     if rows < ENOUGH:
-        first = [array[:MOST_HELD_BACK] for array in arrays]
+        first = [array[:most] for array in arrays]
         note = f"Compared on {len(first[0])} rows that it was calibrated with; from {ENOUGH} on some are held back."
         return list(arrays), first, note
-    count = min(MOST_HELD_BACK, int(HELD_BACK * rows))
+    count = min(most, int(HELD_BACK * rows))
     chosen = np.zeros(rows, bool)
     chosen[np.linspace(0, rows - 1, count).round().astype(int)] = True
     note = f"Calibrated with {rows - count} rows and compared on {count} others."

@@ -53,8 +53,8 @@ def convert(
         def make(promoted: Promoted) -> tuple[bytes, list[str]]:
             return quantized(content, ranges, SCHEMES[quantize], float_io=float_io, promoted=promoted)
 
-        # With int16 values there is no more to promote to; with kept states one row depends on the one before.
-        made = promote(content, rows, make) if quantize == "int8" and not stateful else make(Promoted())
+        # With kept states one row depends on the one before, and nothing is measured.
+        made = make(Promoted()) if stateful else promote(content, rows, quantize, make)
         return made[0], [*prepared.notes, *made[1]]
     smaller = {"float16": weights_only.float16, "dynamic": weights_only.dynamic}
     return smaller[quantize](content) if quantize else content, prepared.notes

@@ -1,14 +1,15 @@
-"""What int8 cannot show, in more bits: outputs in int16 and ops in float, where a measured error asks for it.
+"""What the integers cannot show, in more bits: outputs in int16, ops in float, where a measured error asks for it.
 
 Eight bits do not suit every tensor: a sigmoid between 0.48 and 0.52 has a tenth of the 256 steps, a concatenation
-has one scale for parts of different size, and a signal that fades with depth drowns in the kernels' tables. So an int8
-file is run on rows of the calibration, on each runtime that is here, and while its error is above `GOAL` the one
-change that lowers it most is made: an output stored in int16, or an op with weights computed in float. What was
-promoted stands in the notes of the report.
+has one scale for parts of different size, and a signal that fades with depth drowns in the kernels' tables. So an
+integer file is run on rows of the calibration, on each runtime that is here and takes it, and while its error is above
+the goal of `PLANS` the one change that lowers it most is made: an output stored in int16, or an op with weights
+computed in float. What was promoted stands in the notes of the report.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,9 +22,6 @@ from keras_lstm_custom.export import runtimes as rt
 from keras_lstm_custom.export.graph import Graph, signature_of
 from keras_lstm_custom.export.rules import RULES, Rule
 
-#: The error, as a share of the output's standard deviation, above which int8 is given up in places. Below the 6 % that
-#: an int8 file is to keep, since other rows than those it is measured on give other errors.
-GOAL = 0.045
 #: By which factor the error must fall for a change to be worth its bytes.
 WORTH = 0.95
 ROWS = 16  #: that each candidate is run on
@@ -41,16 +39,19 @@ class Promoted(NamedTuple):
 Made = tuple[bytes, list[str]]
 
 
-def promote(content: bytes, rows: Sequence[Sequence[np.ndarray]], make: Callable[[Promoted], Made]) -> Made:
+def promote(
+    content: bytes, rows: Sequence[Sequence[np.ndarray]], scheme: str, make: Callable[[Promoted], Made]
+) -> Made:
     """Return the integer file that `make` writes with as much promoted as its error asks for, and its notes.
 
     Args:
         content: the float file, which gives the values to compare with.
         rows: of the calibration, for each an array for each input.
+        scheme: "int8" or "int16x8".
         make: writes the integer file with some tensors promoted.
     """
     samples = [np.concatenate(column) for column in zip(*rows[:ROWS], strict=True)]
-    runtimes = [name for name in RUNTIMES if rt.is_installed(name)]
+    goal, changes = PLANS[scheme]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "candidate.tflite"
 
@@ -59,24 +60,52 @@ def promote(content: bytes, rows: Sequence[Sequence[np.ndarray]], make: Callable
             return rt.run_file(file, samples, runtime).outputs
 
         reference = run(content, "litert")
-
-        def error_of(data: bytes) -> float:
-            return max((_error(run(data, name), reference) for name in runtimes), default=0.0)
-
         chosen = Promoted()
         made = make(chosen)
-        error = first = error_of(made[0])
+        errors = {name: _error(run(made[0], name), reference) for name in RUNTIMES if rt.is_installed(name)}
+        # One that refuses the file (LiteRT an int16 LSTM, the other an op that it lacks) says nothing about its bits.
+        runtimes = [name for name, error in errors.items() if math.isfinite(error)]
+        error = first = max((errors[name] for name in runtimes), default=0.0)
         graph = Graph(content)
-        groups = [_more_outputs(graph), _more_float(graph), _more_outputs(graph)]
-        while error > GOAL and groups:
-            tries = [(error_of(data[0]), k, data) for k, c in enumerate(groups[0](chosen)) for data in [make(c)]]
+        pending = [change(graph) for change in changes]
+        while error > goal and pending:
+            tries = []
+            for candidate in pending[0](chosen):
+                data = make(candidate)
+                tries.append((max(_error(run(data[0], name), reference) for name in runtimes), candidate, data))
             best = min(tries, default=None, key=lambda each: each[0])
             if best is None or best[0] > WORTH * error:
-                groups.pop(0)
-                continue
-            chosen = groups[0](chosen)[best[1]]
-            error, made = best[0], best[2]
-    return made[0], [*made[1], *_notes(graph, chosen, first, error)]
+                pending.pop(0)
+            else:
+                error, chosen, made = best
+    return made[0], [*made[1], *_notes(graph, scheme, chosen, first, error)]
+
+
+def cells(graph: Graph, states: Iterable[tuple[int, int]]) -> frozenset[int]:
+    """Return what an LSTM's or RNN's cell of basic ops computes between its weights and its new states.
+
+    The fused op holds its gates and c in 16 bits; in 8 each op of a cell adds an error that the next step takes up. So
+    these tensors are int16: all that leads from the products with weights to the new states, and c. Not h: the
+    weights of the next step read it in the scheme's type.
+
+    Args:
+        graph: the float file.
+        states: for each state, what goes in and what comes out.
+    """
+    made_by = {int(output): o for o in graph.operators for output in o.outputs}
+    weighted = {int(o.outputs[0]) for o in graph.operators if RULES.get(graph.code(o)) is Rule.WEIGHTED}
+    begins, ends = ({pair[k] for pair in states} for k in (0, 1))
+    read = {int(o.inputs[0]) for o in graph.operators if int(o.outputs[0]) in weighted}
+    found = {end for begin, end in states if begin not in read}
+    pending = list(ends)
+    while pending:
+        index = pending.pop()
+        before = [int(i) for i in made_by[index].inputs if int(i) in made_by] if index in made_by else []
+        for tensor in set(before) - found - ends - begins:
+            found.add(tensor)
+            if tensor not in weighted:
+                pending.append(tensor)
+    return frozenset(found)
 
 
 def _error(got: Iterable[np.ndarray], expected: Sequence[np.ndarray]) -> float:
@@ -105,11 +134,26 @@ def _more_float(graph: Graph) -> Candidates:
     return lambda now: [now._replace(in_float=now.in_float | {i}) for i in weighted if i not in now.in_float]
 
 
-def _notes(graph: Graph, chosen: Promoted, before: float, after: float) -> list[str]:
+class Plan(NamedTuple):
+    """When and how integers are given up in places."""
+
+    goal: float  #: the error above which they are, as a share of the output's standard deviation
+    changes: tuple[Callable[[Graph], Candidates], ...]  #: one kind after the other, while each helps
+
+
+#: By the scheme. A goal is below what a file is to keep, since other rows than those it is measured on give other
+#: errors. The outputs of int16x8 are int16 already.
+PLANS = {
+    "int8": Plan(0.045, (_more_outputs, _more_float, _more_outputs)),
+    "int16x8": Plan(0.02, (_more_float,)),
+}
+
+
+def _notes(graph: Graph, scheme: str, chosen: Promoted, before: float, after: float) -> list[str]:
     if not (chosen.int16 or chosen.in_float):
         return []
     outputs = {index: name for name, index in signature_of(graph)[1].items()}
     told = [f"the output {outputs[index]!r} is int16" for index in sorted(chosen.int16)]
     told += [f"{graph.name(index)!r} computes in float" for index in sorted(chosen.in_float)]
     done = ", ".join(told)
-    return [f"int8 alone errs by {before:.1%} of the signal on the calibration; therefore {done}: {after:.1%}."]
+    return [f"{scheme} alone errs by {before:.1%} of the signal on the calibration; therefore {done}: {after:.1%}."]
