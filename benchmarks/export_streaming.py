@@ -3,8 +3,8 @@
     python benchmarks/export_streaming.py --count 10
 
 Each model is an LSTM(6) with noise on its weights, read by a Dense(2) at every step and by a vanilla RNN(4) whose
-last state is the second output. The errors are root mean squared over the 4 held-back sequences of 12 steps, as a share of
-the standard deviation of the model's output; of the runtimes on which a file runs, the worse counts.
+last state is the second output. The errors are root mean squared over the 4 held-back sequences of 12 steps, as a
+share of the standard deviation of the model's output; of the runtimes on which a file runs, the worse counts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def random_model(seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
     x = keras.Input((None, FEATURES))
     h = LSTM(6, return_sequences=True)(x)
-    model = keras.Model(x, [keras.layers.Dense(2, name="lstm")(h), VanillaRNN(4, name="rnn")(h)])
+    model = keras.Model(x, [keras.layers.Dense(2, name="of_lstm")(h), VanillaRNN(4, name="of_rnn")(h)])
     rng = np.random.default_rng(seed)
     model.set_weights([w + 0.2 * rng.standard_normal(w.shape) for w in model.get_weights()])
     return model
@@ -58,13 +58,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10)
     count = parser.parse_args().count
     x = np.random.default_rng(1).standard_normal((CALIBRATION, TIMESTEPS, FEATURES)).astype("float32")
-    columns = [f"{state} {quantize} {name}" for state, quantize, _ in FORMS for name in ("lstm", "rnn")]
+    columns = [f"{state} {quantize} {name}" for state, quantize, _ in FORMS for name in ("of_lstm", "of_rnn")]
     print("seed  " + "  ".join(columns))
     table = []
     for seed in range(count):
         model = random_model(seed)
         rows = [errors(model, *form, x) for form in FORMS]
-        table.append([row[name] for row in rows for name in ("lstm", "rnn")])
+        table.append([row[name] for row in rows for name in ("of_lstm", "of_rnn")])
         cells = (f"{value:{len(column)}.3f}" for value, column in zip(table[-1], columns, strict=True))
         print(f"{seed:4}  " + "  ".join(cells), flush=True)
     for column, values in zip(columns, zip(*table, strict=True), strict=True):
