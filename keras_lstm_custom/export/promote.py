@@ -81,30 +81,27 @@ def promote(
     return made[0], [*made[1], *_notes(graph, scheme, chosen, first, error)]
 
 
-def cells(graph: Graph, states: Iterable[tuple[int, int]]) -> frozenset[int]:
-    """Return what an LSTM's or RNN's cell of basic ops computes between its weights and its new states.
+def cells(graph: Graph, states: Sequence[tuple[int, int]]) -> frozenset[int]:
+    """Return what cells of basic ops compute: all that leads from the products with weights to the new states.
 
-    The fused op holds its gates and c in 16 bits; in 8 each op of a cell adds an error that the next step takes up. So
-    these tensors are int16: all that leads from the products with weights to the new states, and c. Not h: the
-    weights of the next step read it in the scheme's type.
+    The fused op holds its gates and c in 16 bits. In 8, each op of a cell adds an error that the next step takes up,
+    and so does the rounding of its states; so all of these are int16, at each step of a block.
 
     Args:
         graph: the float file.
-        states: for each state, what goes in and what comes out.
+        states: for each, the tensor that goes in and the one that comes out.
     """
     made_by = {int(output): o for o in graph.operators for output in o.outputs}
-    weighted = {int(o.outputs[0]) for o in graph.operators if RULES.get(graph.code(o)) is Rule.WEIGHTED}
-    begins, ends = ({pair[k] for pair in states} for k in (0, 1))
-    read = {int(o.inputs[0]) for o in graph.operators if int(o.outputs[0]) in weighted}
-    found = {end for begin, end in states if begin not in read}
-    pending = list(ends)
+    weighted = [o for o in graph.operators if RULES.get(graph.code(o)) is Rule.WEIGHTED]
+    first, last = ({pair[k] for pair in states} for k in (0, 1))
+    recurrent_kernels = {int(o.inputs[1]) for o in weighted if int(o.inputs[0]) in first}
+    found, pending = set(last), list(last)
     while pending:
-        index = pending.pop()
-        before = [int(i) for i in made_by[index].inputs if int(i) in made_by] if index in made_by else []
-        for tensor in set(before) - found - ends - begins:
-            found.add(tensor)
-            if tensor not in weighted:
-                pending.append(tensor)
+        operator = made_by[pending.pop()]
+        if RULES.get(graph.code(operator)) is not Rule.WEIGHTED or int(operator.inputs[1]) in recurrent_kernels:
+            before = {int(i) for i in operator.inputs} & made_by.keys() - found
+            found |= before
+            pending += before
     return frozenset(found)
 
 
