@@ -129,19 +129,32 @@ def test_nothing_is_measured_where_one_row_depends_on_the_one_before(monkeypatch
     assert export.tflite(model, tmp_path / "a.tflite", "int8", calibration=rows_of(model)[0], stateful=True).ok
 
 
-def test_the_cell_of_a_streaming_file():
-    """From the products with weights to the states; neither what the weights read nor what reads the states."""
+def lstm_step():
+    x, h, c = keras.Input((3,), name="x"), keras.Input((4,), name="h"), keras.Input((4,), name="c")
+    i, f, g, o = keras.ops.split(layers.Dense(16)(x) + layers.Dense(16, use_bias=False)(h), 4, axis=-1)
+    new_c = keras.ops.sigmoid(f) * c + keras.ops.sigmoid(i) * keras.ops.tanh(g)
+    new_h = keras.ops.sigmoid(o) * keras.ops.tanh(new_c)
+    return keras.Model([x, h, c], [layers.Dense(2, name="y")(new_h), new_h, new_c]), 2
+
+
+def two_rnn_steps():
+    first, second, h = keras.Input((3,), name="first"), keras.Input((3,), name="second"), keras.Input((4,), name="h")
+    of_x, of_h = layers.Dense(4), layers.Dense(4, use_bias=False)
+    middle = keras.ops.tanh(of_x(first) + of_h(h))
+    last = keras.ops.tanh(of_x(second) + of_h(middle))
+    return keras.Model([first, second, h], [layers.Dense(2, name="y")(last), last]), 1
+
+
+@pytest.mark.parametrize("build", [lstm_step, two_rnn_steps])
+def test_the_cell_of_a_streaming_file(build):
+    """From the products with weights to the states at each step; neither the input nor what reads the states."""
     from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.graph import Graph, signature_of
     from keras_lstm_custom.export.prepare import prepare
     from keras_lstm_custom.export.promote import cells
 
-    x, h, c = keras.Input((3,), name="x"), keras.Input((4,), name="h"), keras.Input((4,), name="c")
-    i, f, g, o = keras.ops.split(layers.Dense(16)(x) + layers.Dense(16, use_bias=False)(h), 4, axis=-1)
-    new_c = keras.ops.sigmoid(f) * c + keras.ops.sigmoid(i) * keras.ops.tanh(g)
-    new_h = keras.ops.sigmoid(o) * keras.ops.tanh(new_c)
-    model = keras.Model([x, h, c], [layers.Dense(2, name="y")(new_h), new_h, new_c])
+    model, states = build()
     graph = Graph(float_file(prepare(model)))
     inputs, outputs = (list(group.values()) for group in signature_of(graph))
     computed = {int(output) for operator in graph.operators for output in operator.outputs}
-    assert cells(graph, list(zip(inputs[1:], outputs[1:], strict=True))) == computed - {outputs[0]}
+    assert cells(graph, list(zip(inputs[-states:], outputs[-states:], strict=True))) == computed - {outputs[0]}
