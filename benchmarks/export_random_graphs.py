@@ -9,6 +9,9 @@ generator (`tests/export/random_graphs.py`) chooses: normal input, and weights w
 four times as large, so that sigmoid and softmax use their range as after training; with `--untrained` the weights
 stay as Keras draws them.
 
+The files are those that `export.tflite` writes: where eight bits, or sixteen, do not show an output, part of them is
+int16 or float. Then int8 may err less than int16x8.
+
 `floor` is what rounding the output to int8 costs by itself, whatever computes it: step / sqrt(12), the step
 being 1/256 for sigmoid and softmax, 1/128 for tanh, and 1/255 of the model's own range otherwise. Where
 that alone is above 3 %, the output hardly moves within its range, and eight bits cannot show it: these graphs

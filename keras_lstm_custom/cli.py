@@ -25,6 +25,8 @@ Calibration = Annotated[
 Timesteps = Annotated[int | None, typer.Option(help="Length of the sequences, where the model leaves it open.")]
 IO = Annotated[str | None, typer.Option("--io-dtype", help="float32: inputs and outputs in float.")]
 Bound = Annotated[float | None, typer.Option(help="Largest accepted error, as a share of the output's deviation.")]
+State = Annotated[str, typer.Option(help="kept: h and c inside the file. explicit: as inputs and outputs.")]
+Steps = Annotated[int, typer.Option(help="Time steps per invocation.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the report to this file as well.")]
 
 
@@ -62,6 +64,8 @@ def micro(
     quantize: Quantize = "int8",
     calibration: Calibration = None,
     timesteps: Timesteps = None,
+    state: Annotated[str | None, typer.Option(help="To stream: kept or explicit; else whole sequences.")] = None,
+    steps: Steps = 1,
     name: Annotated[str | None, typer.Option(help="Namespace of the C++ files.")] = None,
     io_dtype: IO = None,
     bound: Bound = None,
@@ -72,7 +76,42 @@ def micro(
 
     with _work(f"Exporting {model}, running the file, and looking for the smallest arena", json) as show:
         options: dict[str, Any] = {"timesteps": timesteps, "name": name, "io_dtype": io_dtype, "bound": bound}
+        options |= {"state": state, "steps": steps}
         show(export.micro(_model(model), out, _quantize(quantize), _samples(calibration), **options))
+
+
+@app.command("streaming")
+def streaming(
+    model: Model,
+    out: Annotated[Path, typer.Argument(help="The TFLite file to write.", show_default=False)],
+    state: State = "kept",
+    steps: Steps = 1,
+    quantize: Quantize = "float32",
+    calibration: Calibration = None,
+    runtime: Annotated[str, typer.Option(help="Where it must run: litert, micro or both.")] = "both",
+    bound: Bound = None,
+    json: Json = None,
+) -> None:
+    """Write a TFLite file that takes its sequence step by step, and carries its state on."""
+    from keras_lstm_custom import export
+
+    with _work(f"Exporting {model} and running the file step by step", json) as show:
+        options: dict[str, Any] = {"steps": steps, "runtime": runtime, "bound": bound}
+        show(export.streaming(_model(model), out, state, _quantize(quantize), _samples(calibration), **options))
+
+
+@app.command("onnx")
+def onnx(
+    model: Model,
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.", show_default=False)],
+    data: Annotated[Path | None, typer.Option(help="Samples to compare with: .npy or .npz.")] = None,
+    json: Json = None,
+) -> None:
+    """Write an ONNX file that onnxruntime has run."""
+    from keras_lstm_custom import export
+
+    with _work(f"Exporting {model}", json) as show:
+        show(export.onnx(_model(model), out, x=_samples(data)))
 
 
 @app.command("saved-model")

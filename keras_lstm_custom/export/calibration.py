@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,6 +10,30 @@ import numpy as np
 
 from keras_lstm_custom.errors import InputError
 from keras_lstm_custom.export.samples import arrays_of
+
+#: Of the calibration, what is held back to compare the file on: a share, at most so many rows, and
+#: from how many rows on. With fewer, calibration needs them all.
+HELD_BACK, MOST_HELD_BACK, ENOUGH = 0.25, 32, 32
+
+
+def held_back(
+    arrays: Sequence[np.ndarray], most: int = MOST_HELD_BACK
+) -> tuple[list[np.ndarray], list[np.ndarray], str]:
+    """Return rows to calibrate with, at most so many rows to compare on, and a note on them.
+
+    The rows to compare on are spread evenly, since data often comes sorted. Where there are too few rows,
+    both are the same, and the note says so.
+    """
+    rows = len(arrays[0])
+    if rows < ENOUGH:
+        first = [array[:most] for array in arrays]
+        note = f"Compared on {len(first[0])} rows that it was calibrated with; from {ENOUGH} on some are held back."
+        return list(arrays), first, note
+    count = min(most, int(HELD_BACK * rows))
+    chosen = np.zeros(rows, bool)
+    chosen[np.linspace(0, rows - 1, count).round().astype(int)] = True
+    note = f"Calibrated with {rows - count} rows and compared on {count} others."
+    return [array[~chosen] for array in arrays], [array[chosen] for array in arrays], note
 
 
 def calibration_arrays(model: keras.Model, calibration: Any) -> list[np.ndarray]:

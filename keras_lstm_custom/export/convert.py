@@ -15,6 +15,7 @@ from keras_lstm_custom.export import fused_lstm, vanilla_rnn, weights_only
 from keras_lstm_custom.export.equalise import equalise
 from keras_lstm_custom.export.graph import Graph, set_signature
 from keras_lstm_custom.export.prepare import Prepared
+from keras_lstm_custom.export.promote import Promoted, promote
 from keras_lstm_custom.export.quantize import quantize as quantized
 from keras_lstm_custom.export.ranges import calibrate
 from keras_lstm_custom.export.recurrence import tracing
@@ -48,8 +49,13 @@ def convert(
         nearer = equalise(content, ranges) if quantize == "int8" else None
         if nearer:
             content, ranges = nearer, calibrate(nearer, rows)
-        content, notes = quantized(content, ranges, SCHEMES[quantize], float_io=float_io)
-        return content, [*prepared.notes, *notes]
+
+        def make(promoted: Promoted) -> tuple[bytes, list[str]]:
+            return quantized(content, ranges, SCHEMES[quantize], float_io=float_io, promoted=promoted)
+
+        # With kept states one row depends on the one before, and nothing is measured.
+        made = make(Promoted()) if stateful else promote(content, rows, quantize, make)
+        return made[0], [*prepared.notes, *made[1]]
     smaller = {"float16": weights_only.float16, "dynamic": weights_only.dynamic}
     return smaller[quantize](content) if quantize else content, prepared.notes
 

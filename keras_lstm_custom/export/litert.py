@@ -10,16 +10,17 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.calibration import calibration_arrays
+from keras_lstm_custom.export.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.report import ExportReport
 from keras_lstm_custom.export.samples import made_up
 from keras_lstm_custom.export.verify import verify
 
 QUANTIZE = (None, "float16", "dynamic", "int8", "int16x8")
+INTEGERS = ("int8", "int16x8")  #: those that need a calibration
 #: What the user asks for, and the runtimes that must then run the file.
 RUNTIMES = {"litert": ("litert",), "micro": ("micro",), "both": ("litert", "micro")}
-COMPARED = 32  #: rows of the calibration on which the file is compared with the model
+COMPARED = 32  #: rows on which a file that computes in float is compared with the model
 
 
 def tflite(
@@ -51,8 +52,8 @@ def tflite(
             microcontroller runtime) compute in integers; "float16" and "dynamic" (int8 weights)
             store the weights smaller and compute in float, on LiteRT only.
         calibration: real input, `(rows, ...)`, a list or a dict of arrays for several inputs; or an
-            iterable of such batches. It gives the ranges for "int8" and "int16x8". The file is compared
-            with the model on its first rows; without it, on random numbers.
+            iterable of such batches. It gives the ranges for "int8" and "int16x8"; of 32 rows and more, a quarter (at
+            most 32 rows) is held back for the comparison with the model. Without it, that uses random numbers.
         timesteps: the length of the sequences, where the model leaves it open, or another than the model's.
         runtime: "litert", "micro" or "both": where the file must run.
         fused: False unrolls the recurrent layers instead, for activations and masks that the fused
@@ -80,18 +81,22 @@ def tflite(
     model = with_length(model, timesteps)
     prepared = prepare(model, timesteps, fused=fused)
     samples = _samples(model, quantize, calibration, timesteps)
+    shown, compared = [array[:COMPARED] for array in samples], []
+    if quantize in INTEGERS:
+        samples, shown, note = held_back(samples)
+        compared = [note]
     with new_file(path) as beside:
         content, notes = convert(prepared, quantize, samples, stateful=stateful, float_io=io_dtype == "float32")
         beside.write_bytes(content)
         report = verify(
             beside,
             model,
-            [array[:COMPARED] for array in samples],
+            shown,
             bound=bound,
             quantize=quantize,
             made_for=RUNTIMES[runtime],
             stateful=stateful,
-            notes=notes,
+            notes=[*notes, *compared],
         )
         if not report.ok:
             raise _not_equal(report)
@@ -102,7 +107,7 @@ def _samples(model: keras.Model, quantize: str | None, calibration: Any, timeste
     """Return what the file is calibrated and compared on: real input, or random numbers if it computes in float."""
     if calibration is not None:
         return calibration_arrays(model, calibration)
-    if quantize in ("int8", "int16x8"):
+    if quantize in INTEGERS:
         raise InputError(
             f"The integers of {quantize} need to know the range of real input.",
             expected="calibration=x_train[:200]: some hundred rows of what the model will see",

@@ -21,6 +21,7 @@ from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import fused_lstm
 from keras_lstm_custom.export.flatbuffer import NUMPY_TYPES, OP_NAMES, Op, Type, quantization, schema
 from keras_lstm_custom.export.graph import Graph, set_signature, signature_of
+from keras_lstm_custom.export.promote import Promoted
 from keras_lstm_custom.export.ranges import Ranges
 from keras_lstm_custom.export.rules import CHANNEL_AXIS, RULES, Rule
 from keras_lstm_custom.export.scales import choose
@@ -34,6 +35,7 @@ def quantize(
     *,
     float_io: bool = False,
     alike: Sequence[tuple[int, int]] = (),
+    promoted: Promoted | None = None,
 ) -> tuple[bytes, list[str]]:
     """Return the file that computes in integers, and notes on what does not.
 
@@ -43,6 +45,7 @@ def quantize(
         scheme: a value of `schemes.SCHEMES`.
         float_io: whether inputs and outputs stay float32, with a QUANTIZE and a DEQUANTIZE at the edge.
         alike: pairs of tensors of the float file to store in one way: a state that goes in as it comes out.
+        promoted: what is to have more bits than the scheme's.
 
     Raises:
         ExportError: the file has loops, or a cell state too large for the integers.
@@ -55,7 +58,7 @@ def quantize(
             received=f"{len(source.model.subgraphs)} subgraphs",
             remedy="Export with fused=True, or with fused=False, which unrolls.",
         )
-    writer = _Writer(source, ranges, scheme, alike)
+    writer = _Writer(source, ranges, scheme, alike, promoted or Promoted())
     writer.write(float_io)
     return writer.graph.pack(), writer.notes()
 
@@ -63,13 +66,22 @@ def quantize(
 class _Writer:
     """Writes a new graph from a float one, operator by operator."""
 
-    def __init__(self, source: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[int, int]] = ()):
+    def __init__(
+        self, source: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[int, int]], promoted: Promoted
+    ):
         self.source = source
         self.scheme = scheme
         self.ranges = ranges
         self.graph = Graph()
-        self.params = choose(source, ranges, scheme, alike)
+        self.promoted = promoted
+        self.params = choose(source, ranges, scheme, alike, promoted.int16)
         self.states = {index for pair in fused_lstm.state_tensors(source) for index in pair}
+        self.float_states = {
+            int(operator.inputs[place])
+            for operator in fused_lstm.lstm_ops(source)
+            if int(operator.outputs[0]) in promoted.in_float
+            for place in (fused_lstm.H, fused_lstm.C)
+        }
         self.written: dict[tuple[int, Params | None], int] = {}  #: (source tensor, how) -> tensor
         self.in_float: list[str] = []
 
@@ -132,7 +144,8 @@ class _Writer:
         # A state is read from its variable as it is: nothing tells a runtime to convert it after the LSTM has run.
         if not self._is_float(index) or (float_io and index not in self.states):
             return self._read(index, None)
-        return self._read(index, self.params[index] if index in self.states else self._own(index, self.scheme))
+        as_stored = index in self.states or index in self.promoted.int16
+        return self._read(index, self.params[index] if as_stored else self._own(index, self.scheme))
 
     # Operators
 
@@ -143,6 +156,8 @@ class _Writer:
             self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
         elif outputs[0] in self.states:
             self._start(inputs[0], outputs[0])
+        elif outputs[0] in self.promoted.in_float:
+            self._in_float(operator, inputs, outputs)
         elif RULES.get(code) is Rule.LSTM:
             self._lstm(operator, inputs, outputs[0])
         elif RULES.get(code) is Rule.WEIGHTED and self.source.value(inputs[1]) is not None:
@@ -151,7 +166,10 @@ class _Writer:
             self._plain(operator, code, inputs, outputs)
         else:
             self.in_float.append(OP_NAMES[code])
-            self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
+            self._in_float(operator, inputs, outputs)
+
+    def _in_float(self, operator: Any, inputs: list[int], outputs: list[int]) -> None:
+        self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
 
     def _emit(self, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         code = self.source.code(operator)
@@ -165,13 +183,16 @@ class _Writer:
         target = self.params[outputs[0]]
         same = RULES[code] is Rule.SAME
         # The kernels add what has one type, and a cell state read after the LSTM is int16 in int8 files too.
-        same |= code == Op.ADD and target.dtype != self.scheme.dtype
-        # An output too fine for the scale that its op presupposes in int8 (see `scales`) is computed in int16.
-        scheme = INT16X8 if RULES[code] is Rule.FIXED and target.dtype == INT16X8.dtype else self.scheme
+        same |= code == Op.ADD and not self.states.isdisjoint(inputs)
+        scheme = self._scheme_for(target)
         reads = [
             self._read(i, (target if same else self._own(i, scheme)) if self._is_float(i) else None) for i in inputs
         ]
         self._emit(operator, reads, [self._declared(i, self.params[i]) for i in outputs])
+
+    def _scheme_for(self, target: Params) -> Scheme:
+        """Return how an op computes: in int16 where its output is too fine for int8 (see `scales`, `promote`)."""
+        return INT16X8 if target.dtype == INT16X8.dtype else self.scheme
 
     def _own(self, index: int, scheme: Scheme) -> Params:
         """Return how a tensor is read by itself: as it is stored, in a scheme's type; a constant by its own range."""
@@ -183,7 +204,8 @@ class _Writer:
         return scheme.params(min(0.0, float(value.min())), max(0.0, float(value.max())))
 
     def _weighted(self, operator: Any, code: int, inputs: list[int], output: int) -> None:
-        x = self._own(inputs[0], self.scheme)
+        scheme = self._scheme_for(self.params[output])
+        x = self._own(inputs[0], scheme)
         kernel = self.source.array(inputs[1])
         bias = self.source.array(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
         axis = CHANNEL_AXIS[code]
@@ -192,16 +214,16 @@ class _Writer:
         reads = [self._read(inputs[0], x), self._weights(inputs[1], stored, scale, axis)]
         if bias is not None:
             shift = _mean_error(code, kernel, stored, scale, self.ranges.mean[inputs[0]])
-            reads.append(self._bias(self.source.name(inputs[2]), bias - shift, x.scale * scale))
+            reads.append(self._bias(self.source.name(inputs[2]), bias - shift, x.scale * scale, scheme))
         self._emit(operator, reads, [self._declared(output, self.params[output])])
 
-    def _bias(self, name: str, bias: np.ndarray, scale: np.ndarray) -> int:
-        stored = np.round(bias.astype(np.float64) / scale).astype(self.scheme.bias)
+    def _bias(self, name: str, bias: np.ndarray, scale: np.ndarray, scheme: Scheme) -> int:
+        stored = np.round(bias.astype(np.float64) / scale).astype(scheme.bias)
         return self.graph.constant(name, stored, quantization(scale))
 
     def _start(self, source: int, state: int) -> None:
         """Write the initial value into a state, in the state's own scale."""
-        how = self.params[state]
+        how = None if state in self.float_states else self.params[state]
         self.graph.operators.append(fused_lstm.copy_of(self.graph, self._read(source, how), self._declared(state, how)))
 
     def _lstm(self, operator: Any, inputs: list[int], output: int) -> None:
@@ -224,7 +246,7 @@ class _Writer:
                 shift = shift + (stored * scale - real[place]) @ mean
                 if place == kernel:
                     product = how.scale * scale
-            reads[bias] = self._bias(self.source.name(inputs[bias]), real[bias] - shift, product)
+            reads[bias] = self._bias(self.source.name(inputs[bias]), real[bias] - shift, product, self.scheme)
         self._emit(operator, reads, [self._declared(output, y)])
         self.graph.operators[-1].intermediates = self._intermediates(self.source.name(output), y)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,16 @@ COARSER = 2.0
 TOO_WIDE = 1.5
 
 
-def choose(graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[int, int]] = ()) -> dict[int, Params]:
-    """Return how each computed float tensor and each state is stored; the pairs `alike` in the same way.
+def choose(
+    graph: Graph,
+    ranges: Ranges,
+    scheme: Scheme,
+    alike: Sequence[tuple[int, int]] = (),
+    int16: Collection[int] = (),
+) -> dict[int, Params]:
+    """Return how each computed float tensor and each state is stored.
+
+    The pairs `alike` are stored in the same way, and the tensors `int16` in that type whatever the scheme.
 
     Raises:
         ExportError: a cell state exceeds what the runtimes' integers hold.
@@ -54,7 +62,7 @@ def choose(graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[i
             fixed[outputs[0]] = INT8.params(*_range(graph, ranges, int(operator.inputs[0])))
         elif rule is Rule.FIXED:
             narrow = outputs[0] not in moved and _is_narrow(scheme.fixed[code], *_range(graph, ranges, outputs[0]))
-            fixed[outputs[0]] = (INT16X8 if narrow else scheme).fixed[code]
+            fixed[outputs[0]] = (INT16X8 if narrow or outputs[0] in int16 else scheme).fixed[code]
         elif rule is Rule.LSTM:
             classes.join(outputs[0], int(operator.inputs[fused_lstm.H]))
         elif rule is Rule.SAME and len(inputs) == 1:
@@ -62,6 +70,8 @@ def choose(graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[i
                 classes.join(inputs[0], output)
         elif rule is Rule.SAME:
             meetings.append((outputs[0], inputs))
+        if outputs[0] in int16 and rule is not Rule.FIXED:
+            fixed[outputs[0]] = INT16X8.params(*_range(graph, ranges, outputs[0]))
     for one, other in alike:
         classes.join(one, other)
     for tensor in fixed:

@@ -13,11 +13,11 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export import runtimes as rt
-from keras_lstm_custom.export.calibration import calibration_arrays
+from keras_lstm_custom.export.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.litert import RUNTIMES
 from keras_lstm_custom.export.report import ExportReport
-from keras_lstm_custom.export.samples import graph_of, made_up, predictions
+from keras_lstm_custom.export.samples import made_up, predictions
 from keras_lstm_custom.export.stepping import StepModel, blocks_of, join, step_model
 from keras_lstm_custom.export.verify import BOUNDS, check, contents
 
@@ -78,7 +78,8 @@ def streaming(
             where kernels forget their state between invocations (Cortex-M with CMSIS-NN).
         quantize: None, "int8" or "int16x8".
         calibration: whole sequences of real input, `(rows, timesteps, features)`; a list or dict of arrays for several
-            inputs. The file is proved on the first of them; without it, on random numbers.
+            inputs. Of 32 sequences and more some are held back, and the file is proved on those; of fewer, on the
+            first; without it, on random numbers.
         steps: time steps per invocation. They must divide the length of the sequences.
         runtime: "litert", "micro" or "both": where the file must run.
         bound: the largest accepted error over whole sequences, as a share of the standard deviation of the
@@ -95,23 +96,28 @@ def streaming(
     Example:
         >>> export.streaming(model, "step.tflite", quantize="int8", calibration=x_train[:100])  # doctest: +SKIP
     """
+    from keras_lstm_custom.export import streamed_files
+
     _check_options(state, steps, quantize, runtime)
     stepped = step_model(model, steps, batch=1, unroll=True)
     sequences = _sequences(model, stepped, steps, quantize, calibration)
-    make = {"kept": _kept, "explicit": _explicit}[state]
+    shown, told = [array[:SEQUENCES] for array in sequences], [RESETS[state]]
+    if quantize is not None:
+        sequences, shown, compared = held_back(sequences, SEQUENCES)
+        told.append(compared)
+    make = {"kept": streamed_files.kept, "explicit": streamed_files.explicit}[state]
     with new_file(path) as file:
         content, feedback, notes = make(model, stepped, steps, quantize, sequences)
         file.write_bytes(content)
         streamed = StreamedFile(stepped, steps, feedback)
-        shown = [array[:SEQUENCES] for array in sequences]
         report = _verified(file, streamed, model, shown, quantize, RUNTIMES[runtime], bound)
-        report = replace(report, path=str(path), notes=(*notes, RESETS[state]))
+        report = replace(report, path=str(path), notes=(*notes, *told))
         if not report.ok:
             raise ExportError(
                 "The streaming file does not give what the model gives for whole sequences, so it was not kept.",
                 expected=f"an error of at most {report.bound:.3g} of the output's standard deviation",
                 received=str(report),
-                remedy="Calibrate on more and real sequences; a larger error can be accepted by `bound`.",
+                remedy="Calibrate on more and real sequences, use int16x8, or accept a larger error by `bound`.",
             )
     return report
 
@@ -139,85 +145,6 @@ def _sequences(
             remedy="Cut the sequences, or choose another number of steps.",
         )
     return arrays
-
-
-#: What `_kept` and `_explicit` return: the file, which inputs are states (as for `run_file`), what should be said.
-Made = tuple[bytes, dict[int, int], Sequence[str]]
-
-
-def _kept(
-    model: keras.Model, stepped: StepModel, steps: int, quantize: str | None, sequences: Sequence[np.ndarray]
-) -> Made:
-    """Return the file whose fused ops keep their states."""
-    from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.prepare import prepare
-    from keras_lstm_custom.export.quantize import quantize as quantized
-    from keras_lstm_custom.export.ranges import calibrate
-    from keras_lstm_custom.export.schemes import SCHEMES
-
-    prepared = prepare(model, steps)
-    content = float_file(prepared, stateful=True, for_integers=quantize is not None)
-    if quantize is None:
-        return content, {}, prepared.notes
-    blocks = len(blocks_of(sequences, stepped.sequences, steps))
-    # `calibrate` cuts every input into that many blocks, so what is no sequence is given once for each.
-    cut = [a if is_cut else np.tile(a, (1, blocks)) for a, is_cut in zip(sequences, stepped.sequences, strict=True)]
-    ranges = calibrate(content, ([array[row : row + 1] for array in cut] for row in range(len(cut[0]))))
-    content, notes = quantized(content, ranges, SCHEMES[quantize])
-    return content, {}, [*prepared.notes, *notes]
-
-
-def _explicit(
-    model: keras.Model, stepped: StepModel, steps: int, quantize: str | None, sequences: Sequence[np.ndarray]
-) -> Made:
-    """Return the file whose states are inputs and outputs."""
-    from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.graph import Graph, signature_of
-    from keras_lstm_custom.export.prepare import Prepared
-    from keras_lstm_custom.export.quantize import quantize as quantized
-    from keras_lstm_custom.export.ranges import calibrate
-    from keras_lstm_custom.export.schemes import SCHEMES
-
-    graph = graph_of(stepped.model)
-    states = [state.name for state in stepped.states]
-    content = float_file(
-        Prepared(
-            model=graph,
-            input_names=[*stepped.input_names, *states],
-            input_shapes=[tuple(tensor.shape) for tensor in graph.inputs],
-            input_dtypes=[str(tensor.dtype) for tensor in graph.inputs],
-            output_names=[*stepped.output_names, *states],
-            notes=[],
-        )
-    )
-    feedback = {len(stepped.input_names) + k: len(stepped.output_names) + k for k in range(len(states))}
-    if quantize is None:
-        return content, feedback, ()
-    _, fed = stepped.run(sequences, steps)
-    samples = ([array[row : row + 1] for array in block] for block in fed for row in range(len(block[0])))
-    inputs, outputs = signature_of(Graph(content))
-    # What comes out goes in again as it is stored, so both are stored alike.
-    alike = [(inputs[name], outputs[name]) for name in states]
-    content, notes = quantized(content, calibrate(content, samples), SCHEMES[quantize], alike=alike)
-    _check_alike(Graph(content), states)
-    return content, feedback, notes
-
-
-def _check_alike(graph: Any, states: Sequence[str]) -> None:
-    """Raise `ExportError` unless each state goes in as it comes out."""
-    from keras_lstm_custom.export.graph import signature_of
-
-    inputs, outputs = signature_of(graph)
-    for name in states:
-        records = [graph.tensors[index].quantization for index in (inputs[name], outputs[name])]
-        stored = [(np.float32(record.scale[0]), int(record.zeroPoint[0])) for record in records]
-        if stored[0] != stored[1]:
-            raise ExportError(
-                f"The state {name!r} would go in with another scale than it comes out with.",
-                expected="a cell whose state the quantiser can store in one way",
-                received=f"(scale, zero point) of {stored[0]} and {stored[1]}",
-                remedy="Use state='kept', or quantize=None.",
-            )
 
 
 def _verified(

@@ -1,5 +1,6 @@
 """The command line: what it writes, what it shows, and how it fails."""
 
+import importlib.util
 import json
 
 import keras
@@ -12,6 +13,8 @@ from keras_lstm_custom.cli import app
 from tests.export import models
 
 pytestmark = pytest.mark.tensorflow
+
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnx", "onnxruntime"))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,28 @@ def test_errors_end_the_command_with_their_text(folder, monkeypatch, arguments, 
     assert not (folder / "x.tflite").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "told"),
+    [
+        (
+            "streaming",
+            ["--state", "explicit", "--steps", 2, "--quantize", "int8", "--calibration", "data.npy"],
+            "micro",
+        ),
+        ("micro", ["--state", "kept", "--quantize", "float32"], "arena"),
+        ("saved-model", ["--stateful"], "serving"),
+        pytest.param("onnx", [], "onnxruntime", marks=pytest.mark.skipif(not HAS_ONNX, reason="no tf2onnx here")),
+    ],
+)
+def test_every_export_from_a_shell(folder, monkeypatch, command, options, told):
+    monkeypatch.chdir(folder)
+    done = call(command, "model.keras", f"{command}.out", "--json", f"{command}.json", *options)
+    assert done.exit_code == 0, done.output
+    assert told in done.output
+    assert json.loads((folder / f"{command}.json").read_text())["ok"]
+    assert (folder / f"{command}.out").exists()
+
+
 def test_help_names_every_command():
     done = call("--help")
-    assert all(name in done.output for name in ("export", "micro", "saved-model", "verify"))
+    assert all(name in done.output for name in ("export", "streaming", "micro", "onnx", "saved-model", "verify"))

@@ -39,6 +39,26 @@ def test_int8_for_both_runtimes(model, data, tmp_path):
     assert np.abs(got - np.asarray(model(data[:4]))).max() < 0.05
 
 
+@pytest.mark.parametrize("rows", [8, 31, 32, 48, 500])
+def test_rows_to_compare_on_are_not_those_of_the_calibration(rows):
+    from keras_lstm_custom.export.calibration import held_back
+
+    data = np.arange(rows)[:, None]
+    (kept,), (shown,), note = held_back([data])
+    if rows < 32:
+        assert len(kept) == rows
+        assert "rows that it was calibrated with" in note
+    else:
+        assert sorted([*kept.ravel(), *shown.ravel()]) == list(range(rows))
+        assert len(shown) == min(32, rows // 4)
+        assert str(len(shown)) in note
+
+
+def test_the_report_says_on_which_rows_it_was_compared(model, data, tmp_path):
+    report = export.tflite(model, tmp_path / "a.tflite", "int8", calibration=data)
+    assert "Calibrated with 36 rows and compared on 12 others." in report.notes
+
+
 def test_float_without_calibration(model, tmp_path):
     assert export.tflite(model, tmp_path / "a.tflite", runtime="both").ok
 

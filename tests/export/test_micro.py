@@ -26,6 +26,7 @@ KINDS = {
     "float_io": {"quantize": "int8", "io_dtype": "float32"},
     "kept": {"quantize": "int8", "state": "kept", "steps": 2},
     "explicit": {"quantize": "int8", "state": "explicit"},
+    "int16_output": {"quantize": "int8"},  # of `models.hardly_moving`
 }
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
 
@@ -50,7 +51,11 @@ def packages(model, calibration, tmp_path_factory):
     def get(kind):
         if kind not in made:
             folder = tmp_path_factory.mktemp("micro") / f"pack-{kind}"
-            made[kind] = folder, export.micro(model, folder, calibration=calibration, **KINDS[kind])
+            which, rows = model, calibration
+            if kind == "int16_output":
+                which = models.hardly_moving()
+                (rows,) = models.inputs_for(which, 64)
+            made[kind] = folder, export.micro(which, folder, calibration=rows, **KINDS[kind])
         return made[kind]
 
     return get
@@ -116,6 +121,16 @@ def test_the_vector_is_what_the_runtime_gives(packages, kind):
             scale = re.search(rf"kOutput{index}Scale = ([\d.e+-]+)f", settings)[1]
             assert np.float32(scale) == np.float32(details["scales"][0])
             assert f"kOutput{index}ZeroPoint = {details['zero_points'][0]};" in settings
+
+
+def test_a_promoted_output_is_declared_as_int16(packages):
+    folder, report = packages("int16_output")
+    settings = (folder / "model_settings.h").read_text()
+    assert "using Input0Type = int8_t;" in settings
+    assert "using Output0Type = int16_t;" in settings
+    assert "const int16_t kTestOutput0[2]" in (folder / "test_vector.cc").read_text()
+    assert "data.i16" in (folder / "main.cc").read_text()
+    assert any("the output 'p' is int16" in note for note in report.notes)
 
 
 def test_the_report(packages):

@@ -71,6 +71,28 @@ def test_runs_without_this_package(model, tmp_path, rng):
     assert found["stepped"] < 2e-6
 
 
+@pytest.mark.parametrize("kind", ["saved_model", "tflite", "streaming"])
+def test_training_goes_on_from_the_keras_file_as_if_nothing_was_exported(kind, tmp_path, rng):
+    """Export, save, load in a new model, train: the same weights as from training the first one on."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6, 3)), LSTM(5), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    x, y = rng.standard_normal((16, 6, 3)).astype("float32"), rng.standard_normal((16, 2)).astype("float32")
+    model.fit(x, y, epochs=2, verbose=0)  # so that the optimizer has moments to carry over
+    before = [np.array(weight) for weight in model.get_weights()]
+    assert getattr(export, kind)(model, tmp_path / "out").ok
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    losses = [each.fit(x, y, epochs=3, shuffle=False, verbose=0).history["loss"] for each in (model, loaded)]
+    assert losses[0][-1] < losses[0][0]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+        assert not any(np.array_equal(one, then) for then in before if then.shape == one.shape)
+
+
 def test_a_forced_engine_and_a_fixed_batch_do_not_reach_the_file(tmp_path):
     model = keras.Sequential([keras.Input(batch_shape=(2, 4, 3)), LSTM(5, engine="reference", stateful=True)])
     report = export.saved_model(model, tmp_path / "saved")

@@ -1,0 +1,156 @@
+"""What the integers cannot show, in more bits: outputs in int16, ops in float, where a measured error asks for it.
+
+Eight bits do not suit every tensor: a sigmoid between 0.48 and 0.52 has a tenth of the 256 steps, a concatenation
+has one scale for parts of different size, and a signal that fades with depth drowns in the kernels' tables. So an
+integer file is run on rows of the calibration, on each runtime that is here and takes it, and while its error is above
+the goal of `PLANS` the one change that lowers it most is made: an output stored in int16, or an op with weights
+computed in float. What was promoted stands in the notes of the report.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_lstm_custom.export import fused_lstm
+from keras_lstm_custom.export import runtimes as rt
+from keras_lstm_custom.export.graph import Graph, signature_of
+from keras_lstm_custom.export.rules import RULES, Rule
+
+#: By which factor the error must fall for a change to be worth its bytes.
+WORTH = 0.95
+ROWS = 16  #: that each candidate is run on
+RUNTIMES = ("litert", "micro")
+_STATES = (fused_lstm.H, fused_lstm.C)
+
+
+class Promoted(NamedTuple):
+    """Tensors of the float file: outputs to store in int16, and outputs of ops to compute in float."""
+
+    int16: frozenset[int] = frozenset()
+    in_float: frozenset[int] = frozenset()
+
+
+Made = tuple[bytes, list[str]]
+
+
+def promote(
+    content: bytes, rows: Sequence[Sequence[np.ndarray]], scheme: str, make: Callable[[Promoted], Made]
+) -> Made:
+    """Return the integer file that `make` writes with as much promoted as its error asks for, and its notes.
+
+    Args:
+        content: the float file, which gives the values to compare with.
+        rows: of the calibration, for each an array for each input.
+        scheme: "int8" or "int16x8".
+        make: writes the integer file with some tensors promoted.
+    """
+    samples = [np.concatenate(column) for column in zip(*rows[:ROWS], strict=True)]
+    goal, changes = PLANS[scheme]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "candidate.tflite"
+
+        def run(data: bytes, runtime: str) -> tuple[np.ndarray, ...]:
+            file.write_bytes(data)
+            return rt.run_file(file, samples, runtime).outputs
+
+        reference = run(content, "litert")
+        chosen = Promoted()
+        made = make(chosen)
+        errors = {name: _error(run(made[0], name), reference) for name in RUNTIMES if rt.is_installed(name)}
+        # One that refuses the file (LiteRT an int16 LSTM, the other an op that it lacks) says nothing about its bits.
+        runtimes = [name for name, error in errors.items() if math.isfinite(error)]
+        error = first = max((errors[name] for name in runtimes), default=0.0)
+        graph = Graph(content)
+        pending = [change(graph) for change in changes]
+        while error > goal and pending:
+            tries = []
+            for candidate in pending[0](chosen):
+                data = make(candidate)
+                tries.append((max(_error(run(data[0], name), reference) for name in runtimes), candidate, data))
+            best = min(tries, default=None, key=lambda each: each[0])
+            if best is None or best[0] > WORTH * error:
+                pending.pop(0)
+            else:
+                error, chosen, made = best
+    return made[0], [*made[1], *_notes(graph, scheme, chosen, first, error)]
+
+
+def cells(graph: Graph, states: Sequence[tuple[int, int]]) -> frozenset[int]:
+    """Return what cells of basic ops compute: all that leads from the products with weights to the new states.
+
+    The fused op holds its gates and c in 16 bits. In 8, each op of a cell adds an error that the next step takes up,
+    and so does the rounding of its states; so all of these are int16, at each step of a block.
+
+    Args:
+        graph: the float file.
+        states: for each, the tensor that goes in and the one that comes out.
+    """
+    made_by = {int(output): o for o in graph.operators for output in o.outputs}
+    weighted = [o for o in graph.operators if RULES.get(graph.code(o)) is Rule.WEIGHTED]
+    first, last = ({pair[k] for pair in states} for k in (0, 1))
+    recurrent_kernels = {int(o.inputs[1]) for o in weighted if int(o.inputs[0]) in first}
+    found, pending = set(last), list(last)
+    while pending:
+        operator = made_by[pending.pop()]
+        if RULES.get(graph.code(operator)) is not Rule.WEIGHTED or int(operator.inputs[1]) in recurrent_kernels:
+            before = {int(i) for i in operator.inputs} & made_by.keys() - found
+            found |= before
+            pending += before
+    return frozenset(found)
+
+
+def _error(got: Iterable[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """Return the worst output's error as a share of its deviation; infinite if it was not run."""
+    pairs = list(zip(got, expected, strict=False))
+    if len(pairs) < len(expected):
+        return float("inf")
+    return max(float(np.sqrt(np.mean((a - b) ** 2)) / (b.std() or 1.0)) for a, b in pairs)
+
+
+Candidates = Callable[[Promoted], list[Promoted]]
+
+
+def _more_outputs(graph: Graph) -> Candidates:
+    outputs = sorted({int(index) for index in signature_of(graph)[1].values()})
+    return lambda now: [now._replace(int16=now.int16 | {index}) for index in outputs if index not in now.int16]
+
+
+def _more_float(graph: Graph) -> Candidates:
+    # An LSTM whose states are read from its variables keeps them in the form that their readers expect.
+    read = {int(i) for o in graph.operators if RULES.get(graph.code(o)) is not Rule.LSTM for i in o.inputs}
+    read |= set(graph.outputs)
+    tied = {int(o.outputs[0]) for o in fused_lstm.lstm_ops(graph) if read & {int(o.inputs[s]) for s in _STATES}}
+    heavy = [o for o in graph.operators if RULES.get(graph.code(o)) in (Rule.LSTM, Rule.WEIGHTED)]
+    weighted = [int(o.outputs[0]) for o in heavy if int(o.outputs[0]) not in tied]
+    return lambda now: [now._replace(in_float=now.in_float | {i}) for i in weighted if i not in now.in_float]
+
+
+class Plan(NamedTuple):
+    """When and how integers are given up in places."""
+
+    goal: float  #: the error above which they are, as a share of the output's standard deviation
+    changes: tuple[Callable[[Graph], Candidates], ...]  #: one kind after the other, while each helps
+
+
+#: By the scheme. A goal is below what a file is to keep, since other rows than those it is measured on give other
+#: errors. The outputs of int16x8 are int16 already.
+PLANS = {
+    "int8": Plan(0.045, (_more_outputs, _more_float, _more_outputs)),
+    "int16x8": Plan(0.02, (_more_float,)),
+}
+
+
+def _notes(graph: Graph, scheme: str, chosen: Promoted, before: float, after: float) -> list[str]:
+    if not (chosen.int16 or chosen.in_float):
+        return []
+    outputs = {index: name for name, index in signature_of(graph)[1].items()}
+    told = [f"the output {outputs[index]!r} is int16" for index in sorted(chosen.int16)]
+    told += [f"{graph.name(index)!r} computes in float" for index in sorted(chosen.in_float)]
+    done = ", ".join(told)
+    return [f"{scheme} alone errs by {before:.1%} of the signal on the calibration; therefore {done}: {after:.1%}."]
