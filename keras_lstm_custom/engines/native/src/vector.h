@@ -173,17 +173,21 @@ KLC_INLINE Range share(int64_t count, int64_t shares, int64_t i) { return {count
 // How the work is shared out; it depends on the shape and the threads alone, so results repeat.
 //
 // Either each thread takes some rows of the batch through all steps: nobody waits, but everybody reads all weights at
-// every step. Or, where the weights are more than the cache of a core holds, all threads take all rows, each thread
-// some of the units, and meet after each step.
+// every step. Or, where the weights are more than the cache of a core holds and the rows too few to make up for
+// that, all threads take all rows, each thread some of the units, and meet after each step.
 struct Plan {
   int64_t parts = 1;    // of the batch, at the same time
   int64_t members = 1;  // threads that work on a part
   Plan(const Shape& s, int threads) {
     const double weights = (double)s.keys() * s.units * kGates;
-    if (weights * s.batch * s.steps < 4e5) return;
-    (weights > kWeightsInCache ? members : parts) = weights > kWeightsInCache ? threads : most(1, least(threads, s.batch));
+    if (weights * s.batch * s.steps < 4e5) return;  // too little to share
+    if (weights > kWeightsInCache && s.batch < kManyRows * threads)
+      members = threads;
+    else
+      parts = most(1, least(threads, s.batch));
   }
   static constexpr double kWeightsInCache = 4e5;  // floats
+  static constexpr int64_t kManyRows = 32;
 };
 
 // The threads that work on one part of the batch.
