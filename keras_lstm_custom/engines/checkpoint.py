@@ -71,7 +71,10 @@ def run(engine: Engine, request: Request) -> Result:
         return new, outputs
 
     scan = _tensorflow_scan if keras.backend.backend() == "tensorflow" else ops.scan
-    state, outputs = scan(body, request.initial_state, [ops.swapaxes(values, 0, 1) for values in inputs])
+    start = [
+        ops.copy(s) for s in request.initial_state
+    ]  # torch: a stateful layer overwrites its own before the backward
+    state, outputs = scan(body, start, [ops.swapaxes(values, 0, 1) for values in inputs])
     if not request.return_sequences:
         return Result(state[0][:, None], state, engine.name)
     outputs = ops.reshape(ops.swapaxes(outputs, 0, 1), (batch, timesteps + missing, cell.units))
