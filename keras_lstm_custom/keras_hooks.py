@@ -103,8 +103,8 @@ def loop_over_time(
         mask: `(batch, timesteps)`, or None. A masked step keeps the state; its output is right after
             the first step that is read, and before that the backend's own matter (`engines.masking`).
         go_backwards: run from the last step to the first; outputs come in the order they were computed.
-        **options: `unroll`, `return_sequences`, `stateful` and `zero_output_for_mask` of
-            `keras.layers.RNN`.
+        **options: `unroll`, `return_sequences`, `stateful` and `zero_output_for_mask` (which JAX's unrolled
+            loop does not look at) of `keras.layers.RNN`.
 
     Returns:
         The last output, all outputs and the final states.

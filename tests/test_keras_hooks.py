@@ -52,18 +52,22 @@ def test_inner_loop_is_what_the_layer_calls(return_sequences):
     np.testing.assert_array_equal(ops.convert_to_numpy(state), [[3.0]], err_msg=why + "other results")
 
 
-@pytest.mark.parametrize("unroll", [False, True])
+ZERO = {"zero_output_for_mask": True}
+
+
 @pytest.mark.parametrize(
     ("options", "outputs", "state"),
     [
         ({}, [1, 1, 4], 4),
-        ({"zero_output_for_mask": True}, [1, 0, 4], 4),
+        (ZERO, [1, 0, 4], 4),
         ({"go_backwards": True}, [3, 3, 4], 4),
-        ({"go_backwards": True, "zero_output_for_mask": True}, [3, 0, 4], 4),
+        ({"go_backwards": True, **ZERO}, [3, 0, 4], 4),
+        ({"unroll": True}, [1, 1, 4], 4),
+        ({"unroll": True, "go_backwards": True}, [3, 3, 4], 4),
     ],
     ids=str,
 )
-def test_loop_over_time_counts(options, outputs, state, unroll):
+def test_loop_over_time_counts(options, outputs, state):
     """Adding up 1, (2), 3, the middle one masked: readable by eye."""
     last, every, (final,) = loop_over_time(
         lambda x, states: (states[0] + x, [states[0] + x]),
@@ -71,7 +75,6 @@ def test_loop_over_time_counts(options, outputs, state, unroll):
         [ops.zeros((1, 1))],
         ops.convert_to_tensor([[True, False, True]]),
         return_sequences=True,
-        unroll=unroll,
         **options,
     )
     why = "Keras changed the hook `RNN.inner_loop`: `keras_hooks.loop_over_time` loops differently"

@@ -44,13 +44,13 @@ def assert_agrees(traced, expected):
 
 @pytest.mark.parametrize("kind", ["lstm", "vanilla_rnn"])
 @pytest.mark.parametrize("source", [OURS, KERAS], ids=["ours", "keras"])
-@pytest.mark.parametrize("go_backwards", [False, True])
-def test_agrees_with_the_oracle_from_a_given_state_and_under_a_mask(kind, source, go_backwards, rng, x):
+@pytest.mark.parametrize(("go_backwards", "unroll"), [(False, False), (True, False), (False, True)])
+def test_agrees_with_the_oracle_from_a_given_state_and_under_a_mask(kind, source, go_backwards, unroll, rng, x):
     states = [rng.normal(size=(BATCH, UNITS)).astype("float32") for _ in range(2 if kind == "lstm" else 1)]
     sequences = keras.Input((TIMESTEPS, FEATURES))
     state_inputs = [keras.Input((UNITS,)) for _ in states]
     mask_input = keras.Input((TIMESTEPS,), dtype="bool")  # beside a state, Keras drops the mask of a Masking layer
-    layer = source[kind](UNITS, go_backwards=go_backwards, return_sequences=True, name="memory")
+    layer = source[kind](UNITS, go_backwards=go_backwards, unroll=unroll, return_sequences=True, name="memory")
     output = layer(sequences, initial_state=state_inputs, mask=mask_input)
     model = randomised(keras.Model([sequences, mask_input, *state_inputs], output), rng)
     mask = np.ones((BATCH, TIMESTEPS), bool)
