@@ -99,25 +99,27 @@ struct BackwardRows {
     store(dc_of(p, r), dc_t * f);
   }
 
-  // out[m] = dz[first + m] W^T for the columns of panel q. With dropout each gate's share passes its mask.
+  // out[m] (+)= dz[first + m] W^T for the columns of panel q, with the gates of some panels of units, from the first
+  // of which on out is written, not added to. With dropout each gate's share passes its mask.
   template <int M, int COLUMNS>
   KLC_INLINE void transposed(const BackwardRows& self, const float* packed, const float* dropout, int64_t columns, int64_t q,
-                             int64_t first, float* out, int64_t out_row) {
-    const Sizes& sizes = self.sizes;
-    const float* w = packed + q * sizes.panels * kPanel * kPanel;
+                             Range gates, int64_t first, int64_t row, float* out, int64_t out_row, Coming coming) {
+    const float* w = packed + q * self.sizes.panels * kPanel * kPanel;
+    coming = coming.at(row, 0, gates.count() * kPanel);
     Vector sums[M][COLUMNS];
-    zero(sums);
+    for (int m = 0; m < M; m++)
+      for (int j = 0; j < COLUMNS; j++) sums[m][j] = gates.begin ? load(out + m * out_row + j * kLanes) : (Vector){};
     if (!DROPOUT || !dropout) {
-      for (int64_t p = 0; p < sizes.panels; p++)
+      for (int64_t p = gates.begin; p < gates.end; p++)
         multiply(sums, self.dz + (p * self.samples + first) * kPanel, kPanel, 0, kPanel, w + p * kPanel * kPanel, kPanel,
-                 kLanes);
+                 kLanes, coming.at(0, (p - gates.begin) * kPanel, 0));
     } else {
       for (int g = 0; g < kGates; g++) {
         Vector shares[M][COLUMNS];
         zero(shares);
-        for (int64_t p = 0; p < sizes.panels; p++)
+        for (int64_t p = gates.begin; p < gates.end; p++)
           multiply(shares, self.dz + (p * self.samples + first) * kPanel + g * kLanes, kPanel, 0, kLanes,
-                   w + (p * kPanel + g * kLanes) * kPanel, kPanel, kLanes);
+                   w + (p * kPanel + g * kLanes) * kPanel, kPanel, kLanes, coming);
         for (int m = 0; m < M; m++)
           for (int j = 0; j < COLUMNS; j++) {
             const int64_t b = self.range.begin + (first + m) % self.rows, column = q * kPanel + j * kLanes;
@@ -129,22 +131,29 @@ struct BackwardRows {
       for (int j = 0; j < COLUMNS; j++) store(out + m * out_row + j * kLanes, sums[m][j]);
   }
 
-  // The same for some panels of columns and `count` rows of dz from `first` on.
+  // The same for some panels of columns and `count` rows of dz from `first` on. The gates go a few panels at a time,
+  // which stay in the cache for all rows.
   void transposed_product(const float* packed, const float* dropout, int64_t columns, Range panels, int64_t first,
                           int64_t count, float* out, int64_t out_row) {
-    for (int64_t q = panels.begin; q < panels.end; q++) {
-      const int64_t vectors = least(kGates, parts(columns - q * kPanel, kLanes));
-      in_blocks(count, [&](int64_t r, auto block) __attribute__((always_inline)) {
-        constexpr int M = decltype(block)::n;
-        float* to = out + r * out_row + q * kPanel;
-        switch (vectors) {
-          case 1: transposed<M, 1>(*this, packed, dropout, columns, q, first + r, to, out_row); break;
-          case 2: transposed<M, 2>(*this, packed, dropout, columns, q, first + r, to, out_row); break;
-          case 3: transposed<M, 3>(*this, packed, dropout, columns, q, first + r, to, out_row); break;
-          default: transposed<M, 4>(*this, packed, dropout, columns, q, first + r, to, out_row);
-        }
-      });
-    }
+    constexpr int64_t kAtATime = 8;
+    for (int64_t q = panels.begin; q < panels.end; q++)
+      for (int64_t p = 0; p < sizes.panels; p += kAtATime) {
+        const int64_t vectors = least(kGates, parts(columns - q * kPanel, kLanes));
+        const Range gates{p, least(p + kAtATime, sizes.panels)};
+        const bool last = q + 1 == panels.end && gates.end == sizes.panels;
+        const int64_t then = last ? panels.begin * sizes.panels : q * sizes.panels + gates.end;
+        const Coming coming{packed + then * kPanel * kPanel, sizes.far};
+        in_blocks(count, [&](int64_t r, auto block) __attribute__((always_inline)) {
+          constexpr int M = decltype(block)::n;
+          float* to = out + r * out_row + q * kPanel;
+          switch (vectors) {
+            case 1: transposed<M, 1>(*this, packed, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
+            case 2: transposed<M, 2>(*this, packed, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
+            case 3: transposed<M, 3>(*this, packed, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
+            default: transposed<M, 4>(*this, packed, dropout, columns, q, gates, first + r, r, to, out_row, coming);
+          }
+        });
+      }
   }
 
   // sums[key] += in^T dz over the samples of a window, for `count` keys; with EACH a gate has an `in` of its own,
@@ -158,7 +167,8 @@ struct BackwardRows {
       for (int m = 0; m < M; m++)
         for (int g = 0; g < kGates; g++) total[m][g] = load(to + (first + m) * kPanel + g * kLanes);
       // One sample is one row of both.
-      multiply<M, kGates, EACH>(total, in + column + first, 1, count, used, dz + p * samples * kPanel, kPanel, kLanes, seen.row);
+      multiply<M, kGates, EACH>(total, in + column + first, 1, count, used, dz + p * samples * kPanel, kPanel, kLanes,
+                                  {to, false}, seen.row);
       for (int m = 0; m < M; m++)
         for (int g = 0; g < kGates; g++) store(to + (first + m) * kPanel + g * kLanes, total[m][g]);
     });

@@ -66,6 +66,7 @@ struct ForwardRows {
   }
 
   void project_window(int64_t t, Range panels) {
+    const Coming nothing{weights, false};
     const int64_t count = least(window, s.steps - t), x_row = a.reverse ? -s.features : s.features;
     for (int64_t r = 0; r < rows; r++)
       for (int64_t p = panels.begin; p < panels.end; p++)
@@ -74,7 +75,7 @@ struct ForwardRows {
           Vector sums[M][kGates];
           for (int m = 0; m < M; m++)
             for (int g = 0; g < kGates; g++) sums[m][g] = load(bias + p * kPanel + g * kLanes);
-          multiply(sums, x(r, t + first), x_row, 0, s.features, weights + p * s.keys() * kPanel, kPanel, kLanes);
+          multiply(sums, x(r, t + first), x_row, 0, s.features, weights + p * s.keys() * kPanel, kPanel, kLanes, nothing);
           for (int m = 0; m < M; m++)
             for (int g = 0; g < kGates; g++)
               store(z + (((first + m) * rows + r) * sizes.panels + p) * kPanel + g * kLanes, sums[m][g]);
@@ -87,12 +88,14 @@ struct ForwardRows {
   }
 
   template <int M>
-  KLC_INLINE void block(ForwardRows& self, int64_t t, int64_t p, int64_t first, const float* c_before, float* c_after) {
+  KLC_INLINE void block(ForwardRows& self, int64_t t, int64_t p, int64_t first, const float* c_before, float* c_after,
+                        Coming coming) {
     const Forward& a = self.a;
     const Shape& s = self.s;
     const int64_t rows = self.rows, in_row = self.seen.row;
     const float* w = self.weights + p * s.keys() * kPanel;
     const float* row = self.in[t & 1] + first * in_row;
+    coming = coming.at(first, 0, s.keys());
     Vector sums[M][kGates];
     for (int m = 0; m < M; m++)
       for (int g = 0; g < kGates; g++) {
@@ -101,15 +104,19 @@ struct ForwardRows {
         sums[m][g] = load(from + g * kLanes);
       }
     if (DROPOUT && a.x_dropout)
-      multiply<M, kGates, DROPOUT>(sums, row, in_row, s.features, s.features, w, kPanel, kLanes);
+      multiply<M, kGates, DROPOUT>(sums, row, in_row, s.features, s.features, w, kPanel, kLanes, coming);
     else if (!self.ahead)
-      multiply(sums, row, in_row, 0, s.features, w, kPanel, kLanes);
+      multiply(sums, row, in_row, 0, s.features, w, kPanel, kLanes, coming);
     w += s.features * kPanel;
+    coming = coming.at(0, s.features, s.keys());
     if (DROPOUT && a.dropout)
-      multiply<M, kGates, DROPOUT>(sums, row + self.seen.h + s.units, in_row, s.units, s.units, w, kPanel, kLanes);
+      multiply<M, kGates, DROPOUT>(sums, row + self.seen.h + s.units, in_row, s.units, s.units, w, kPanel, kLanes, coming);
     else
-      multiply(sums, row + self.seen.h, in_row, 0, s.units, w, kPanel, kLanes);
-    self.gates(t, p, first, M, sums, c_before, c_after);
+      multiply(sums, row + self.seen.h, in_row, 0, s.units, w, kPanel, kLanes, coming);
+    Vector done[M][kGates];  // what is handed on by its address does not stay in registers
+    for (int m = 0; m < M; m++)
+      for (int g = 0; g < kGates; g++) done[m][g] = sums[m][g];
+    self.gates(t, p, first, M, done, c_before, c_after);
   }
 
   // The gates and the new state of `count` rows. Not inlined: its constants would take registers from the sums.
@@ -152,10 +159,12 @@ struct ForwardRows {
       team.each([&](int64_t member) {
         const Range panels = team.share(sizes.panels, member);
         if (ahead && t % window == 0) project_window(t, panels);
-        for (int64_t p = panels.begin; p < panels.end; p++)
+        for (int64_t p = panels.begin; p < panels.end; p++) {
+          const Coming coming{weights + (p + 1 < panels.end ? p + 1 : panels.begin) * s.keys() * kPanel, sizes.far};
           in_blocks(rows, [&](int64_t first, auto m) __attribute__((always_inline)) {
-            block<decltype(m)::n>(*this, t, p, first, c_after(t - 1, p), c_after(t, p));
+            block<decltype(m)::n>(*this, t, p, first, c_after(t - 1, p), c_after(t, p), coming);
           });
+        }
         if (!ahead && t + 1 < s.steps) gather(t + 1, team.share(rows, member));
       });
     for (int64_t r = 0; r < rows; r++) {

@@ -14,11 +14,11 @@ namespace {
 #define KLC_INLINE static inline __attribute__((always_inline))
 
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kMaxRows = 6;  // 32 registers: 6 rows of 4 sums, 4 weights
+constexpr int kVectorBytes = 64, kMaxRows = 6, kKeysToLine = 2;  // 32 registers: 6 rows of 4 sums, 4 weights
 #elif defined(__AVX2__)
-constexpr int kVectorBytes = 32, kMaxRows = 3;
+constexpr int kVectorBytes = 32, kMaxRows = 3, kKeysToLine = 1;
 #else
-constexpr int kVectorBytes = 16, kMaxRows = 3;
+constexpr int kVectorBytes = 16, kMaxRows = 3, kKeysToLine = 1;
 #endif
 
 constexpr int kLanes = kVectorBytes / 4;
@@ -89,15 +89,34 @@ KLC_INLINE void multiply_rows(float* to, const float* a, const float* b, int64_t
 }
 KLC_INLINE void clear(float* p, int64_t n) { __builtin_memset(p, 0, n * sizeof(float)); }
 
+// Weights that a product will need next, brought into the second-level cache while it computes: a line for every
+// kKeysToLine keys. Where there are several megabytes of weights, each panel would else be waited for; where there are
+// fewer, it costs time, and the line stays the same.
+struct Coming {
+  const float* line;
+  int64_t step;
+  Coming(const float* line, bool far) : line(line), step(far ? 16 : 0) {}
+  // Where to go on at some row and key of a product over `keys` keys.
+  Coming at(int64_t row, int64_t key, int64_t keys) const {
+    Coming there = *this;
+    there.line += (row * keys / kMaxRows + key) / kKeysToLine * step;
+    return there;
+  }
+};
+
 // sums[row][column] += a[row][k] * w[k][column] over k, columns in vectors. With EACH every column has an `a` of
 // its own, `a_column` further on: a gate that sees h through its own dropout mask.
 template <int ROWS, int COLUMNS, bool EACH = false>
 KLC_INLINE void multiply(Vector (&sums)[ROWS][COLUMNS], const float* a, int64_t a_row, int64_t a_column, int64_t count,
-                         const float* w, int64_t w_row, int64_t w_column, int64_t a_key = 1) {
+                         const float* w, int64_t w_row, int64_t w_column, Coming coming, int64_t a_key = 1) {
 #if defined(__AVX512F__)  // elsewhere there are too few registers
 #pragma GCC unroll 2
 #endif
   for (int64_t k = 0; k < count; k++, w += w_row, a += a_key) {
+    if (ROWS > kMaxRows / 2 && k % kKeysToLine == 0) {
+      __builtin_prefetch(coming.line, 0, 2);
+      coming.line += coming.step;
+    }
     Vector weights[COLUMNS];
 #pragma GCC unroll 4
     for (int j = 0; j < COLUMNS; j++) weights[j] = load(w + j * w_column);
@@ -170,6 +189,8 @@ struct Range {
 };
 KLC_INLINE Range share(int64_t count, int64_t shares, int64_t i) { return {count * i / shares, count * (i + 1) / shares}; }
 
+constexpr double kWeightsInCache = 4e5;  // floats
+
 // How the work is shared out; it depends on the shape and the threads alone, so results repeat.
 //
 // Either each thread takes some rows of the batch through all steps: nobody waits, but everybody reads all weights at
@@ -186,7 +207,6 @@ struct Plan {
     else
       parts = most(1, least(threads, s.batch));
   }
-  static constexpr double kWeightsInCache = 4e5;  // floats
   static constexpr int64_t kManyRows = 32;
 };
 
@@ -207,11 +227,13 @@ struct Team {
 struct Sizes {
   int64_t panels, padded;                 // panels of units; units rounded up to vectors
   int64_t unit_panels, feature_panels;    // panels of kPanel columns, for the transposed weights
+  bool far;                               // more weights than the cache of a core holds
   explicit Sizes(const Shape& s)
       : panels(parts(s.units, kLanes)),
         padded(panels * kLanes),
         unit_panels(parts(s.units, kPanel)),
         feature_panels(parts(s.features, kPanel)),
+        far((double)s.keys() * s.units * kGates > kWeightsInCache),
         batch(s.batch) {}
   // Where the kept values of a step, panel and row begin, in vectors (cells) or panels (gates).
   int64_t at(int64_t t, int64_t p, int64_t b) const { return (t * panels + p) * batch + b; }
