@@ -1,21 +1,53 @@
 // A small pool of threads: TensorFlow's C API gives an operation none of TensorFlow's own.
 //
-// Jobs follow each other within microseconds where threads meet after each step, so who waits looks out for a short
-// while (kPatience) before it sleeps: waking a thread up takes longer than such a job.
-// The caller works, too, and takes what no worker has begun: so a busy pool slows a call down and never blocks it,
-// and a process forked from one with a pool still works, on one thread. Several calls at once share the workers.
+// Where threads meet after each step, jobs follow each other within microseconds: nothing is allocated on the way,
+// no lock is taken, and who waits looks out for a while before it sleeps, since to be woken up takes longer than such
+// a job. The caller works, too, and takes what no worker has begun: so a busy pool slows a call down and never blocks
+// it, and a process forked from one with a pool still works, on one thread. Several calls at once share the workers.
 // A pool must never be destroyed, since its threads wait on it until the process ends.
 #pragma once
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
-#include <memory>
 #include <mutex>
 #include <thread>
 
 namespace klc {
+
+// What threads wait at for a condition to come true.
+class Bell {
+ public:
+  // Whoever may have made the condition true rings.
+  void ring() {
+    if (!sleepers_) return;
+    { std::lock_guard<std::mutex> lock(mutex_); }  // a sleeper that has not gone to sleep yet holds it
+    woken_.notify_all();
+  }
+
+  template <class Condition>
+  void wait(Condition condition) {
+    const auto end = std::chrono::steady_clock::now() + kPatience;
+    do {
+      for (int i = 0; i < 16; i++) {
+        if (condition()) return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+      }
+    } while (std::chrono::steady_clock::now() < end);
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_++;
+    woken_.wait(lock, condition);
+    sleepers_--;
+  }
+
+ private:
+  static constexpr std::chrono::microseconds kPatience{50};
+  std::atomic<int> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable woken_;
+};
 
 class ThreadPool {
  public:
@@ -26,83 +58,69 @@ class ThreadPool {
     for (int i = 1; i < threads; i++) std::thread([this] { work(); }).detach();
   }
 
+  // Calls task(argument, 0 .. count-1), and returns when all are done.
   void run(Task task, void* argument, int count) {
-    auto job = std::make_shared<Job>(task, argument, count);
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      jobs_.push_back(job);
-      posted_++;
+    Job* job = free_job();
+    if (!job) {  // as many calls at once as there are jobs
+      for (int i = 0; i < count; i++) task(argument, i);
+      return;
     }
-    begun_.notify_all();
-    job->take_all();
-    job->wait();
+    job->task = task;
+    job->argument = argument;
+    job->done = 0;
+    job->offer = Offer{job->offer}.next(count);
+    posted_++;
+    posted_bell_.ring();
+    work_on(*job);
+    done_bell_.wait([&] { return job->done == count; });
+    job->taken = false;
   }
 
  private:
-  struct Job {
-    Job(Task task, void* argument, int count) : task(task), argument(argument), count(count) {}
-    const Task task;
-    void* const argument;
-    const int count;
-    std::atomic<int> next{0}, done{0};
-    std::mutex mutex;
-    std::condition_variable finished;
-
-    void take_all() {
-      for (int i; (i = next++) < count;) {
-        task(argument, i);
-        if (++done == count) {
-          std::lock_guard<std::mutex> lock(mutex);
-          finished.notify_all();
-        }
-      }
-    }
-    void wait() {
-      if (look_out([this] { return done == count; })) return;
-      std::unique_lock<std::mutex> lock(mutex);
-      finished.wait(lock, [this] { return done == count; });
-    }
+  // How many tasks a job has, and which is the first that nobody has claimed, in one number: who replaces it has
+  // claimed that task, and until it is done the job stays what it is. Each job has another `turn`.
+  struct Offer {
+    uint64_t bits;
+    int unclaimed() const { return bits & 0xffff; }
+    int count() const { return bits >> 16 & 0xffff; }
+    uint64_t turn() const { return bits >> 32; }
+    uint64_t next(int count) const { return (turn() + 1) << 32 | (uint64_t)count << 16; }
+  };
+  struct alignas(64) Job {
+    std::atomic<bool> taken{false};
+    std::atomic<uint64_t> offer{0};
+    std::atomic<int> done{0};
+    Task task;
+    void* argument;
   };
 
-  static constexpr std::chrono::microseconds kPatience{50};
+  Job* free_job() {
+    for (Job& job : jobs_)
+      if (!job.taken.exchange(true)) return &job;
+    return nullptr;
+  }
 
-  // Waits for a condition while patience lasts, and returns whether it came true.
-  template <class F>
-  static bool look_out(F condition) {
-    const auto end = std::chrono::steady_clock::now() + kPatience;
-    do {
-      for (int i = 0; i < 16; i++) {
-        if (condition()) return true;
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
-      }
-    } while (std::chrono::steady_clock::now() < end);
-    return false;
+  void work_on(Job& job) {
+    Offer offer{job.offer};
+    while (offer.unclaimed() < offer.count()) {
+      if (!job.offer.compare_exchange_weak(offer.bits, offer.bits + 1)) continue;
+      job.task(job.argument, offer.unclaimed());
+      if (++job.done == offer.count()) done_bell_.ring();
+      offer.bits = job.offer;
+    }
   }
 
   void work() {
     for (;;) {
       const uint64_t seen = posted_;
-      if (auto job = unfinished(std::unique_lock<std::mutex>(mutex_)))
-        job->take_all();
-      else if (!look_out([&] { return posted_ != seen; })) {
-        std::unique_lock<std::mutex> lock(mutex_);
-        begun_.wait(lock, [&] { return posted_ != seen; });
-      }
+      for (Job& job : jobs_) work_on(job);
+      posted_bell_.wait([&] { return posted_ != seen; });
     }
   }
 
-  // The first job of which not all has been taken, if there is one.
-  std::shared_ptr<Job> unfinished(const std::unique_lock<std::mutex>&) {
-    while (!jobs_.empty() && jobs_.front()->next >= jobs_.front()->count) jobs_.pop_front();
-    return jobs_.empty() ? nullptr : jobs_.front();
-  }
-
+  Job jobs_[16];
   std::atomic<uint64_t> posted_{0};
-  std::mutex mutex_;
-  std::condition_variable begun_;
-  std::deque<std::shared_ptr<Job>> jobs_;
+  Bell posted_bell_, done_bell_;
 };
 
 }  // namespace klc

@@ -194,20 +194,22 @@ constexpr double kWeightsInCache = 4e5;  // floats
 // How the work is shared out; it depends on the shape and the threads alone, so results repeat.
 //
 // Either each thread takes some rows of the batch through all steps: nobody waits, but everybody reads all weights at
-// every step. Or, where the weights are more than the cache of a core holds and the rows too few to make up for
-// that, all threads take all rows, each thread some of the units, and meet after each step.
+// every step. Or all threads take all rows, each thread some of the units, and meet after each step: where the weights
+// are more than the cache of a core holds and the rows too few to make up for that, and where there are fewer rows
+// than threads, and a step is long beside the microsecond that meeting takes.
 struct Plan {
   int64_t parts = 1;    // of the batch, at the same time
   int64_t members = 1;  // threads that work on a part
   Plan(const Shape& s, int threads) {
     const double weights = (double)s.keys() * s.units * kGates;
     if (weights * s.batch * s.steps < 4e5) return;  // too little to share
-    if (weights > kWeightsInCache && s.batch < kManyRows * threads)
+    const int64_t few = weights > kWeightsInCache ? 32 * threads : weights > kLongStep ? threads : 0;
+    if (s.batch < few)
       members = threads;
     else
       parts = most(1, least(threads, s.batch));
   }
-  static constexpr int64_t kManyRows = 32;
+  static constexpr double kLongStep = 1.3e5;  // weights
 };
 
 // The threads that work on one part of the batch.
