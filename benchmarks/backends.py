@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from pathlib import Path
 
+import harness
 import keras
 import numpy as np
-from speed import NAMES, QUICK
+from speed import MODES, QUICK
 
 import keras_lstm_custom as klc
 
@@ -40,8 +39,6 @@ def layers(shape, case, dtype):
     found = {"keras": keras.layers.LSTM(shape[3], **options)}
     auto = klc.LSTM(shape[3], **options)
     answers = auto.explain_engine(shape[:3], masked=masked, training=True).answers
-    if case == "recurrent dropout":  # the masks are drawn by the call, so only a call can tell
-        answers = {name: answer for name, answer in answers.items() if name not in ("torch_nn", "cudnn")}
     for name in answers:
         layer = klc.LSTM(shape[3], engine=name, **options)
         if layer.explain_engine(shape[:3], masked=masked, training=True).chosen and name != "reference":
@@ -153,7 +150,7 @@ def benchmark(options) -> list[dict]:
                 rows.append({**row, "median_ms": median, "quartiles_ms": quartiles})
                 figure = {n: f"{m:.2f} ({(quartiles[n][2] - quartiles[n][0]) / 2:.2f})" for n, m in median.items()}
                 others = [f"{n} {figure[n]} x{median['keras'] / median[n]:.2f}" for n in median if n != "keras"]
-                cells = (", ".join(map(str, shape)), case, NAMES[training], figure["keras"], "\n".join(others), auto)
+                cells = (", ".join(map(str, shape)), case, MODES[training], figure["keras"], "\n".join(others), auto)
                 table.add_row(*cells)
                 print(" | ".join(cells).replace("\n", "; "), flush=True)
     Console(width=150).print(table)
@@ -166,26 +163,19 @@ def benchmark(options) -> list[dict]:
             ]
             if ratios:
                 mean, worst = statistics.geometric_mean(ratios), min(ratios)
-                print(f"{case}, {NAMES[training]}: keras / auto: geometric mean {mean:.2f}, worst {worst:.2f}")
+                print(f"{case}, {MODES[training]}: keras / auto: geometric mean {mean:.2f}, worst {worst:.2f}")
     return rows
 
 
-def environment() -> dict:
-    """Return versions and machine."""
-    import importlib.metadata as metadata
-
-    backend = keras.backend.backend()
-    versions = {name: metadata.version(name) for name in ("keras", backend)}
-    machine = {"processor": platform.processor() or platform.machine(), "threads": len(os.sched_getaffinity(0))}
-    if backend == "jax":
+def device() -> str:
+    """Return what the backend computes on."""
+    if keras.backend.backend() == "jax":
         import jax
 
-        machine["device"] = jax.devices()[0].device_kind
-    else:
-        import torch
+        return jax.devices()[0].device_kind
+    import torch
 
-        machine["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {"versions": {"python": platform.python_version(), **versions}, "machine": machine}
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:
@@ -199,10 +189,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write; else runs/backends-BACKEND-DTYPE.json")
     options = parser.parse_args()
     options.rounds = 5 if options.quick else 15
+    environment = harness.environment()
+    environment["machine"]["device"] = device()
+    print(harness.describe(environment), environment["machine"]["device"])
     rows = benchmark(options)
     out = options.out or Path(f"runs/backends-{keras.backend.backend()}-{options.dtype}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**environment(), "dtype": options.dtype, "rounds": options.rounds, "rows": rows}))
+    out.write_text(json.dumps({**environment, "dtype": options.dtype, "rounds": options.rounds, "rows": rows}))
     print(f"wrote {out}")
 
 

@@ -15,6 +15,8 @@ import os
 import subprocess
 import sys
 
+import worker
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -23,7 +25,6 @@ BATCH, FEATURES = 16, 16
 
 def train(way: str, engine: str, steps: int, units: int, every: int | None) -> dict:
     """Train in this process, and return the peak memory in GiB and the seconds of the first and of a later pass."""
-    import resource
     import time
 
     import keras
@@ -57,7 +58,7 @@ def train(way: str, engine: str, steps: int, units: int, every: int | None) -> d
         run()
         seconds.append(time.perf_counter() - start)
     assert layer.last_engine == engine
-    return {"peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "seconds": seconds}
+    return {"peak_gib": worker.resident("VmHWM") / 1024, "seconds": seconds}
 
 
 def main() -> None:
