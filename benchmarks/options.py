@@ -1,6 +1,6 @@
 """Options beside the plain layer, engine by engine: `python benchmarks/options.py [name ...] [--shape B T F U]`.
 
-What the rules of `engines/measured.py` rest on: masks, dropout, the vanilla RNN and other dtypes, each against the
+What the rules of `engines/measured.py` rest on: few steps, masks, dropout, the vanilla RNN and other dtypes, each against the
 Keras layer with the same options, in a `tf.function` of unknown batch size, as in `fit`. All engines take turns in one
 run; a figure is the median, in milliseconds, and behind it how many times as fast as Keras that is.
 """
@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 SHAPES = [(1, 100, 32, 128), (32, 100, 32, 128), (64, 100, 64, 256), (32, 500, 16, 64), (32, 1, 64, 256)]
 #: name: (vanilla RNN?, masked?, options of the layer)
 OPTIONS = {
+    "plain": (False, False, {}),
     "mask": (False, True, {}),
     "dropout": (False, False, {"dropout": 0.2}),
     "recurrent_dropout": (False, False, {"recurrent_dropout": 0.2}),

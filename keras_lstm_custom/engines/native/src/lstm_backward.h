@@ -11,13 +11,17 @@ namespace {
 inline void pack_transposed(const Shape& s, const Sizes& sizes, const float* m, int64_t rows, int64_t q, float* out) {
   out += q * sizes.panels * kPanel * kPanel;
   for (int64_t p = 0; p < sizes.panels; p++)
-    for (int g = 0; g < kGates; g++)
-      for (int lane = 0; lane < kLanes; lane++, out += kPanel) {
-        const int64_t unit = p * kLanes + lane;
-        for (int j = 0; j < kPanel; j++) {
-          const int64_t row = q * kPanel + j;
-          out[j] = unit < s.units && row < rows ? m[row * 4 * s.units + g * s.units + unit] : 0.f;
+    for (int g = 0; g < kGates; g++, out += kLanes * kPanel)
+      for (int64_t j = 0; j < kPanel; j += kLanes) {
+        Vector block[kLanes];
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < kLanes; i++) {
+          const int64_t row = q * kPanel + j + i;
+          block[i] = row < rows ? load_some(m + (row * 4 + g) * s.units + p * kLanes, s.units - p * kLanes) : (Vector){};
         }
+        transpose(block);
+#pragma GCC unroll 16
+        for (int lane = 0; lane < kLanes; lane++) store(out + lane * kPanel + j, block[lane]);
       }
 }
 
@@ -33,7 +37,8 @@ struct BackwardRows {
   const int64_t window, samples;  // steps of a window, and rows of it
   const SeenByGates seen;         // one row of what the weights saw, with a 1 for the bias: a sample
   const int64_t h_columns, x_columns;  // units and features, padded to panels
-  float *sums;  // (panels, features + 1 + units, kPanel): this part's share of the weights' gradients
+  float* sums;  // (panels, features + 1 + units, kPanel): this part's share of the weights' gradients
+  bool fresh = true;  // nothing has been added to it
   float *dz, *in, *dh, *dc, *carry, *dx;
 
   BackwardRows(const Backward& a, const float* recurrent_t, const float* kernel_t, const Team& team, Range range, Workspace& w)
@@ -165,7 +170,7 @@ struct BackwardRows {
       constexpr int M = decltype(block)::n;
       Vector total[M][kGates];
       for (int m = 0; m < M; m++)
-        for (int g = 0; g < kGates; g++) total[m][g] = load(to + (first + m) * kPanel + g * kLanes);
+        for (int g = 0; g < kGates; g++) total[m][g] = fresh ? (Vector){} : load(to + (first + m) * kPanel + g * kLanes);
       // One sample is one row of both.
       multiply<M, kGates, EACH>(total, in + column + first, 1, count, used, dz + p * samples * kPanel, kPanel, kLanes,
                                   {to, false}, seen.row);
@@ -216,14 +221,11 @@ struct BackwardRows {
 
   void run() {
     start();
-    team.each([&](int64_t member) {
-      const Range panels = team.share(sizes.panels, member);
-      clear(sums_of(panels.begin), panels.count() * (s.keys() + 1) * kPanel);
-    });
     for (int64_t end = s.steps; end > 0;) {
       const int64_t begin = most(0, end - window);
       for (int64_t t = end - 1; t >= begin; t--) step(t, (t - begin) * rows);
       products(begin, (end - begin) * rows);
+      fresh = false;
       end = begin;
     }
     for (int64_t r = 0; r < rows; r++) {

@@ -6,16 +6,22 @@
 namespace klc {
 namespace {
 
-// (features + units, 4 units) -> (panels, features + units, 4 gates, lanes); a tail is filled with zeros.
-inline void pack_panel(const Forward& a, int64_t p, float* weights, float* bias) {
-  const int64_t units = a.shape.units, n = least(kLanes, units - p * kLanes);
-  float* out = weights + p * a.shape.keys() * kPanel;
-  for (int64_t k = 0; k < a.shape.keys(); k++) {
-    const float* row = k < a.shape.features ? a.kernel + k * 4 * units : a.recurrent + (k - a.shape.features) * 4 * units;
-    for (int g = 0; g < kGates; g++, out += kLanes) store(out, load_some(row + g * units + p * kLanes, n));
-  }
-  for (int g = 0; g < kGates; g++)
-    store(bias + p * kPanel + g * kLanes, a.bias ? load_some(a.bias + g * units + p * kLanes, n) : (Vector){});
+// (features + units, 4 units) -> (panels, features + units, 4 gates, lanes), some panels of it; a tail is filled with
+// zeros. Row by row, as they are read.
+inline void pack(const Forward& a, Range panels, float* weights, float* bias) {
+  const int64_t units = a.shape.units, features = a.shape.features, keys = a.shape.keys();
+  auto pack_row = [&](const float* row, float* to, int64_t stride) {
+    for (int64_t p = panels.begin; p < panels.end; p++)
+      for (int g = 0; g < kGates; g++)
+        store(to + p * stride + g * kLanes, load_some(row + g * units + p * kLanes, units - p * kLanes));
+  };
+  for (int64_t k = 0; k < keys; k++)
+    pack_row(k < features ? a.kernel + k * 4 * units : a.recurrent + (k - features) * 4 * units, weights + k * kPanel,
+             keys * kPanel);
+  if (a.bias)
+    pack_row(a.bias, bias, kPanel);
+  else
+    clear(bias + panels.begin * kPanel, panels.count() * kPanel);
 }
 
 // The rows of one part of the batch, on their way through time.
@@ -192,8 +198,7 @@ int64_t forward_with(const Forward& a, float* memory, const Parallel& p) {
   if (!memory) return w.used;
   const Team all{p, plan.parts * plan.members};
   all.each([&](int64_t member) {
-    const Range panels = all.share(sizes.panels, member);
-    for (int64_t panel = panels.begin; panel < panels.end; panel++) pack_panel(a, panel, weights, bias);
+    pack(a, all.share(sizes.panels, member), weights, bias);
   });
   parallel(p, plan.parts, [&](int i) {
     Workspace own{parts_memory + room * i};

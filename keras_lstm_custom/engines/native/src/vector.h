@@ -81,6 +81,34 @@ KLC_INLINE Vector sigmoid(Vector x) { return tanh(x * .5f) * .5f + .5f; }
 KLC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 KLC_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 KLC_INLINE int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+// 0 1 2 3 and 4 5 6 7 to 0 4 1 5, or to 2 6 3 7.
+KLC_INLINE Vector interleave(Vector a, Vector b, bool high) {
+#if defined(__clang__)
+  Vector v;
+  for (int i = 0; i < kLanes; i++) v[i] = (i % 2 ? b : a)[(high ? kLanes / 2 : 0) + i / 2];
+  return v;
+#else
+  typedef int32_t Lanes __attribute__((vector_size(kVectorBytes)));
+  Lanes lanes;
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++) lanes[i] = (i % 2 ? kLanes : 0) + (high ? kLanes / 2 : 0) + i / 2;
+  return __builtin_shuffle(a, b, lanes);
+#endif
+}
+
+// As many rows as a vector has lanes, transposed: each round interleaves the first half of them with the second.
+KLC_INLINE void transpose(Vector (&v)[kLanes]) {
+#pragma GCC unroll 4
+  for (int round = 1; round < kLanes; round *= 2) {
+    Vector next[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++) next[i] = interleave(v[i / 2], v[i / 2 + kLanes / 2], i % 2);
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++) v[i] = next[i];
+  }
+}
+
 KLC_INLINE void copy(float* to, const float* from, int64_t n) {  // rows are short: a call of memcpy costs more
   for (int64_t i = 0; i < n; i += kLanes) store_some(to + i, load_some(from + i, n - i), n - i);
 }
