@@ -1,4 +1,4 @@
-"""Where "auto" uses a fast engine: the table of rules, backed by `benchmarks/speed.py`.
+"""Where "auto" uses a fast engine: the table of rules, backed by `speed`, `options` and `backends` of `benchmarks/`.
 
 An engine may serve a request and yet be slower on it than `keras.layers.LSTM`. Each rule says where
 its engine was measured to be faster; outside of it "auto" asks the next engine. An engine without a
@@ -33,12 +33,17 @@ def _portable(request: Request) -> bool:
     return request.training or not plain
 
 
+def _torch_nn(request: Request) -> bool:
+    return request.sequences.shape[1] not in (1, 2)  # a call of torch.lstm costs more than two steps written out
+
+
 RULES: dict[str, Rule] = {
     "portable": Rule(
         _portable,
         "could serve, but is measured faster only over a fixed number of steps, more than one: in training, on one "
         "sequence, under a mask, for a vanilla RNN or in float16; and in bfloat16 on one sequence only",
     ),
+    "torch_nn": Rule(_torch_nn, "could serve, but is measured faster only over more than two steps"),
 }
 
 

@@ -85,8 +85,10 @@ def choose(name: str, request: Request) -> Engine:
 def _answer(engine: Engine, request: Request) -> Support:
     """Return what the engine answers to "auto"."""
     support = engine.supports(request)
+    if not support.ok:
+        return support
     worth = measured.worthwhile(engine.name, request)
-    return worth if support.ok and not worth.ok else support
+    return support if worth.ok else worth
 
 
 def explain(name: str, request: Request) -> Explanation:
