@@ -18,9 +18,12 @@ from pathlib import Path
 import harness
 import keras
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 from speed import MODES, QUICK
 
 import keras_lstm_custom as klc
+from keras_lstm_custom.engines import ENGINES
 
 #: (batch, steps, features, units)
 SHAPES = {
@@ -38,8 +41,7 @@ def layers(shape, case, dtype):
     options = {**options, "return_sequences": True, "dtype": dtype}
     found = {"keras": keras.layers.LSTM(shape[3], **options)}
     auto = klc.LSTM(shape[3], **options)
-    answers = auto.explain_engine(shape[:3], masked=masked, training=True).answers
-    for name in answers:
+    for name in ENGINES:
         layer = klc.LSTM(shape[3], engine=name, **options)
         if layer.explain_engine(shape[:3], masked=masked, training=True).chosen and name != "reference":
             found[name] = layer
@@ -131,9 +133,6 @@ def measure(shape, case, training, dtype, rounds):
 
 def benchmark(options) -> list[dict]:
     """Measure all shapes and cases, print the table, and return its rows."""
-    from rich.console import Console
-    from rich.table import Table
-
     rows, table = [], Table(title="milliseconds: median (half the distance of the quartiles); x: Keras' time / ours")
     for heading in ("batch, steps, features, units", "case", "", "Keras", "candidates", "auto"):
         table.add_column(heading)
@@ -191,7 +190,7 @@ def main() -> None:
     options.rounds = 5 if options.quick else 15
     environment = harness.environment()
     environment["machine"]["device"] = device()
-    print(harness.describe(environment), environment["machine"]["device"])
+    Console().print(harness.describe(environment), environment["machine"]["device"], sep="\n")
     rows = benchmark(options)
     out = options.out or Path(f"runs/backends-{keras.backend.backend()}-{options.dtype}.json")
     out.parent.mkdir(parents=True, exist_ok=True)

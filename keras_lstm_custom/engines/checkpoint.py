@@ -71,9 +71,8 @@ def run(engine: Engine, request: Request) -> Result:
         return new, outputs
 
     scan = _tensorflow_scan if keras.backend.backend() == "tensorflow" else ops.scan
-    start = [
-        ops.copy(s) for s in request.initial_state
-    ]  # torch: a stateful layer overwrites its own before the backward
+    # Under torch a stateful layer overwrites its state before the gradient is taken.
+    start = [ops.copy(s) for s in request.initial_state]
     state, outputs = scan(body, start, [ops.swapaxes(values, 0, 1) for values in inputs])
     if not request.return_sequences:
         return Result(state[0][:, None], state, engine.name)

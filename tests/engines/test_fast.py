@@ -140,40 +140,30 @@ def test_dropout_has_the_same_masks_as_the_reference(engine, options):
         layer.set_weights([np.cos(np.arange(w.size)).reshape(w.shape) for w in layer.get_weights()])
         return keras.ops.convert_to_numpy(layer(X, training=True))
 
-    if engine in ("native", "torch_nn") and "recurrent_dropout" in options:
-        pytest.skip("knows no recurrent dropout, or no input mask for each gate, which comes with it")
+    if engine == "torch_nn" and "recurrent_dropout" in options:
+        pytest.skip("knows no recurrent dropout")
     np.testing.assert_allclose(outputs(engine), outputs("reference"), atol=1e-6)
 
 
-@FAST_ENGINES
-def test_gradient_outside_training(engine):
-    """Inference may keep no gates, yet has a gradient."""
-
-    def gradients(name):
-        keras.utils.set_random_seed(2)
-        layer = klc.LSTM(4, engine=name)
-        layer.build(X.shape)
-        return outputs_and_gradients(layer, X, training=False)[1]
-
-    for ours, reference in zip(gradients(engine), gradients("reference"), strict=True):
-        np.testing.assert_allclose(ours, reference, atol=1e-5)
+def gradients(engine: str, *, training: bool, trainable: bool) -> list[np.ndarray]:
+    keras.utils.set_random_seed(2)
+    layer = klc.LSTM(4, engine=engine)
+    layer.build(X.shape)
+    layer.trainable = trainable
+    return outputs_and_gradients(layer, X, training=training)[1]
 
 
 @FAST_ENGINES
-def test_frozen_weights(engine):
-    """A layer that is not trained still hands the gradient to its input."""
-
-    def gradients(name):
-        keras.utils.set_random_seed(2)
-        layer = klc.LSTM(4, engine=name)
-        layer.build(X.shape)
-        layer.trainable = False
-        return outputs_and_gradients(layer, X, training=True)[1]
-
-    ours, reference = gradients(engine), gradients("reference")
-    assert len(ours) == 1
-    assert np.abs(ours[0]).max() > 0
-    np.testing.assert_allclose(*ours, *reference, atol=1e-5)
+@pytest.mark.parametrize(
+    "how", [{"training": False, "trainable": True}, {"training": True, "trainable": False}], ids=str
+)
+def test_gradient_outside_training_and_of_frozen_weights(engine, how):
+    """Inference may keep no gates, yet has a gradient; a layer that is not trained hands one to its input."""
+    ours, reference = gradients(engine, **how), gradients("reference", **how)
+    assert len(ours) == (4 if how["trainable"] else 1)
+    for gradient, expected in zip(ours, reference, strict=True):
+        assert np.abs(gradient).max() > 0
+        np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
 @FAST_ENGINES

@@ -218,3 +218,10 @@ def test_torch_nn_in_half_precision(kind, dtype, tolerance):
     """The parity matrix has its dtypes with a mask, which is not for this engine; the same tolerances."""
     case = Case(kind, go_backwards=True, dtype=dtype)
     assert_same(run("torch_nn", case), run("reference", case), tolerance)
+
+
+@pytest.mark.parametrize(("steps", "taken"), [(1, "torch_loop"), (2, "torch_loop"), (3, "torch_nn")])
+def test_auto_leaves_one_and_two_steps_to_the_loop(steps, taken):
+    explained = klc.LSTM(4).explain_engine((1, steps, 2))
+    assert explained.chosen == taken
+    assert explained.answers["torch_nn"].ok is (taken == "torch_nn")

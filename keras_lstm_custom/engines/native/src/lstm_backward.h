@@ -124,7 +124,8 @@ struct BackwardRows {
         zero(shares);
         for (int64_t p = gates.begin; p < gates.end; p++)
           multiply(shares, self.dz + (p * self.samples + first) * kPanel + g * kLanes, kPanel, 0, kLanes,
-                   w + (p * kPanel + g * kLanes) * kPanel, kPanel, kLanes, coming);
+                   w + (p * kPanel + g * kLanes) * kPanel, kPanel, kLanes,
+                   coming.at(0, (g * gates.count() + p - gates.begin) * kLanes, 0));
         for (int m = 0; m < M; m++)
           for (int j = 0; j < COLUMNS; j++) {
             const int64_t b = self.range.begin + (first + m) % self.rows, column = q * kPanel + j * kLanes;
