@@ -30,7 +30,7 @@ class Request:
     training: bool = False
     checkpoint_every: int | None = None  #: how many steps' gates training keeps at a time; None: all
     use_cudnn: bool | str = "auto"  #: Keras' option: False forbids cuDNN
-    keep_steps: bool = False  #: return all that each step computed, too; zero at masked steps
+    keep_steps: bool = False  #: return all that each step computed, too; what is there at masked steps means nothing
 
 
 class Support(NamedTuple):

@@ -37,14 +37,10 @@ def run(request: Request) -> Result:
         stateful=request.stateful,
         zero_output_for_mask=request.keep_steps,  # else JAX's loop takes outputs to be as wide as h
     )
-    mask = masking.in_running_order(request)
-    steps = None
-    if request.keep_steps:
-        if mask is not None:  # what a masked step would have computed means nothing; JAX's unrolled loop leaves it
-            outputs = ops.where(mask[..., None], outputs, ops.zeros((), outputs.dtype))
-        steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1))
+    steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1)) if request.keep_steps else None
     if not request.return_sequences:
         return Result(state[0][:, None], state, ENGINE.name, steps)
+    mask = masking.in_running_order(request)
     if mask is None:
         return Result(outputs if steps is None else steps.h, state, ENGINE.name, steps)
     if request.keep_steps:  # the h that is kept is not among them
