@@ -4,7 +4,7 @@
 #   make demo CSV=my.csv TARGET=load             the same for a file of your own
 #   make demo CSV=my.csv TARGET=load ARGS="--unit MW --horizon 48"       `ARGS=--help` lists all options
 #   make test PYTEST="-k export"                 part of the tests
-#   make bench ARGS=--quick                      speed, in four minutes instead of twenty; the machine must be quiet
+#   make bench ARGS=--quick                      speed, in four minutes instead of fifteen; the machine must be quiet
 
 PYTHON ?= python3
 JOBS ?= 2
