@@ -193,8 +193,8 @@ def convert(name: str, way: str, data: str, out: str) -> None:
 
 def compare(name: str, way: str, data: Path, folder: Path) -> dict[str, Any]:
     """Return what came of one way for one model."""
-    from keras_lstm_custom.export.runtimes import run_file, smallest_arena
-    from keras_lstm_custom.export.verify import contents
+    from keras_lstm_custom.export.running.runtimes import run_file, smallest_arena
+    from keras_lstm_custom.export.running.verify import contents
 
     out = folder / f"{name}-{way}.tflite"
     command = [sys.executable, __file__, "--convert", name, way, str(data), str(out)]

@@ -31,7 +31,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.export.convert import convert
-from keras_lstm_custom.export.prepare import prepare
+from keras_lstm_custom.export.model.prepare import prepare
 from tests.export.interpreters import LITERT, MICRO, run
 from tests.export.random_graphs import random_graph, samples_of
 

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom import LSTM, export
-from keras_lstm_custom.export.runtimes import run_file
+from keras_lstm_custom.export.running.runtimes import run_file
 
 #: What is exported, by the name of its folder.
 KINDS = {"float32": None, "int8": "int8", "int16x8": "int16x8"}

@@ -165,7 +165,7 @@ def _work(what: str, json: Path | None) -> Iterator[Callable[[Any], None]]:
 
 
 def _show(report: Any) -> None:
-    from keras_lstm_custom.export.report import COLUMNS
+    from keras_lstm_custom.export.running.report import COLUMNS
 
     facts = Table(show_header=False, box=None)
     for name, value in report.facts():

@@ -29,11 +29,15 @@ LEVELS = {
     "engines": 5,
     "layers": 6,
     "diagnostics": 7,
-    "export": 7,
     "tasks": 7,
     "timeseries": 7,
-    "": 8,
-    "cli": 9,
+    "export.model": 7,
+    "export.file": 8,
+    "export.running": 8,
+    "export.quantization": 9,
+    "export": 10,
+    "": 11,
+    "cli": 12,
 }
 #: What the package needs to be imported: Keras brings its backend itself.
 CORE_MAY_IMPORT = {"keras", "numpy", PACKAGE, *sys.stdlib_module_names}

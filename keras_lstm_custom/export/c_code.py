@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_lstm_custom.export.runtimes import Tensor
+from keras_lstm_custom.export.running.runtimes import Tensor
 
 
 @dataclass(frozen=True)

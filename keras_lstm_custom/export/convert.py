@@ -11,15 +11,17 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export import fused_lstm, vanilla_rnn, weights_only
-from keras_lstm_custom.export.equalise import equalise
-from keras_lstm_custom.export.graph import Graph, set_signature
-from keras_lstm_custom.export.prepare import Prepared
-from keras_lstm_custom.export.promote import Promoted, promote
-from keras_lstm_custom.export.quantize import quantize as quantized
-from keras_lstm_custom.export.ranges import calibrate
-from keras_lstm_custom.export.recurrence import tracing
-from keras_lstm_custom.export.schemes import SCHEMES
+from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file.graph import Graph, set_signature
+from keras_lstm_custom.export.model import vanilla_rnn
+from keras_lstm_custom.export.model.prepare import Prepared
+from keras_lstm_custom.export.model.recurrence import tracing
+from keras_lstm_custom.export.quantization import weights_only
+from keras_lstm_custom.export.quantization.equalise import equalise
+from keras_lstm_custom.export.quantization.promote import Promoted, promote
+from keras_lstm_custom.export.quantization.quantize import quantize as quantized
+from keras_lstm_custom.export.quantization.ranges import calibrate
+from keras_lstm_custom.export.quantization.schemes import SCHEMES
 
 
 def convert(

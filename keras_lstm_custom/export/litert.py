@@ -10,11 +10,11 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.folder import new_file
-from keras_lstm_custom.export.report import ExportReport
-from keras_lstm_custom.export.samples import made_up
-from keras_lstm_custom.export.verify import verify
+from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
+from keras_lstm_custom.export.model.samples import made_up
+from keras_lstm_custom.export.running.report import ExportReport
+from keras_lstm_custom.export.running.verify import verify
 
 QUANTIZE = (None, "float16", "dynamic", "int8", "int16x8")
 INTEGERS = ("int8", "int16x8")  #: those that need a calibration
@@ -76,7 +76,7 @@ def tflite(
     """
     _check_options(quantize, runtime, fused, io_dtype)
     from keras_lstm_custom.export.convert import convert  # needs TensorFlow and the TFLite schema
-    from keras_lstm_custom.export.prepare import prepare, with_length
+    from keras_lstm_custom.export.model.prepare import prepare, with_length
 
     model = with_length(model, timesteps)
     prepared = prepare(model, timesteps, fused=fused)

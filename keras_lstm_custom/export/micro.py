@@ -14,12 +14,12 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export import c_code, folder
-from keras_lstm_custom.export.calibration import calibration_arrays
 from keras_lstm_custom.export.litert import tflite
-from keras_lstm_custom.export.report import ExportReport
-from keras_lstm_custom.export.runtimes import Tensor, is_installed, run_file, smallest_arena
-from keras_lstm_custom.export.samples import made_up
-from keras_lstm_custom.export.stepping import blocks_of, is_sequence
+from keras_lstm_custom.export.model.calibration import calibration_arrays
+from keras_lstm_custom.export.model.samples import made_up
+from keras_lstm_custom.export.model.stepping import blocks_of, is_sequence
+from keras_lstm_custom.export.running.report import ExportReport
+from keras_lstm_custom.export.running.runtimes import Tensor, is_installed, run_file, smallest_arena
 from keras_lstm_custom.export.streaming import streaming
 
 #: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
@@ -165,7 +165,7 @@ def write_package(
 
 def file_names(file: Path) -> tuple[list[str], list[str]]:
     """Return the names of a file's inputs and outputs."""
-    from keras_lstm_custom.export.graph import Graph, signature_of
+    from keras_lstm_custom.export.file.graph import Graph, signature_of
 
     inputs, outputs = signature_of(Graph(file.read_bytes()))
     return list(inputs), list(outputs)

@@ -10,11 +10,11 @@ import keras
 
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import folder
-from keras_lstm_custom.export.backend import check_backend
-from keras_lstm_custom.export.report import ExportReport, RuntimeCheck
-from keras_lstm_custom.export.samples import arrays_of, graph_of, made_up, output_names, predictions
-from keras_lstm_custom.export.stepping import step_model
-from keras_lstm_custom.export.verify import output_error
+from keras_lstm_custom.export.model.backend import check_backend
+from keras_lstm_custom.export.model.samples import arrays_of, graph_of, made_up, output_names, predictions
+from keras_lstm_custom.export.model.stepping import step_model
+from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
+from keras_lstm_custom.export.running.verify import output_error
 from keras_lstm_custom.layers import to_keras
 from keras_lstm_custom.layers.convert import rebuild
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.convert import float_file
-from keras_lstm_custom.export.graph import Graph, signature_of
-from keras_lstm_custom.export.prepare import Prepared, prepare
-from keras_lstm_custom.export.promote import Promoted, cells
-from keras_lstm_custom.export.quantize import quantize as quantized
-from keras_lstm_custom.export.ranges import calibrate
-from keras_lstm_custom.export.samples import graph_of
-from keras_lstm_custom.export.schemes import SCHEMES
-from keras_lstm_custom.export.stepping import StepModel, blocks_of
+from keras_lstm_custom.export.file.graph import Graph, signature_of
+from keras_lstm_custom.export.model.prepare import Prepared, prepare
+from keras_lstm_custom.export.model.samples import graph_of
+from keras_lstm_custom.export.model.stepping import StepModel, blocks_of
+from keras_lstm_custom.export.quantization.promote import Promoted, cells
+from keras_lstm_custom.export.quantization.quantize import quantize as quantized
+from keras_lstm_custom.export.quantization.ranges import calibrate
+from keras_lstm_custom.export.quantization.schemes import SCHEMES
 
 #: What `kept` and `explicit` return: the file, which inputs are states (as for `run_file`), what should be said.
 Made = tuple[bytes, dict[int, int], Sequence[str]]

@@ -12,14 +12,14 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export import runtimes as rt
-from keras_lstm_custom.export.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.litert import RUNTIMES
-from keras_lstm_custom.export.report import ExportReport
-from keras_lstm_custom.export.samples import made_up, predictions
-from keras_lstm_custom.export.stepping import StepModel, blocks_of, join, step_model
-from keras_lstm_custom.export.verify import BOUNDS, check, contents
+from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
+from keras_lstm_custom.export.model.samples import made_up, predictions
+from keras_lstm_custom.export.model.stepping import StepModel, blocks_of, join, step_model
+from keras_lstm_custom.export.running import runtimes as rt
+from keras_lstm_custom.export.running.report import ExportReport
+from keras_lstm_custom.export.running.verify import BOUNDS, check, contents
 
 #: How many sequences the file is proved on.
 SEQUENCES = 4

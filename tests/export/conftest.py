@@ -23,7 +23,7 @@ class Exported(NamedTuple):
 def exported(name: str) -> Exported:
     """Return a model of the zoo with random weights, input, its outputs, and its float file."""
     from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.prepare import prepare
+    from keras_lstm_custom.export.model.prepare import prepare
 
     model = models.randomised(models.MODELS[name]())
     inputs = models.inputs_for(model, rows=3)

@@ -25,14 +25,14 @@ FUSED |= {"bidirectional": 4, "cells": 4, "time_distributed": 4}  # one for each
 
 def convert(model, **options):
     from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.prepare import prepare
+    from keras_lstm_custom.export.model.prepare import prepare
 
     stateful = options.pop("stateful", False)
     return float_file(prepare(model, **options), stateful=stateful)
 
 
 def ops(content):
-    from keras_lstm_custom.export.graph import op_counts
+    from keras_lstm_custom.export.file.graph import op_counts
 
     return op_counts(content)
 
@@ -53,7 +53,7 @@ def test_every_direction_is_one_fused_op(name):
 
 
 def test_names_and_order_are_the_models():
-    from keras_lstm_custom.export.graph import Graph, signature_of
+    from keras_lstm_custom.export.file.graph import Graph, signature_of
 
     inputs, outputs = signature_of(Graph(exported("several").content))
     assert list(inputs) == ["zulu", "alpha"]

@@ -41,7 +41,7 @@ def test_int8_for_both_runtimes(model, data, tmp_path):
 
 @pytest.mark.parametrize("rows", [8, 31, 32, 48, 500])
 def test_rows_to_compare_on_are_not_those_of_the_calibration(rows):
-    from keras_lstm_custom.export.calibration import held_back
+    from keras_lstm_custom.export.model.calibration import held_back
 
     data = np.arange(rows)[:, None]
     (kept,), (shown,), note = held_back([data])

@@ -54,7 +54,7 @@ def exported(model, path, scheme, runtime, **options):
 def nothing_promoted(monkeypatch):
     """Take the promotion away, to see what it is for."""
     convert = importlib.import_module("keras_lstm_custom.export.convert")
-    promote = importlib.import_module("keras_lstm_custom.export.promote")
+    promote = importlib.import_module("keras_lstm_custom.export.quantization.promote")
     monkeypatch.setattr(convert, "promote", lambda content, rows, scheme, make: make(promote.Promoted()))
 
 
@@ -93,8 +93,8 @@ def test_an_output_in_int16_is_what_the_file_declares(tmp_path):
 
 
 def test_an_op_in_float_has_float_weights_and_the_others_have_int8(tmp_path):
-    from keras_lstm_custom.export.flatbuffer import Type
-    from keras_lstm_custom.export.fused_lstm import KERNELS, H, lstm_ops
+    from keras_lstm_custom.export.file.flatbuffer import Type
+    from keras_lstm_custom.export.file.fused_lstm import KERNELS, H, lstm_ops
 
     content, report, _ = exported(fading(), tmp_path / "a.tflite", "int8", "both")
     graph = graph_of(content)
@@ -149,9 +149,9 @@ def two_rnn_steps():
 def test_the_cell_of_a_streaming_file(build):
     """From the products with weights to the states at each step; neither the input nor what reads the states."""
     from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.graph import Graph, signature_of
-    from keras_lstm_custom.export.prepare import prepare
-    from keras_lstm_custom.export.promote import cells
+    from keras_lstm_custom.export.file.graph import Graph, signature_of
+    from keras_lstm_custom.export.model.prepare import prepare
+    from keras_lstm_custom.export.quantization.promote import cells
 
     model, states = build()
     graph = Graph(float_file(prepare(model)))

@@ -19,7 +19,7 @@ ACCEPTED = {"int8": 0.06, "int16x8": 0.03}  #: of the signal's standard deviatio
 
 def quantized(model, inputs, scheme, **options):
     from keras_lstm_custom.export.convert import convert
-    from keras_lstm_custom.export.prepare import prepare
+    from keras_lstm_custom.export.model.prepare import prepare
 
     prepared = prepare(model, timesteps=models.timesteps_of(model), fused=options.pop("fused", True))
     return convert(prepared, scheme, inputs, **options)[0]
@@ -37,7 +37,7 @@ def error(got, expected):
 
 
 def graph_of(content):
-    from keras_lstm_custom.export.graph import Graph
+    from keras_lstm_custom.export.file.graph import Graph
 
     return Graph(content)
 
@@ -110,7 +110,7 @@ def test_small_cell_states(runtime):
 
 @pytest.mark.parametrize("model", [small_signals(), models.bidirectional(), models.convolution()])
 def test_cell_scales_stay_where_the_runtimes_can_do_them(model):
-    from keras_lstm_custom.export.fused_lstm import C, lstm_ops
+    from keras_lstm_custom.export.file.fused_lstm import C, lstm_ops
 
     graph = graph_of(quantized(model, models.inputs_for(model, ROWS), "int8"))
     for operator in lstm_ops(graph):
@@ -122,7 +122,7 @@ def test_cell_scales_stay_where_the_runtimes_can_do_them(model):
 @pytest.mark.parametrize("scheme", ["int8", "int16x8"])
 @pytest.mark.parametrize("name", ["bidirectional", "skip", "skip_concatenate", "backwards", "time_distributed"])
 def test_state_output_and_intermediate_have_one_scale(name, scheme):
-    from keras_lstm_custom.export.fused_lstm import H, lstm_ops
+    from keras_lstm_custom.export.file.fused_lstm import H, lstm_ops
 
     model = models.randomised(models.MODELS[name]())
     graph = graph_of(quantized(model, models.inputs_for(model, ROWS), scheme))
@@ -137,8 +137,8 @@ def test_state_output_and_intermediate_have_one_scale(name, scheme):
 
 @pytest.mark.parametrize("scheme", ["int8", "int16x8"])
 def test_the_weights_are_symmetric_int8_and_the_biases_wide(scheme):
-    from keras_lstm_custom.export.flatbuffer import Type
-    from keras_lstm_custom.export.fused_lstm import BIASES, KERNELS, RECURRENT_KERNELS, C, lstm_ops
+    from keras_lstm_custom.export.file.flatbuffer import Type
+    from keras_lstm_custom.export.file.fused_lstm import BIASES, KERNELS, RECURRENT_KERNELS, C, lstm_ops
 
     model = models.randomised(models.skip())
     graph = graph_of(quantized(model, models.inputs_for(model, ROWS), scheme))
@@ -155,8 +155,8 @@ def test_the_weights_are_symmetric_int8_and_the_biases_wide(scheme):
 def test_a_peak_of_the_cell_inside_a_sequence_is_seen():
     """The cell goes to 40 in the middle and back to 0 at the end, which is all that the runtime shows."""
     from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.prepare import prepare
-    from keras_lstm_custom.export.ranges import calibrate
+    from keras_lstm_custom.export.model.prepare import prepare
+    from keras_lstm_custom.export.quantization.ranges import calibrate
 
     model, x = integrator(timesteps=100)
     ranges = calibrate(float_file(prepare(model)), [[x]])
@@ -168,8 +168,8 @@ def test_a_peak_of_the_cell_inside_a_sequence_is_seen():
 
 def test_samples_do_not_leak_into_each_other():
     from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.prepare import prepare
-    from keras_lstm_custom.export.ranges import calibrate
+    from keras_lstm_custom.export.model.prepare import prepare
+    from keras_lstm_custom.export.quantization.ranges import calibrate
 
     model, x = integrator(timesteps=20)
     up = np.abs(x)
@@ -220,7 +220,7 @@ def test_few_rows_of_calibration_leave_room_for_others(runtime):
 
 
 def test_the_room_depends_on_how_much_was_seen():
-    from keras_lstm_custom.export.ranges import with_room
+    from keras_lstm_custom.export.quantization.ranges import with_room
 
     low, high = with_room(-2.0, 2.0, 16)
     assert -low == high == pytest.approx(2 * 4.5 / 1.863, rel=1e-3)  # the quantile 1 - 1/32 of the normal distribution
@@ -258,11 +258,11 @@ def unequal_parts():
 
 def test_equalised_parts_leave_the_float_file_as_it_is():
     from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.equalise import equalise
-    from keras_lstm_custom.export.flatbuffer import Op
-    from keras_lstm_custom.export.graph import op_counts
-    from keras_lstm_custom.export.prepare import prepare
-    from keras_lstm_custom.export.ranges import calibrate
+    from keras_lstm_custom.export.file.flatbuffer import Op
+    from keras_lstm_custom.export.file.graph import op_counts
+    from keras_lstm_custom.export.model.prepare import prepare
+    from keras_lstm_custom.export.quantization.equalise import equalise
+    from keras_lstm_custom.export.quantization.ranges import calibrate
 
     model = models.randomised(unequal_parts(), amount=0.05)
     inputs = models.inputs_for(model, ROWS)
@@ -288,7 +288,7 @@ def test_a_narrow_part_of_a_concatenation_keeps_its_values(runtime):
 
 def test_ops_without_an_integer_form_are_reported():
     from keras_lstm_custom.export.convert import convert
-    from keras_lstm_custom.export.prepare import prepare
+    from keras_lstm_custom.export.model.prepare import prepare
 
     model = models.randomised(models.normalised())
     _, notes = convert(prepare(model), "int8", models.inputs_for(model, ROWS))
@@ -312,7 +312,7 @@ def wide():
 
 @pytest.mark.parametrize(("how", "accepted", "smaller"), [("float16", 2e-3, 1.6), ("dynamic", 0.04, 2.2)])
 def test_smaller_weights(how, accepted, smaller):
-    from keras_lstm_custom.export.graph import op_counts
+    from keras_lstm_custom.export.file.graph import op_counts
 
     model = models.randomised(wide(), amount=0.05)
     inputs = models.inputs_for(model, 8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_lstm_custom.errors import ArgumentError
-from keras_lstm_custom.export import runtimes
+from keras_lstm_custom.export.running import runtimes
 from tests.export.conftest import exported
 
 pytestmark = pytest.mark.tensorflow
@@ -28,7 +28,7 @@ def fused(tmp_path_factory):
 def stateful(tmp_path_factory):
     """The same file, but with its state kept between invocations."""
     from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.prepare import prepare
+    from keras_lstm_custom.export.model.prepare import prepare
 
     made = exported("theirs")
     path = tmp_path_factory.mktemp("stateful") / "stateful.tflite"

@@ -10,7 +10,7 @@ import pytest
 
 from keras_lstm_custom import LSTM, VanillaRNN, export
 from keras_lstm_custom.errors import ConversionError, ExportError
-from keras_lstm_custom.export.stepping import step_model
+from keras_lstm_custom.export.model.stepping import step_model
 from tests.export import models
 
 pytestmark = pytest.mark.tensorflow

@@ -8,10 +8,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_lstm_custom import export
 from keras_lstm_custom.errors import ExportError, InputError
-from keras_lstm_custom.export import runtimes
-from keras_lstm_custom.export.report import ExportReport, OutputError, RuntimeCheck
-from keras_lstm_custom.export.samples import arrays_of
-from keras_lstm_custom.export.verify import check, contents, output_error
+from keras_lstm_custom.export.model.samples import arrays_of
+from keras_lstm_custom.export.running import runtimes
+from keras_lstm_custom.export.running.report import ExportReport, OutputError, RuntimeCheck
+from keras_lstm_custom.export.running.verify import check, contents, output_error
 from tests.export.conftest import exported
 
 pytestmark = pytest.mark.tensorflow
@@ -65,7 +65,7 @@ def test_the_report(fused, report):
 @pytest.mark.parametrize("stateful", [False, True])
 def test_a_file_that_leaks_its_state_is_wrong_unless_that_is_asked_for(fused, tmp_path, stateful):
     from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.prepare import prepare
+    from keras_lstm_custom.export.model.prepare import prepare
 
     _, made = fused
     path = tmp_path / "stateful.tflite"

@@ -18,7 +18,7 @@ import numpy as np
 from keras import tree
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export import vanilla_rnn
+from keras_lstm_custom.export.model import vanilla_rnn
 
 MARK = "keras_lstm_custom.lstm."  #: what the name of such a custom op begins with; its number follows
 

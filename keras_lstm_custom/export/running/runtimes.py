@@ -170,7 +170,7 @@ def _ask(job: dict, arrays: Sequence[np.ndarray], timeout: float) -> tuple[str, 
         request, reply = Path(folder, "request.npz"), Path(folder, "reply.npz")
         content: dict[str, Any] = {f"input_{k}": np.asarray(array) for k, array in enumerate(arrays)}
         np.savez(request, job=json.dumps(job), **content)
-        # -P: the worker's own folder, where names like `onnx` live, stays off the module path.
+        # -P: the worker's own folder stays off the module path, so that nothing there hides a runtime's module.
         command = [sys.executable, "-P", str(WORKER), str(request), str(reply)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout)

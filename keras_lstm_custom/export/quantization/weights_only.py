@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstm_custom.export import fused_lstm
-from keras_lstm_custom.export.flatbuffer import Op, Type, quantization, schema
-from keras_lstm_custom.export.graph import Graph
-from keras_lstm_custom.export.rules import CHANNEL_AXIS
-from keras_lstm_custom.export.schemes import weights
+from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file.flatbuffer import Op, Type, quantization, schema
+from keras_lstm_custom.export.file.graph import Graph
+from keras_lstm_custom.export.quantization.rules import CHANNEL_AXIS
+from keras_lstm_custom.export.quantization.schemes import weights
 
 #: Constants with fewer elements stay as they are: what they save is less than what describes them.
 WORTHWHILE = 64

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_lstm_custom.export import fused_lstm
-from keras_lstm_custom.export.flatbuffer import Type
-from keras_lstm_custom.export.graph import Graph
+from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file.flatbuffer import Type
+from keras_lstm_custom.export.file.graph import Graph
 
 #: Up to how many standard deviations the range of a normal variable must reach: there, clipping and the
 #: rounding of eight bits together err least (1 % of the standard deviation; 4 to 5 are nearly as good).

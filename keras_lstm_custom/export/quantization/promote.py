@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_lstm_custom.export import fused_lstm
-from keras_lstm_custom.export import runtimes as rt
-from keras_lstm_custom.export.graph import Graph, signature_of
-from keras_lstm_custom.export.rules import RULES, Rule
+from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file.graph import Graph, signature_of
+from keras_lstm_custom.export.quantization.rules import RULES, Rule
+from keras_lstm_custom.export.running import runtimes as rt
 
 #: By which factor the error must fall for a change to be worth its bytes.
 WORTH = 0.95

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstm_custom.export.flatbuffer import (
+from keras_lstm_custom.export.file.flatbuffer import (
     NUMPY_TYPES,
     OP_NAMES,
     TENSOR_TYPES,

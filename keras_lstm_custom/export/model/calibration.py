@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import InputError
-from keras_lstm_custom.export.samples import arrays_of
+from keras_lstm_custom.export.model.samples import arrays_of
 
 #: Of the calibration, what is held back to compare the file on: a share, at most so many rows, and
 #: from how many rows on. With fewer, calibration needs them all.

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export import fused_lstm
-from keras_lstm_custom.export.flatbuffer import Op, Type
-from keras_lstm_custom.export.graph import Graph
-from keras_lstm_custom.export.ranges import Ranges
-from keras_lstm_custom.export.rules import RULES, Rule
-from keras_lstm_custom.export.schemes import CELL_SCALES, INT8, INT16X8, Params, Scheme, cell_params
+from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file.flatbuffer import Op, Type
+from keras_lstm_custom.export.file.graph import Graph
+from keras_lstm_custom.export.quantization.ranges import Ranges
+from keras_lstm_custom.export.quantization.rules import RULES, Rule
+from keras_lstm_custom.export.quantization.schemes import CELL_SCALES, INT8, INT16X8, Params, Scheme, cell_params
 
 #: How much coarser a tensor may become to spare a QUANTIZE where tensors meet, as in a concatenation.
 COARSER = 2.0

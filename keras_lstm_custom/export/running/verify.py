@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export import runtimes as rt
-from keras_lstm_custom.export.report import ExportReport, OutputError, RuntimeCheck
-from keras_lstm_custom.export.samples import arrays_of, output_names, predictions
+from keras_lstm_custom.export.model.samples import arrays_of, output_names, predictions
+from keras_lstm_custom.export.running import runtimes as rt
+from keras_lstm_custom.export.running.report import ExportReport, OutputError, RuntimeCheck
 
 #: The largest error that is accepted, as a share of the standard deviation of the model's output, for each `quantize`.
 BOUNDS: dict[str | None, float] = {None: 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 6e-2, "int16x8": 5e-2}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_lstm_custom.export.flatbuffer import Op, quantization
+from keras_lstm_custom.export.file.flatbuffer import Op, quantization
 
 #: The powers of two between which the runtimes' integer tanh works; beyond, LiteRT leaves stale data.
 CELL_SCALES = (2.0**-15, 2.0**-9)

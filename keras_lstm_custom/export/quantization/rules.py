@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from keras_lstm_custom.export.flatbuffer import Op
+from keras_lstm_custom.export.file.flatbuffer import Op
 
 
 class Rule(Enum):

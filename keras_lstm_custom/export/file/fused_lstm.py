@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.flatbuffer import Op, schema
-from keras_lstm_custom.export.graph import Graph
-from keras_lstm_custom.export.recurrence import MARK, LSTMWeights
+from keras_lstm_custom.export.file.flatbuffer import Op, schema
+from keras_lstm_custom.export.file.graph import Graph
+from keras_lstm_custom.export.model.recurrence import MARK, LSTMWeights
 
 NO_CLIP = 1e6
 

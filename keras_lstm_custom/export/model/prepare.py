@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_lstm_custom.errors import ConversionError, ExportError
-from keras_lstm_custom.export.backend import check_backend
-from keras_lstm_custom.export.embedding import GatheredEmbedding
-from keras_lstm_custom.export.recurrence import MarkedRNN
-from keras_lstm_custom.export.samples import output_names
+from keras_lstm_custom.export.model.backend import check_backend
+from keras_lstm_custom.export.model.embedding import GatheredEmbedding
+from keras_lstm_custom.export.model.recurrence import MarkedRNN
+from keras_lstm_custom.export.model.samples import output_names
 from keras_lstm_custom.layers import to_keras
 from keras_lstm_custom.layers.convert import rebuild
 from keras_lstm_custom.options import parameters_of

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ConversionError, ExportError
-from keras_lstm_custom.export.samples import graph_of, layers_within, made_up, output_names, predictions
-from keras_lstm_custom.export.stepped_layers import Stepper, calling, refusal, rewriting
+from keras_lstm_custom.export.model.samples import graph_of, layers_within, made_up, output_names, predictions
+from keras_lstm_custom.export.model.stepped_layers import Stepper, calling, refusal, rewriting
 from keras_lstm_custom.layers import to_keras
 from keras_lstm_custom.layers.convert import rebuild
 

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export import fused_lstm
-from keras_lstm_custom.export.flatbuffer import NUMPY_TYPES, OP_NAMES, Op, Type, quantization, schema
-from keras_lstm_custom.export.graph import Graph, set_signature, signature_of
-from keras_lstm_custom.export.promote import Promoted
-from keras_lstm_custom.export.ranges import Ranges
-from keras_lstm_custom.export.rules import CHANNEL_AXIS, RULES, Rule
-from keras_lstm_custom.export.scales import choose
-from keras_lstm_custom.export.schemes import INT16X8, INT32_ROOM, Params, Scheme, weights
+from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file.flatbuffer import NUMPY_TYPES, OP_NAMES, Op, Type, quantization, schema
+from keras_lstm_custom.export.file.graph import Graph, set_signature, signature_of
+from keras_lstm_custom.export.quantization.promote import Promoted
+from keras_lstm_custom.export.quantization.ranges import Ranges
+from keras_lstm_custom.export.quantization.rules import CHANNEL_AXIS, RULES, Rule
+from keras_lstm_custom.export.quantization.scales import choose
+from keras_lstm_custom.export.quantization.schemes import INT16X8, INT32_ROOM, Params, Scheme, weights
 
 
 def quantize(
