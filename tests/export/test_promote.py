@@ -29,6 +29,14 @@ def fading():
     return model
 
 
+def near_zero():
+    """A tanh of some 1e-4: three of the steps that the kernels' own scale has in int16."""
+    model = models.randomised(keras.Sequential([keras.Input((7, 3)), layers.LSTM(6), layers.Dense(3, "tanh")]))
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([1e-4 * kernel, 0 * bias])
+    return model
+
+
 def not_for_micro():
     """A model with an op that the microcontroller runtime does not have."""
     x = keras.Input((7, 3))
@@ -62,6 +70,8 @@ PROMOTED = [
     (models.hardly_moving, "int8", "both", "the output 'p' is int16"),
     (fading, "int8", "both", "computes in float"),
     (fading, "int16x8", "micro", "computes in float"),
+    (near_zero, "int8", "both", "computes in float"),
+    (near_zero, "int16x8", "micro", "computes in float"),
 ]
 
 

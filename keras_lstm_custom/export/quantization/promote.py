@@ -3,8 +3,8 @@
 Eight bits do not suit every tensor: a sigmoid between 0.48 and 0.52 has a tenth of the 256 steps, a concatenation
 has one scale for parts of different size, and a signal that fades with depth drowns in the kernels' tables. So an
 integer file is run on rows of the calibration, on each runtime that is here and takes it, and while its error is above
-the goal of `PLANS` the one change that lowers it most is made: an output stored in int16, or an op with weights
-computed in float. What was promoted stands in the notes of the report.
+the goal of `PLANS` the one change that lowers it most is made: an output stored in int16, or an op with weights or
+with a table (sigmoid, softmax, tanh) computed in float. What was promoted stands in the notes of the report.
 """
 
 from __future__ import annotations
@@ -126,9 +126,9 @@ def _more_float(graph: Graph) -> Candidates:
     read = {int(i) for o in graph.operators if RULES.get(graph.code(o)) is not Rule.LSTM for i in o.inputs}
     read |= set(graph.outputs)
     tied = {int(o.outputs[0]) for o in fused_lstm.lstm_ops(graph) if read & {int(o.inputs[s]) for s in _STATES}}
-    heavy = [o for o in graph.operators if RULES.get(graph.code(o)) in (Rule.LSTM, Rule.WEIGHTED)]
-    weighted = [int(o.outputs[0]) for o in heavy if int(o.outputs[0]) not in tied]
-    return lambda now: [now._replace(in_float=now.in_float | {i}) for i in weighted if i not in now.in_float]
+    coarse = [o for o in graph.operators if RULES.get(graph.code(o)) in (Rule.LSTM, Rule.WEIGHTED, Rule.FIXED)]
+    computed = [int(o.outputs[0]) for o in coarse if int(o.outputs[0]) not in tied]
+    return lambda now: [now._replace(in_float=now.in_float | {i}) for i in computed if i not in now.in_float]
 
 
 class Plan(NamedTuple):

@@ -74,7 +74,7 @@ class _Writer:
         self.ranges = ranges
         self.graph = Graph()
         self.promoted = promoted
-        self.params = choose(source, ranges, scheme, alike, promoted.int16)
+        self.params = choose(source, ranges, scheme, alike, promoted)
         self.states = {index for pair in fused_lstm.state_tensors(source) for index in pair}
         self.float_states = {
             int(operator.inputs[place])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import Op, Type
 from keras_lstm_custom.export.file.graph import Graph
+from keras_lstm_custom.export.quantization.promote import Promoted
 from keras_lstm_custom.export.quantization.ranges import Ranges
 from keras_lstm_custom.export.quantization.rules import RULES, Rule
 from keras_lstm_custom.export.quantization.schemes import CELL_SCALES, INT8, INT16X8, Params, Scheme, cell_params
@@ -27,12 +28,12 @@ def choose(
     graph: Graph,
     ranges: Ranges,
     scheme: Scheme,
-    alike: Sequence[tuple[int, int]] = (),
-    int16: Collection[int] = (),
+    alike: Sequence[tuple[int, int]],
+    promoted: Promoted,
 ) -> dict[int, Params]:
     """Return how each computed float tensor and each state is stored.
 
-    The pairs `alike` are stored in the same way, and the tensors `int16` in that type whatever the scheme.
+    The pairs `alike` are stored in the same way; what is promoted, in int16, or as suits what computes in float.
 
     Raises:
         ExportError: a cell state exceeds what the runtimes' integers hold.
@@ -53,7 +54,8 @@ def choose(
         if graph.tensors[outputs[0]].isVariable:
             classes.widen(outputs[0], *_range(graph, ranges, int(operator.inputs[0])))
             continue
-        rule = RULES.get(code)
+        # What computes in float presupposes no scale.
+        rule = Rule.OWN if outputs[0] in promoted.in_float and RULES.get(code) is Rule.FIXED else RULES.get(code)
         if code == Op.ADD and cells.keys() & set(inputs):
             # The last cell state, read after the LSTM (see `fused_lstm`): as wide as the state itself.
             fixed[outputs[0]] = next(cells[i] for i in inputs if i in cells)
@@ -62,7 +64,7 @@ def choose(
             fixed[outputs[0]] = INT8.params(*_range(graph, ranges, int(operator.inputs[0])))
         elif rule is Rule.FIXED:
             narrow = outputs[0] not in moved and _is_narrow(scheme.fixed[code], *_range(graph, ranges, outputs[0]))
-            fixed[outputs[0]] = (INT16X8 if narrow or outputs[0] in int16 else scheme).fixed[code]
+            fixed[outputs[0]] = (INT16X8 if narrow or outputs[0] in promoted.int16 else scheme).fixed[code]
         elif rule is Rule.LSTM:
             classes.join(outputs[0], int(operator.inputs[fused_lstm.H]))
         elif rule is Rule.SAME and len(inputs) == 1:
@@ -70,7 +72,7 @@ def choose(
                 classes.join(inputs[0], output)
         elif rule is Rule.SAME:
             meetings.append((outputs[0], inputs))
-        if outputs[0] in int16 and rule is not Rule.FIXED:
+        if outputs[0] in promoted.int16 and rule is not Rule.FIXED:
             fixed[outputs[0]] = INT16X8.params(*_range(graph, ranges, outputs[0]))
     for one, other in alike:
         classes.join(one, other)
