@@ -7,9 +7,17 @@
 namespace klc {
 namespace {
 
-// (rows, 4 units) -> panels of kPanel rows, transposed: (panels, unit panels x kPanel, kPanel).
-inline void pack_transposed(const Shape& s, const Sizes& sizes, const float* m, int64_t rows, int64_t q, float* out) {
-  out += q * sizes.panels * kPanel * kPanel;
+// A matrix of weights (rows, 4 units) that dz is multiplied by transposed: (panels of rows, panels of units x kPanel,
+// kPanel). Packed in that form all at once; or null, and a panel of rows is packed just before it is used.
+struct Factor {
+  const float* weights;
+  int64_t rows;
+  float* packed;
+  static int64_t panel_size(const Sizes& sizes) { return sizes.panels * kPanel * kPanel; }
+};
+
+// Packs panel q. Here and below: inlined, it would cost the products registers.
+__attribute__((noinline)) inline void pack_transposed(const Shape& s, const Sizes& sizes, const Factor& factor, int64_t q, float* out) {
   for (int64_t p = 0; p < sizes.panels; p++)
     for (int g = 0; g < kGates; g++, out += kLanes * kPanel)
       for (int64_t j = 0; j < kPanel; j += kLanes) {
@@ -17,7 +25,8 @@ inline void pack_transposed(const Shape& s, const Sizes& sizes, const float* m, 
 #pragma GCC unroll 16
         for (int64_t i = 0; i < kLanes; i++) {
           const int64_t row = q * kPanel + j + i;
-          block[i] = row < rows ? load_some(m + (row * 4 + g) * s.units + p * kLanes, s.units - p * kLanes) : (Vector){};
+          const float* from = factor.weights + (row * 4 + g) * s.units + p * kLanes;
+          block[i] = row < factor.rows ? load_some(from, s.units - p * kLanes) : (Vector){};
         }
         transpose(block);
 #pragma GCC unroll 16
@@ -25,25 +34,43 @@ inline void pack_transposed(const Shape& s, const Sizes& sizes, const float* m, 
       }
 }
 
+// Adds the parts' shares of one panel, in their order, and writes the weights' gradients.
+__attribute__((noinline)) inline void unpack_panel(const Backward& a, const float* sums, int64_t stride, int64_t shares, int64_t p) {
+  const Shape& s = a.shape;
+  const int64_t n = least(kLanes, s.units - p * kLanes);
+  for (int64_t k = 0; k < s.keys() + 1; k++)
+    for (int g = 0; g < kGates; g++) {
+      const float* from = sums + (p * (s.keys() + 1) + k) * kPanel + g * kLanes;
+      Vector total = load(from);
+      for (int64_t i = 1; i < shares; i++) total += load(from + i * stride);
+      float* to = k < s.features    ? a.d_kernel + k * 4 * s.units
+                  : k == s.features ? a.d_bias
+                                    : a.d_recurrent + (k - s.features - 1) * 4 * s.units;
+      store_some(to + g * s.units + p * kLanes, total, n);
+    }
+}
+
 template <bool DROPOUT>
 struct BackwardRows {
   const Backward& a;
   const Shape& s;
   const Sizes sizes;
-  const float *recurrent_t, *kernel_t;  // packed
+  const Factor recurrent, kernel;
   const Team team;
   const Range range;
   const int64_t rows;
+  const bool alone;               // no other part has a share of the weights' gradients
   const int64_t window, samples;  // steps of a window, and rows of it
   const SeenByGates seen;         // one row of what the weights saw, with a 1 for the bias: a sample
   const int64_t h_columns, x_columns;  // units and features, padded to panels
   float* sums;  // (panels, features + 1 + units, kPanel): this part's share of the weights' gradients
   bool fresh = true;  // nothing has been added to it
   float *dz, *in, *dh, *dc, *carry, *dx;
+  float* room;  // of each member, for a panel of a factor
 
-  BackwardRows(const Backward& a, const float* recurrent_t, const float* kernel_t, const Team& team, Range range, Workspace& w)
-      : a(a), s(a.shape), sizes(a.shape), recurrent_t(recurrent_t), kernel_t(kernel_t), team(team), range(range),
-        rows(range.count()), window(least(a.shape.steps, most(1, 192 / rows))), samples(window * rows),
+  BackwardRows(const Backward& a, const Factor& recurrent, const Factor& kernel, const Team& team, Range range, Workspace& w)
+      : a(a), s(a.shape), sizes(a.shape), recurrent(recurrent), kernel(kernel), team(team), range(range),
+        rows(range.count()), alone(rows == s.batch), window(least(a.shape.steps, most(1, 192 / rows))), samples(window * rows),
         seen(a.shape, a.x_dropout, a.dropout, 1), h_columns(sizes.unit_panels * kPanel), x_columns(sizes.feature_panels * kPanel) {
     sums = w.take(sizes.panels * (s.keys() + 1) * kPanel);
     dz = w.take(sizes.panels * samples * kPanel);
@@ -52,6 +79,7 @@ struct BackwardRows {
     dc = w.take(rows * sizes.padded);
     carry = w.take(a.mask ? rows * h_columns : 0);
     dx = w.take(samples * x_columns);
+    room = w.take(sizes.brief ? team.members * Factor::panel_size(sizes) : 0);
   }
 
   int64_t time(int64_t t) const { return a.reverse ? s.steps - 1 - t : t; }
@@ -107,9 +135,8 @@ struct BackwardRows {
   // out[m] (+)= dz[first + m] W^T for the columns of panel q, with the gates of some panels of units, from the first
   // of which on out is written, not added to. With dropout each gate's share passes its mask.
   template <int M, int COLUMNS>
-  KLC_INLINE void transposed(const BackwardRows& self, const float* packed, const float* dropout, int64_t columns, int64_t q,
+  KLC_INLINE void transposed(const BackwardRows& self, const float* w, const float* dropout, int64_t columns, int64_t q,
                              Range gates, int64_t first, int64_t row, float* out, int64_t out_row, Coming coming) {
-    const float* w = packed + q * self.sizes.panels * kPanel * kPanel;
     coming = coming.at(row, 0, gates.count() * kPanel);
     Vector sums[M][COLUMNS];
     for (int m = 0; m < M; m++)
@@ -139,27 +166,31 @@ struct BackwardRows {
 
   // The same for some panels of columns and `count` rows of dz from `first` on. The gates go a few panels at a time,
   // which stay in the cache for all rows.
-  void transposed_product(const float* packed, const float* dropout, int64_t columns, Range panels, int64_t first,
-                          int64_t count, float* out, int64_t out_row) {
+  void transposed_product(const Factor& factor, const float* dropout, int64_t member, Range panels, int64_t first, int64_t count,
+                          float* out, int64_t out_row) {
     constexpr int64_t kAtATime = 8;
-    for (int64_t q = panels.begin; q < panels.end; q++)
+    const int64_t columns = factor.rows, size = Factor::panel_size(sizes);
+    float* own = room + member * size;
+    for (int64_t q = panels.begin; q < panels.end; q++) {
+      if (!factor.packed) pack_transposed(s, sizes, factor, q, own);
+      const float* w = factor.packed ? factor.packed + q * size : own;
       for (int64_t p = 0; p < sizes.panels; p += kAtATime) {
         const int64_t vectors = least(kGates, parts(columns - q * kPanel, kLanes));
         const Range gates{p, least(p + kAtATime, sizes.panels)};
         const bool last = q + 1 == panels.end && gates.end == sizes.panels;
-        const int64_t then = last ? panels.begin * sizes.panels : q * sizes.panels + gates.end;
-        const Coming coming{packed + then * kPanel * kPanel, sizes.far};
+        const Coming coming{w + gates.end * kPanel * kPanel - (last ? panels.count() * size : 0), sizes.far};
         in_blocks(count, [&](int64_t r, auto block) __attribute__((always_inline)) {
           constexpr int M = decltype(block)::n;
           float* to = out + r * out_row + q * kPanel;
           switch (vectors) {
-            case 1: transposed<M, 1>(*this, packed, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
-            case 2: transposed<M, 2>(*this, packed, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
-            case 3: transposed<M, 3>(*this, packed, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
-            default: transposed<M, 4>(*this, packed, dropout, columns, q, gates, first + r, r, to, out_row, coming);
+            case 1: transposed<M, 1>(*this, w, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
+            case 2: transposed<M, 2>(*this, w, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
+            case 3: transposed<M, 3>(*this, w, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
+            default: transposed<M, 4>(*this, w, dropout, columns, q, gates, first + r, r, to, out_row, coming);
           }
         });
       }
+    }
   }
 
   // sums[key] += in^T dz over the samples of a window, for `count` keys; with EACH a gate has an `in` of its own,
@@ -198,20 +229,24 @@ struct BackwardRows {
     });
     team.each([&](int64_t member) {
       const Range panels = team.share(sizes.unit_panels, member);
-      transposed_product(recurrent_t, a.dropout, s.units, panels, first, rows, dh, h_columns);
+      transposed_product(recurrent, a.dropout, member, panels, first, rows, dh, h_columns);
       const int64_t begin = panels.begin * kPanel, count = panels.count() * kPanel;
       for (int64_t r = 0; r < rows; r++)
         if (masked(r, t)) copy(dh + r * h_columns + begin, carry + r * h_columns + begin, count);
     });
   }
 
-  // The gradients of the weights and of x over a window.
-  void products(int64_t t, int64_t used) {
+  // The gradients of the weights and of x over a window. After the last of a part that is alone those of the weights
+  // are complete.
+  void products(int64_t t, int64_t used, bool complete) {
     team.each([&](int64_t member) {
       const Range panels = team.share(sizes.panels, member);
-      for (int64_t p = panels.begin; p < panels.end; p++) weight_sums(p, used);
+      for (int64_t p = panels.begin; p < panels.end; p++) {
+        weight_sums(p, used);
+        if (complete) unpack_panel(a, sums, 0, 1, p);
+      }
       const Range some = team.share(used, member);
-      transposed_product(kernel_t, a.x_dropout, s.features, {0, sizes.feature_panels}, some.begin, some.count(),
+      transposed_product(kernel, a.x_dropout, member, {0, sizes.feature_panels}, some.begin, some.count(),
                          dx + some.begin * x_columns, x_columns);
       for (int64_t k = some.begin; k < some.end; k++) {
         const int64_t b = range.begin + k % rows;
@@ -225,7 +260,7 @@ struct BackwardRows {
     for (int64_t end = s.steps; end > 0;) {
       const int64_t begin = most(0, end - window);
       for (int64_t t = end - 1; t >= begin; t--) step(t, (t - begin) * rows);
-      products(begin, (end - begin) * rows);
+      products(begin, (end - begin) * rows, alone && begin == 0);
       fresh = false;
       end = begin;
     }
@@ -238,22 +273,6 @@ struct BackwardRows {
   }
 };
 
-// Adds the parts' shares of one panel, in their order, and writes the weights' gradients.
-inline void unpack_panel(const Backward& a, const float* sums, int64_t stride, int64_t shares, int64_t p) {
-  const Shape& s = a.shape;
-  const int64_t n = least(kLanes, s.units - p * kLanes);
-  for (int64_t k = 0; k < s.keys() + 1; k++)
-    for (int g = 0; g < kGates; g++) {
-      const float* from = sums + (p * (s.keys() + 1) + k) * kPanel + g * kLanes;
-      Vector total = load(from);
-      for (int64_t i = 1; i < shares; i++) total += load(from + i * stride);
-      float* to = k < s.features    ? a.d_kernel + k * 4 * s.units
-                  : k == s.features ? a.d_bias
-                                    : a.d_recurrent + (k - s.features - 1) * 4 * s.units;
-      store_some(to + g * s.units + p * kLanes, total, n);
-    }
-}
-
 template <bool DROPOUT>
 int64_t backward_with(const Backward& a, float* memory, const Parallel& p) {
   using Part = BackwardRows<DROPOUT>;
@@ -262,28 +281,34 @@ int64_t backward_with(const Backward& a, float* memory, const Parallel& p) {
   const Plan plan(s, p.threads);
   const Team team{p, plan.members}, all{p, plan.parts * plan.members};
   Workspace w{memory};
-  float* recurrent_t = w.take(sizes.unit_panels * sizes.panels * kPanel * kPanel);
-  float* kernel_t = w.take(sizes.feature_panels * sizes.panels * kPanel * kPanel);
-  const int64_t room = room_of_part(
-      s, plan.parts, [&](Range range, Workspace& own) { Part(a, recurrent_t, kernel_t, team, range, own); });
+  auto factor = [&](const float* weights, int64_t rows, int64_t panels) {
+    return Factor{weights, rows, sizes.brief ? nullptr : w.take(panels * Factor::panel_size(sizes))};
+  };
+  const Factor recurrent = factor(a.recurrent, s.units, sizes.unit_panels);
+  const Factor kernel = factor(a.kernel, s.features, sizes.feature_panels);
+  const int64_t room =
+      room_of_part(s, plan.parts, [&](Range range, Workspace& own) { Part(a, recurrent, kernel, team, range, own); });
   float* parts_memory = w.take(room * plan.parts);
   if (!memory) return w.used;
-  all.each([&](int64_t member) {
-    const Range some = all.share(sizes.unit_panels + sizes.feature_panels, member);
-    for (int64_t q = some.begin; q < some.end; q++)
-      if (q < sizes.unit_panels)
-        pack_transposed(s, sizes, a.recurrent, s.units, q, recurrent_t);
-      else
-        pack_transposed(s, sizes, a.kernel, s.features, q - sizes.unit_panels, kernel_t);
-  });
+  if (!sizes.brief)
+    all.each([&](int64_t member) {
+      const Range some = all.share(sizes.unit_panels + sizes.feature_panels, member);
+      for (int64_t panel = some.begin; panel < some.end; panel++) {
+        const bool of_units = panel < sizes.unit_panels;
+        const Factor& f = of_units ? recurrent : kernel;
+        const int64_t q = of_units ? panel : panel - sizes.unit_panels;
+        pack_transposed(s, sizes, f, q, f.packed + q * Factor::panel_size(sizes));
+      }
+    });
   parallel(p, plan.parts, [&](int i) {
     Workspace own{parts_memory + room * i};
-    Part(a, recurrent_t, kernel_t, team, share(s.batch, plan.parts, i), own).run();
+    Part(a, recurrent, kernel, team, share(s.batch, plan.parts, i), own).run();
   });
-  all.each([&](int64_t member) {  // a part's sums are the first thing in its room
-    const Range some = all.share(sizes.panels, member);
-    for (int64_t panel = some.begin; panel < some.end; panel++) unpack_panel(a, parts_memory, room, plan.parts, panel);
-  });
+  if (plan.parts > 1)
+    all.each([&](int64_t member) {  // a part's sums are the first thing in its room
+      const Range some = all.share(sizes.panels, member);
+      for (int64_t panel = some.begin; panel < some.end; panel++) unpack_panel(a, parts_memory, room, plan.parts, panel);
+    });
   return w.used;
 }
 

@@ -7,22 +7,35 @@ namespace klc {
 namespace {
 
 // (features + units, 4 units) -> (panels, features + units, 4 gates, lanes), some panels of it; a tail is filled with
-// zeros. Row by row, as they are read.
-inline void pack(const Forward& a, Range panels, float* weights, float* bias) {
+// zeros. Row by row, as they are read. Weights that are read where they lie are left out.
+inline void pack(const Forward& a, Range panels, int64_t unpacked, float* weights, float* bias) {
   const int64_t units = a.shape.units, features = a.shape.features, keys = a.shape.keys();
-  auto pack_row = [&](const float* row, float* to, int64_t stride) {
-    for (int64_t p = panels.begin; p < panels.end; p++)
+  auto pack_row = [&](const float* row, Range some, float* to, int64_t stride) {
+    for (int64_t p = some.begin; p < some.end; p++)
       for (int g = 0; g < kGates; g++)
         store(to + p * stride + g * kLanes, load_some(row + g * units + p * kLanes, units - p * kLanes));
   };
-  for (int64_t k = 0; k < keys; k++)
-    pack_row(k < features ? a.kernel + k * 4 * units : a.recurrent + (k - features) * 4 * units, weights + k * kPanel,
-             keys * kPanel);
+  const Range packed{most(unpacked, panels.begin), panels.end};
+  for (int64_t k = 0; k < keys && packed.count() > 0; k++)
+    pack_row(k < features ? a.kernel + k * 4 * units : a.recurrent + (k - features) * 4 * units, packed,
+             weights + k * kPanel, keys * kPanel);
   if (a.bias)
-    pack_row(a.bias, bias, kPanel);
+    pack_row(a.bias, panels, bias, kPanel);
   else
     clear(bias + panels.begin * kPanel, panels.count() * kPanel);
 }
+
+// The weights of a panel of units: packed, which makes the strides constants, or where they lie.
+template <bool PACKED>
+struct Weights {
+  const float *kernel, *recurrent;
+  int64_t row, gate;  // how far it is to the next key, and to the next gate
+  Weights(const Forward& a, const float* packed, int64_t p)
+      : kernel(PACKED ? packed + p * a.shape.keys() * kPanel : a.kernel + p * kLanes),
+        recurrent(PACKED ? kernel + a.shape.features * kPanel : a.recurrent + p * kLanes),
+        row(PACKED ? kPanel : kGates * a.shape.units),
+        gate(PACKED ? kLanes : a.shape.units) {}
+};
 
 // The rows of one part of the batch, on their way through time.
 template <bool DROPOUT>
@@ -30,6 +43,7 @@ struct ForwardRows {
   const Forward& a;
   const Shape& s;
   const Sizes sizes;
+  const int64_t unpacked;       // so many panels are read where they lie: all but a tail, or none
   const float *weights, *bias;  // packed
   const Team team;
   const Range range;
@@ -41,7 +55,7 @@ struct ForwardRows {
   float* z;                // of the inputs projected ahead: (window, rows, panels, kPanel)
 
   ForwardRows(const Forward& a, const float* weights, const float* bias, const Team& team, Range range, Workspace& w)
-      : a(a), s(a.shape), sizes(a.shape), weights(weights), bias(bias), team(team), range(range), rows(range.count()),
+      : a(a), s(a.shape), sizes(a.shape), unpacked(unpacked_of(a.shape)), weights(weights), bias(bias), team(team), range(range), rows(range.count()),
         ahead(rows < kMaxRows && a.shape.steps > 1 && !a.x_dropout), window(least(a.shape.steps, 48)),
         seen(a.shape, a.x_dropout, a.dropout, 0) {
     for (int k = 0; k < 2; k++) in[k] = w.take(rows * seen.row);
@@ -51,6 +65,17 @@ struct ForwardRows {
 
   int64_t time(int64_t t) const { return a.reverse ? s.steps - 1 - t : t; }
   const float* x(int64_t r, int64_t t) const { return a.x + ((range.begin + r) * s.steps + time(t)) * s.features; }
+
+  static int64_t unpacked_of(const Shape& s) { return Sizes(s).brief ? s.units / kLanes : 0; }
+
+  // Calls f with the weights of panel p.
+  template <class F>
+  KLC_INLINE void with_weights(const ForwardRows& self, int64_t p, F f) {
+    if (p < self.unpacked)
+      f(Weights<false>(self.a, self.weights, p));
+    else
+      f(Weights<true>(self.a, self.weights, p));
+  }
 
   void write_h(float* row, int64_t r, int64_t p, Vector h, int64_t n) const {
     float* to = row + seen.h + p * kLanes;
@@ -81,7 +106,9 @@ struct ForwardRows {
           Vector sums[M][kGates];
           for (int m = 0; m < M; m++)
             for (int g = 0; g < kGates; g++) sums[m][g] = load(bias + p * kPanel + g * kLanes);
-          multiply(sums, x(r, t + first), x_row, 0, s.features, weights + p * s.keys() * kPanel, kPanel, kLanes, nothing);
+          with_weights(*this, p, [&](auto w) __attribute__((always_inline)) {
+            multiply(sums, x(r, t + first), x_row, 0, s.features, w.kernel, w.row, w.gate, nothing);
+          });
           for (int m = 0; m < M; m++)
             for (int g = 0; g < kGates; g++)
               store(z + (((first + m) * rows + r) * sizes.panels + p) * kPanel + g * kLanes, sums[m][g]);
@@ -93,13 +120,12 @@ struct ForwardRows {
     for (int64_t r = some.begin; r < some.end; r++) seen.write_x(in[t & 1] + r * seen.row, x(r, t), a.x_dropout, range.begin + r);
   }
 
-  template <int M>
-  KLC_INLINE void block(ForwardRows& self, int64_t t, int64_t p, int64_t first, const float* c_before, float* c_after,
-                        Coming coming) {
+  template <int M, bool PACKED>
+  KLC_INLINE void block(ForwardRows& self, const Weights<PACKED>& w, int64_t t, int64_t p, int64_t first,
+                        const float* c_before, float* c_after, Coming coming) {
     const Forward& a = self.a;
     const Shape& s = self.s;
     const int64_t rows = self.rows, in_row = self.seen.row;
-    const float* w = self.weights + p * s.keys() * kPanel;
     const float* row = self.in[t & 1] + first * in_row;
     coming = coming.at(first, 0, s.keys());
     Vector sums[M][kGates];
@@ -110,15 +136,15 @@ struct ForwardRows {
         sums[m][g] = load(from + g * kLanes);
       }
     if (DROPOUT && a.x_dropout)
-      multiply<M, kGates, DROPOUT>(sums, row, in_row, s.features, s.features, w, kPanel, kLanes, coming);
+      multiply<M, kGates, DROPOUT>(sums, row, in_row, s.features, s.features, w.kernel, w.row, w.gate, coming);
     else if (!self.ahead)
-      multiply(sums, row, in_row, 0, s.features, w, kPanel, kLanes, coming);
-    w += s.features * kPanel;
+      multiply(sums, row, in_row, 0, s.features, w.kernel, w.row, w.gate, coming);
     coming = coming.at(0, s.features, s.keys());
     if (DROPOUT && a.dropout)
-      multiply<M, kGates, DROPOUT>(sums, row + self.seen.h + s.units, in_row, s.units, s.units, w, kPanel, kLanes, coming);
+      multiply<M, kGates, DROPOUT>(sums, row + self.seen.h + s.units, in_row, s.units, s.units, w.recurrent, w.row, w.gate,
+                                   coming);
     else
-      multiply(sums, row + self.seen.h, in_row, 0, s.units, w, kPanel, kLanes, coming);
+      multiply(sums, row + self.seen.h, in_row, 0, s.units, w.recurrent, w.row, w.gate, coming);
     Vector done[M][kGates];  // what is handed on by its address does not stay in registers
     for (int m = 0; m < M; m++)
       for (int g = 0; g < kGates; g++) done[m][g] = sums[m][g];
@@ -168,7 +194,9 @@ struct ForwardRows {
         for (int64_t p = panels.begin; p < panels.end; p++) {
           const Coming coming{weights + (p + 1 < panels.end ? p + 1 : panels.begin) * s.keys() * kPanel, sizes.far};
           in_blocks(rows, [&](int64_t first, auto m) __attribute__((always_inline)) {
-            block<decltype(m)::n>(*this, t, p, first, c_after(t - 1, p), c_after(t, p), coming);
+            with_weights(*this, p, [&](auto w) __attribute__((always_inline)) {
+              block<decltype(m)::n>(*this, w, t, p, first, c_after(t - 1, p), c_after(t, p), coming);
+            });
           });
         }
         if (!ahead && t + 1 < s.steps) gather(t + 1, team.share(rows, member));
@@ -198,7 +226,7 @@ int64_t forward_with(const Forward& a, float* memory, const Parallel& p) {
   if (!memory) return w.used;
   const Team all{p, plan.parts * plan.members};
   all.each([&](int64_t member) {
-    pack(a, all.share(sizes.panels, member), weights, bias);
+    pack(a, all.share(sizes.panels, member), Part::unpacked_of(s), weights, bias);
   });
   parallel(p, plan.parts, [&](int i) {
     Workspace own{parts_memory + room * i};

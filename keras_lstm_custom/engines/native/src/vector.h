@@ -13,12 +13,14 @@ namespace {
 
 #define KLC_INLINE static inline __attribute__((always_inline))
 
+// How many rows a product takes at a time: with 6 rows of 4 sums, and 4 weights, 32 registers are full. And for how many
+// such blocks of rows weights are read where they lie rather than packed.
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kMaxRows = 6, kKeysToLine = 2;  // 32 registers: 6 rows of 4 sums, 4 weights
+constexpr int kVectorBytes = 64, kMaxRows = 6, kFewUses = 16, kKeysToLine = 2;
 #elif defined(__AVX2__)
-constexpr int kVectorBytes = 32, kMaxRows = 3, kKeysToLine = 1;
+constexpr int kVectorBytes = 32, kMaxRows = 3, kFewUses = 3, kKeysToLine = 1;
 #else
-constexpr int kVectorBytes = 16, kMaxRows = 3, kKeysToLine = 1;
+constexpr int kVectorBytes = 16, kMaxRows = 3, kFewUses = 3, kKeysToLine = 1;
 #endif
 
 constexpr int kLanes = kVectorBytes / 4;
@@ -217,29 +219,6 @@ struct Range {
 };
 KLC_INLINE Range share(int64_t count, int64_t shares, int64_t i) { return {count * i / shares, count * (i + 1) / shares}; }
 
-constexpr double kWeightsInCache = 4e5;  // floats
-
-// How the work is shared out; it depends on the shape and the threads alone, so results repeat.
-//
-// Either each thread takes some rows of the batch through all steps: nobody waits, but everybody reads all weights at
-// every step. Or all threads take all rows, each thread some of the units, and meet after each step: where the weights
-// are more than the cache of a core holds and the rows too few to make up for that, and where there are fewer rows
-// than threads, and a step is long beside the microsecond that meeting takes.
-struct Plan {
-  int64_t parts = 1;    // of the batch, at the same time
-  int64_t members = 1;  // threads that work on a part
-  Plan(const Shape& s, int threads) {
-    const double weights = (double)s.keys() * s.units * kGates;
-    if (weights * s.batch * s.steps < 4e5) return;  // too little to share
-    const int64_t few = weights > kWeightsInCache ? 32 * threads : weights > kLongStep ? threads : 0;
-    if (s.batch < few)
-      members = threads;
-    else
-      parts = most(1, least(threads, s.batch));
-  }
-  static constexpr double kLongStep = 1.3e5;  // weights
-};
-
 // The threads that work on one part of the batch.
 struct Team {
   const Parallel& threads;
@@ -255,21 +234,45 @@ struct Team {
 
 // How many units the sizes of a shape come to, in vectors and panels.
 struct Sizes {
-  int64_t panels, padded;                 // panels of units; units rounded up to vectors
-  int64_t unit_panels, feature_panels;    // panels of kPanel columns, for the transposed weights
-  bool far;                               // more weights than the cache of a core holds
+  int64_t panels, padded;               // panels of units; units rounded up to vectors
+  int64_t unit_panels, feature_panels;  // panels of kPanel columns, for the transposed weights
+  double weights;                       // floats
+  bool far;                             // more than the cache of a core holds
+  bool brief;                           // each is used so few times that to pack them all first would take longer
   explicit Sizes(const Shape& s)
       : panels(parts(s.units, kLanes)),
         padded(panels * kLanes),
         unit_panels(parts(s.units, kPanel)),
         feature_panels(parts(s.features, kPanel)),
-        far((double)s.keys() * s.units * kGates > kWeightsInCache),
+        weights((double)s.keys() * s.units * kGates),
+        far(weights > 4e5),
+        brief(!far && s.steps < 4 && s.steps * parts(s.batch, kMaxRows) <= kFewUses),
         batch(s.batch) {}
   // Where the kept values of a step, panel and row begin, in vectors (cells) or panels (gates).
   int64_t at(int64_t t, int64_t p, int64_t b) const { return (t * panels + p) * batch + b; }
 
  private:
   int64_t batch;
+};
+
+// How the work is shared out; it depends on the shape and the threads alone, so results repeat.
+//
+// Either each thread takes some rows of the batch through all steps: nobody waits, but everybody reads all weights at
+// every step. Or all threads take all rows, each thread some of the units, and meet after each step: where the weights
+// are more than the cache of a core holds and the rows too few to make up for that; and where a step is long beside the
+// microsecond that meeting takes, and there are few steps, or fewer rows than threads.
+struct Plan {
+  int64_t parts = 1;    // of the batch, at the same time
+  int64_t members = 1;  // threads that work on a part
+  Plan(const Shape& s, int threads) {
+    const Sizes sizes(s);
+    if (sizes.weights * s.batch * s.steps < 4e5) return;  // too little to share
+    const bool long_step = sizes.weights > 1.3e5;
+    if (sizes.far ? s.batch < 32 * threads : long_step && (sizes.brief || s.batch < threads))
+      members = threads;
+    else
+      parts = most(1, least(threads, s.batch));
+  }
 };
 
 // One row of what the weights see at a step: [x, h]; or where a gate sees one of them through its own dropout mask,
