@@ -59,5 +59,9 @@ def whole_layer_refusal(request: Request) -> str | None:
 
 def weights_of(cell: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return kernel, recurrent kernel and bias (or None) in the dtype that the cell computes in."""
-    kernel, recurrent_kernel = (ops.cast(w, cell.compute_dtype) for w in (cell.kernel, cell.recurrent_kernel))
-    return kernel, recurrent_kernel, None if cell.bias is None else ops.cast(cell.bias, cell.compute_dtype)
+
+    def tensor(weight: Any) -> Tensor:
+        return weight.value if as_they_are else ops.cast(weight, cell.compute_dtype)
+
+    as_they_are = cell.variable_dtype == cell.compute_dtype  # a cast that changes nothing costs time all the same
+    return tensor(cell.kernel), tensor(cell.recurrent_kernel), None if cell.bias is None else tensor(cell.bias)

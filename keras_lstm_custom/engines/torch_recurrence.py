@@ -3,7 +3,8 @@ r"""A recurrence over time in torch, with a gradient of its own.
 The mathematics is that of `tensorflow_recurrence`: only what depends on the state stays in the loops, the
 backward loop computes dz and dh from coefficients that are made of the kept gates for all steps at once,
 and dU is one product after it. Inside `torch.autograd.Function` nothing is recorded, so a step writes
-into tensors that are there already, and costs a handful of calls.
+into tensors that are there already, and costs a handful of calls. A few steps are over sooner under torch's own
+gradient.
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports torch.
 """
@@ -18,16 +19,24 @@ import torch
 from keras_lstm_custom.errors import EngineError
 from keras_lstm_custom.structures import Tensor
 
+FEW_STEPS = 4  #: up to so many are left to torch's own gradient
+
 
 class Kind(NamedTuple):
     """The equations of one cell, forward and backward."""
 
-    gates: int
+    step: Callable  #: (z, state) -> new state, for torch's own gradient
     kept: int  #: how many tensors `(batch, units)` each step keeps next to its z and its states
     forward: Callable  #: (z, state, places for the new state, places for what is kept); z may be overwritten
     #: (z left by all steps, states around all steps, kept) -> (coefficients, their values where a step is masked)
     coefficients: Callable
     backward: Callable  #: (coefficients, dh, [dc]) -> [dc before the step]; the first coefficient becomes dz
+
+
+def _lstm_step(z, state):
+    i, f, g, o = z.chunk(4, dim=1)
+    c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+    return [o.sigmoid() * c.tanh(), c]
 
 
 def _lstm_forward(z, state, new, kept):
@@ -58,6 +67,10 @@ def _lstm_backward(coefficients, dh, rest):
     return [dc * f]
 
 
+def _rnn_step(z, state):
+    return [z.tanh()]
+
+
 def _rnn_forward(z, state, new, kept):
     torch.tanh(z, out=new[0])
 
@@ -73,8 +86,8 @@ def _rnn_backward(coefficients, dh, rest):
 
 
 KINDS = {
-    "lstm": Kind(4, 1, _lstm_forward, _lstm_coefficients, _lstm_backward),
-    "vanilla_rnn": Kind(1, 0, _rnn_forward, _rnn_coefficients, _rnn_backward),
+    "lstm": Kind(_lstm_step, 1, _lstm_forward, _lstm_coefficients, _lstm_backward),
+    "vanilla_rnn": Kind(_rnn_step, 0, _rnn_forward, _rnn_coefficients, _rnn_backward),
 }
 
 
@@ -96,11 +109,22 @@ def recurrence(
         mask: `(timesteps, batch, 1)` booleans: a masked step keeps the state.
         dropout: no, one, or one for each gate: recurrent dropout masks `(batch, units)`.
     """
+    if len(z_x) <= FEW_STEPS and not dropout:
+        return _step_by_step(KINDS[kind].step, z_x, list(state), recurrent_kernel, mask)
     masks = torch.stack(list(dropout)) if dropout else None
     # Not inside the Function: there the gradient mode is always off.
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, recurrent_kernel, *state))
     hs, *final = _Recurrence.apply(KINDS[kind], keep, z_x, recurrent_kernel, mask, masks, *state)
     return hs, final
+
+
+def _step_by_step(step, z_x, state, recurrent_kernel, mask):
+    hs = []
+    for t, z_t in enumerate(z_x.unbind()):
+        new = step(torch.addmm(z_t, state[0], recurrent_kernel), state)
+        state = new if mask is None else [torch.where(mask[t], *pair) for pair in zip(new, state, strict=True)]
+        hs.append(state[0])
+    return torch.stack(hs), state
 
 
 class _Recurrence(torch.autograd.Function):

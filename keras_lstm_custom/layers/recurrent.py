@@ -87,7 +87,8 @@ class Recurrent(EngineRNN):
     def run_loop(self, sequences, initial_state, mask, training):
         masks = dropout_masks(self.cell, sequences[:, 0, :], initial_state[0], training)
         result = registry.run(self.engine, self.request(sequences, initial_state, mask, training, masks))
-        self.last_engine = result.engine
+        if self.last_engine != result.engine:  # Keras looks through what an attribute is set to
+            self.last_engine = result.engine
         return result.last_output, result.outputs, result.state
 
     def request(self, sequences, initial_state, mask=None, training=False, dropout=NO_DROPOUT, **more) -> Request:

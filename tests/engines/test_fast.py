@@ -11,7 +11,7 @@ import pytest
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 from keras_lstm_custom.errors import EngineError
-from tests.engines.harness import FAST, LAYERS, MASKS, Case, arrays, layer_of, request_of, run
+from tests.engines.harness import FAST, LAYERS, MASKS, Case, arrays, assert_same, layer_of, request_of, run
 from tests.gradients import outputs_and_gradients
 from tests.oracles import numpy_cells
 
@@ -89,6 +89,17 @@ def test_gradients_equal_the_oracles_differences(float64, engine, kind, mask):
         at = data[where] if index is None else data[where][index]
         expected = numpy_cells.finite_difference(loss(where, index), at)
         np.testing.assert_allclose(got[name], expected, atol=1e-7, err_msg=name)
+
+
+@FAST_ENGINES
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("mask", ["none", "scattered"])
+@pytest.mark.parametrize("timesteps", [1, 2, 4])
+def test_a_few_steps_for_which_engines_have_other_ways(engine, kind, mask, timesteps):
+    """33 units: native leaves weights where they are, but those of the last units."""
+    case = Case(kind, mask, timesteps=timesteps, units=33, go_backwards=True)
+    data = served(engine, case)
+    assert_same(run(engine, case, data), run("reference", case, data), 2e-5)
 
 
 def model_on(engine, masking=True, **options):
