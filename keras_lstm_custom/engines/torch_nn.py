@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras_lstm_custom.engines import fast_path
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.structures import Tensor
@@ -43,15 +45,15 @@ def run(request: Request) -> Result:
     return Result(outputs, final, ENGINE.name)
 
 
-def _one_step(request: Request, x: Tensor, *weights: Tensor | None) -> Result:
+def _one_step(request: Request, x: Tensor, *weights: Any) -> Result:
     """Call the functions behind `torch.nn.LSTMCell` and `torch.nn.RNNCell`, which take less time before they start."""
     import torch
 
     if request.cell.kind == "lstm":
-        state = torch.lstm_cell(x, request.initial_state, *weights)
+        state = [*torch.lstm_cell(x, request.initial_state, *weights)]
     else:
         state = [torch.rnn_tanh_cell(x, *request.initial_state, *weights)]
-    return Result(state[0][:, None], list(state), ENGINE.name)
+    return Result(state[0][:, None], state, ENGINE.name)
 
 
 def _forbidden(request: Request) -> str | None:

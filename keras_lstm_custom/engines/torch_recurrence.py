@@ -28,8 +28,7 @@ class Kind(NamedTuple):
     step: Callable  #: (z, state) -> new state, for torch's own gradient
     kept: int  #: how many tensors `(batch, units)` each step keeps next to its z and its states
     forward: Callable  #: (z, state, places for the new state, places for what is kept); z may be overwritten
-    #: (z left by all steps, states around all steps, kept) -> (coefficients, their values where a step is masked)
-    coefficients: Callable
+    coefficients: Callable  #: (z left by all steps, states around all steps, kept) -> coefficients, the first one new
     backward: Callable  #: (coefficients, dh, [dc]) -> [dc before the step]; the first coefficient becomes dz
 
 
@@ -55,7 +54,7 @@ def _lstm_coefficients(gates, states, kept):
     for place, gate, factor in ((to_i, i, g), (to_f, f, c_before), (to_o, o, tanh_c)):
         torch.addcmul(gate, gate, gate, value=-1, out=place).mul_(factor)
     torch.addcmul(i, i * g, g, value=-1, out=to_g)
-    return [to_z, torch.addcmul(o, o * tanh_c, tanh_c, value=-1), f], [0.0, 0.0, 1.0]
+    return [to_z, torch.addcmul(o, o * tanh_c, tanh_c, value=-1), f]
 
 
 def _lstm_backward(coefficients, dh, rest):
@@ -77,7 +76,7 @@ def _rnn_forward(z, state, new, kept):
 
 def _rnn_coefficients(z, states, kept):
     h = states[0][1:]
-    return [torch.addcmul(torch.ones_like(h), h, h, value=-1)], [0.0]
+    return [torch.addcmul(torch.ones_like(h), h, h, value=-1)]
 
 
 def _rnn_backward(coefficients, dh, rest):
@@ -174,21 +173,19 @@ class _Recurrence(torch.autograd.Function):
 
 def _backward(kind, incoming, recurrent_kernel, mask, dropout, z, states, kept):
     d_hs, *d_state = incoming
-    coefficients, when_masked = kind.coefficients(z, states, kept)
+    coefficients = kind.coefficients(z, states, kept)
     if mask is not None:
-        coefficients = [
-            torch.where(mask, k, torch.full((), value, dtype=k.dtype, device=k.device))
-            for k, value in zip(coefficients, when_masked, strict=True)
-        ]
+        coefficients[0].masked_fill_(~mask, 0.0)
     dh, *rest = [torch.zeros_like(s[0]) if d is None else d for d, s in zip(d_state, states, strict=True)]
     to_h = _transposed_product(recurrent_kernel, dropout)
     dz = coefficients[0]  # written step by step
     for t in reversed(range(len(dz))):
         if d_hs is not None:
             dh = dh + d_hs[t]
-        rest = kind.backward([k[t] for k in coefficients], dh, rest)
-        dh_before = to_h(dz[t])
-        dh = dh_before if mask is None else torch.where(mask[t], dh_before, dh)
+        before = [*kind.backward([k[t] for k in coefficients], dh, rest), to_h(dz[t])]
+        if mask is not None:  # the state was kept: its gradients pass on
+            before = [torch.where(mask[t], *pair) for pair in zip(before, [*rest, dh], strict=True)]
+        *rest, dh = before
     d_kernel = _kernel_gradient(states[0][:-1], dz, dropout)
     return dz, d_kernel, [dh, *rest]
 
