@@ -100,19 +100,32 @@ _compiled = jax.jit(_recurrence, static_argnums=(0, 1))
 
 
 def _forward(kind, inside, keep, x, state, affine, mask):
-    def of_inputs(x):
-        z = _product(x, affine.kernel, affine.input_masks)
-        return z if affine.bias is None else z + affine.bias
+    kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
+    of_x, of_h = _product(kernel, input_masks), _product(recurrent_kernel, recurrent_masks)
+    add_bias = (lambda z: z) if bias is None else (lambda z: z + bias)
+    if not inside:
+        x = add_bias(of_x(x))
+
+        def of_both(x, h):
+            return x + of_h(h)
+    elif input_masks or recurrent_masks:
+
+        def of_both(x, h):
+            return add_bias(of_x(x) + of_h(h))
+    else:
+        of_joined = _product(jnp.concatenate([kernel, recurrent_kernel]), ())
+
+        def of_both(x, h):
+            return add_bias(of_joined(jnp.concatenate([x, h], axis=1)))
 
     def step(state, of_step):
         x, read = of_step
-        z = (of_inputs(x) if inside else x) + _product(state[0], affine.recurrent_kernel, affine.recurrent_masks)
-        new, kept = KINDS[kind].forward(z, state)
+        new, kept = KINDS[kind].forward(of_both(x, state[0]), state)
         if mask is not None:
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
         return new, (new[0], kept if keep else ())
 
-    final, (hs, kept) = jax.lax.scan(step, state, (x if inside else of_inputs(x), mask))
+    final, (hs, kept) = jax.lax.scan(step, state, (x, mask))
     return hs, final, kept
 
 
@@ -135,56 +148,68 @@ def _backward(kind, inside, residuals, incoming):
         bias = None if affine.bias is None else dz.sum(axis=tuple(range(dz.ndim - 1)), dtype=exact)
         return kernel, recurrent_kernel, bias
 
-    def inputs(dz):
-        return _transposed_product(dz, affine.kernel, affine.input_masks)
+    to_x = _transposed_product(affine.kernel, affine.input_masks)
+    to_h = _transposed_product(affine.recurrent_kernel, affine.recurrent_masks)
 
     def step(carry, of_step):
         (dh, *rest), sums = carry
         kept, x, h, d_h, read = of_step
         dh = dh + d_h
         dz, rest_before = KINDS[kind].backward(kept, dh, rest)
-        dh_before = _transposed_product(dz, affine.recurrent_kernel, affine.recurrent_masks)
+        dh_before = to_h(dz)
         if mask is not None:
             dz = jnp.where(read, dz, jnp.zeros((), dz.dtype))
             dh_before = jnp.where(read, dh_before, dh)
             rest_before = tuple(jnp.where(read, new, old) for new, old in zip(rest_before, rest, strict=True))
         if inside:
             sums = jax.tree.map(jnp.add, sums, weights(x, h, dz))
-        return ((dh_before, *rest_before), sums), inputs(dz) if inside else dz
+        return ((dh_before, *rest_before), sums), to_x(dz) if inside else dz
 
-    sums = jax.tree.map(lambda weight: jnp.zeros(weight.shape, exact), affine[:3]) if inside else None
+    kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
+    parts = _by_mask(kernel, input_masks), _by_mask(recurrent_kernel, recurrent_masks), bias
+    sums = jax.tree.map(lambda part: jnp.zeros(part.shape, exact), parts) if inside else None
     (d_state, sums), out = jax.lax.scan(step, (d_final, sums), (kept, x, h_before, d_hs, mask), reverse=True)
-    d_x, sums = (out, sums) if inside else (inputs(out), weights(x, h_before, out))
-    d_weights = jax.tree.map(lambda total, weight: total.astype(weight.dtype), sums, affine[:3])
-    return d_x, d_state, Affine._make((*d_weights, None, None)), None
+    d_x, sums = (out, sums) if inside else (to_x(out), weights(x, h_before, out))
+    *d_kernels, d_bias = jax.tree.map(lambda total, part: total.astype(part.dtype), sums, parts)
+    d_kernels = [jnp.concatenate(columns, axis=1) for columns in d_kernels]
+    return d_x, d_state, Affine._make([*d_kernels, d_bias, None, None]), None
 
 
 _recurrence.defvjp(_forward_and_keep, _backward)
 
 
-def _product(x, kernel, masks):
-    """Return x W over the last axis, with the dropout masks on x."""
-    if len(masks) <= 1:
-        return (x * masks[0] if masks else x) @ kernel
-    blocks = jnp.split(kernel, len(masks), axis=1)
-    return jnp.concatenate([(x * m) @ block for m, block in zip(masks, blocks, strict=True)], axis=-1)
+# With a dropout mask for each gate a product is one for each. The columns of the weights are taken apart before the
+# loops, and those of their gradients are put together after: each would go through memory at every step.
 
 
-def _transposed_product(dz, kernel, masks):
+def _by_mask(kernel, masks):
+    """Return the columns of the gates that each dropout mask is for."""
+    return jnp.split(kernel, max(1, len(masks)), axis=1)
+
+
+def _product(kernel, masks):
+    """Return x -> x W over the last axis, with the dropout masks on x."""
+    parts = list(zip(masks or (1,), _by_mask(kernel, masks), strict=True))
+    return lambda x: jnp.concatenate([(x * m) @ columns for m, columns in parts], axis=-1)
+
+
+def _transposed_product(kernel, masks):
     """Return dz -> dx, the transpose of `_product`."""
-    if len(masks) <= 1:
-        return (dz @ kernel.T) * masks[0] if masks else dz @ kernel.T
-    parts = zip(masks, jnp.split(dz, len(masks), axis=-1), jnp.split(kernel, len(masks), axis=1), strict=True)
-    return sum((part @ block.T) * m for m, part, block in parts)
+    parts = [(m, columns.T) for m, columns in zip(masks or (1,), _by_mask(kernel, masks), strict=True)]
+
+    def product(dz):
+        of_gates = jnp.split(dz, len(parts), axis=-1)
+        return sum((part @ rows) * m for part, (m, rows) in zip(of_gates, parts, strict=True))
+
+    return product
 
 
 def _kernel_gradient(x, dz, masks, dtype):
-    """Return dW as one product over all steps and rows, for each dropout mask."""
+    """Return dW as one product over all steps and rows for each dropout mask: the columns of its gates."""
 
     def product(x, dz):
         x, dz = (array.reshape(-1, array.shape[-1]) for array in (x, dz))
         return jnp.matmul(x.T, dz, preferred_element_type=dtype)
 
-    masked = [x * m for m in masks] or [x]
-    parts = zip(masked, jnp.split(dz, len(masked), axis=-1), strict=True)
-    return jnp.concatenate([product(*part) for part in parts], axis=1)
+    masked = [x * m for m in masks or (1,)]
+    return [product(*pair) for pair in zip(masked, jnp.split(dz, len(masked), axis=-1), strict=True)]
