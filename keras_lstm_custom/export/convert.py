@@ -110,7 +110,8 @@ def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> byt
     ]
     module = tf.Module()
     module.call = tf.function(call, autograph=False, input_signature=specs)
-    signature = module.call.get_concrete_function()
+    with _plain_errors():
+        signature = module.call.get_concrete_function()
     with tempfile.TemporaryDirectory() as folder, _quiet():
         tf.saved_model.save(module, folder, signatures={"serving_default": signature})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -135,6 +136,18 @@ def _check_ops(graph: Graph) -> None:
             received=", ".join(custom),
             remedy="Replace the layers that use them.",
         )
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Let errors of ours come as they are; Keras adds the arguments of each layer that they pass through."""
+    was_on = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if was_on:
+            keras.config.enable_traceback_filtering()
 
 
 @contextmanager

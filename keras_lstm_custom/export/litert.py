@@ -99,7 +99,7 @@ def tflite(
             notes=[*notes, *compared],
         )
         if not report.ok:
-            raise _not_equal(report)
+            raise _refused(report)
     return dataclasses.replace(report, path=str(path))
 
 
@@ -148,12 +148,19 @@ def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: st
         )
 
 
-def _not_equal(report: ExportReport) -> ExportError:
+def _refused(report: ExportReport) -> ExportError:
     failed = [check for check in report.checks if check.runtime in report.runtimes and not check.ok]
+    received = "; ".join(f"{check.runtime}: {check.message or 'not run'}" for check in failed)
+    if all(check.ran for check in failed) and failed:
+        return ExportError(
+            "The exported file does not give the model's numbers, so it was not kept.",
+            expected=f"an error of at most {report.bound:.3g} of the output's standard deviation",
+            received=received,
+            remedy="Look at the ranges of the calibration and of the outputs; `bound` accepts a larger error.",
+        )
     return ExportError(
-        "The exported file does not give the model's numbers, so it was not kept.",
-        expected=f"an error of at most {report.bound:.3g} of the output's standard deviation",
-        received="; ".join(f"{check.runtime}: {check.message or 'not run'}" for check in failed)
-        or "no runtime that ran it",
-        remedy="Look at the ranges of the calibration and of the outputs; a larger error can be accepted by `bound`.",
+        "The exported file does not run where it should, so it was not kept.",
+        expected=f"that it runs on {' and '.join(report.runtimes)}",
+        received=received or "no runtime that ran it",
+        remedy="Export for another runtime, or without the layers that need what this one does not have.",
     )

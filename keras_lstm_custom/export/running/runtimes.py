@@ -196,7 +196,7 @@ def _reason(done: subprocess.CompletedProcess) -> str:
 
 def _causes(refusal: str, log: str) -> list[str]:
     """Return the lines that say something; where in the runtime's source they come from does not."""
-    marked = [line for line in log.splitlines() if line.lstrip(" └").startswith("ERROR:")]
+    marked = [line for line in log.splitlines() if line.lstrip(" └").startswith(("ERROR:", "Didn't find op"))]
     lines = [re.sub(r"^[\s└]*(ERROR:\s*)?(\[\S+?:\d+\]\s*)?", "", line) for line in [*refusal.splitlines(), *marked]]
     return [line.strip() for line in lines if line.strip()]
 
