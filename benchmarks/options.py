@@ -1,7 +1,7 @@
 """Options beside the plain layer, engine by engine: `python benchmarks/options.py [name ...] [--shape B T F U]`.
 
 What the rules of `engines/measured.py` rest on: few steps, masks, dropout, the vanilla RNN, other dtypes, against the
-Keras layer with the same options, in a `tf.function` of unknown batch size, as in `fit`. All engines take turns in one
+Keras layer with the same options, `auto` among them, in a `tf.function` of unknown batch size, as in `fit`. All engines take turns in one
 run; a figure is the median, in milliseconds, and behind it how many times as fast as Keras that is.
 """
 
@@ -46,7 +46,7 @@ def candidates(shape, vanilla, masked, options, training):
     call = [x, *([tf.constant(np.arange(steps) < lengths[:, None])] if masked else [])]
     keras_class, our_class = (keras.layers.SimpleRNN, klc.VanillaRNN) if vanilla else (keras.layers.LSTM, klc.LSTM)
     layers = {"keras": keras_class(units, return_sequences=True, **options)}
-    for engine in ("reference", "portable", "native"):
+    for engine in ("reference", "portable", "native", "auto"):
         layer = our_class(units, return_sequences=True, engine=engine, **options)
         if layer.explain_engine(shape[:3], masked=masked, training=training).chosen:
             layers[engine] = layer

@@ -123,8 +123,7 @@ def test_an_empty_batch(built):
     ("case", "reason"),
     [
         (Case("vanilla_rnn"), "LSTM"),
-        (Case(dtype="float64"), "float32"),
-        (Case(dtype="mixed_bfloat16"), "float32"),
+        (Case(dtype="float64"), "float32, not in float64"),
     ],
     ids=str,
 )
@@ -172,3 +171,12 @@ def test_it_really_ran(built):
     layer(X)
     assert layer.last_engine == "native"
     assert "compiled loops" in ENGINES["native"].supports(layer.request(X, [X[:, 0], X[:, 0]])).reason
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+def test_half_precision_is_widened_inside(built, dtype):
+    layer = klc.LSTM(5, dtype=dtype, recurrent_initializer="zeros")  # the default needs a QR that bfloat16 has not
+    answer = layer.explain_engine((4, 6, 3), training=True)
+    assert (answer.chosen, answer.answers["native"].reason.endswith("in float32 inside")) == ("native", True)
+    assert layer(X).dtype.name == dtype.removeprefix("mixed_")
+    assert layer.last_engine == "native"

@@ -9,37 +9,40 @@ from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 
 
 def supports(request: Request) -> Support:
-    """Serve every mask, direction, state and dropout of a float32 LSTM on the CPU, under TensorFlow."""
+    """Serve every mask, direction, state and dropout of an LSTM up to float32 on the CPU, under TensorFlow."""
     reason = _refusal(request)
     if reason:
         return Support(False, reason)
     from keras_lstm_custom.engines.native.library import load
 
     operations, reason = load()
+    if operations is not None and request.cell.compute_dtype != "float32":
+        reason += ", in float32 inside"
     return Support(operations is not None, reason)
 
 
 def run(request: Request) -> Result:
-    """Run the whole layer as one operation."""
+    """Run the whole layer as one operation. What comes in half precision is widened, and the results are rounded."""
     import tensorflow as tf
 
     from keras_lstm_custom.engines.native.operation import lstm
 
-    cell = request.cell
-    mask = None if request.mask is None else tf.cast(request.mask, tf.bool)
+    def floats(tensors):
+        return [None if t is None else tf.cast(tf.convert_to_tensor(t), tf.float32) for t in tensors]
+
+    x, *state = floats([request.sequences, *request.initial_state])
     outputs, state = lstm(
-        request.sequences,
-        request.initial_state,
-        tf.convert_to_tensor(cell.kernel),
-        tf.convert_to_tensor(cell.recurrent_kernel),
-        None if cell.bias is None else tf.convert_to_tensor(cell.bias),
-        mask=mask,
-        x_dropout=fast_path.masks_of(request.dropout.inputs),
-        dropout=fast_path.masks_of(request.dropout.recurrent),
+        x,
+        state,
+        *floats(fast_path.weights_of(request.cell)),
+        mask=None if request.mask is None else tf.cast(request.mask, tf.bool),
+        x_dropout=floats(fast_path.masks_of(request.dropout.inputs)),
+        dropout=floats(fast_path.masks_of(request.dropout.recurrent)),
         reverse=request.go_backwards,
         sequences=request.return_sequences,
         keep=request.training,
     )
+    outputs, *state = (tf.cast(t, request.cell.compute_dtype) for t in (outputs, *state))
     return Result(outputs, state, ENGINE.name)
 
 
@@ -51,9 +54,8 @@ def _refusal(request: Request) -> str | None:
         return reason
     if request.cell.kind != "lstm":
         return f"knows the LSTM, not {request.cell.kind!r}"
-    dtypes = {request.cell.compute_dtype, request.cell.variable_dtype}
-    if dtypes != {"float32"}:
-        return f"computes in float32, not in {' and '.join(sorted(dtypes - {'float32'}))}"
+    if "float64" in (request.cell.compute_dtype, request.cell.variable_dtype):
+        return "computes in float32, not in float64"
     return _place()
 
 
