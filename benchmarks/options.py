@@ -1,8 +1,9 @@
 """Options beside the plain layer, engine by engine: `python benchmarks/options.py [name ...] [--shape B T F U]`.
 
 What the rules of `engines/measured.py` rest on: few steps, masks, dropout, the vanilla RNN, other dtypes, against the
-Keras layer with the same options, `auto` among them, in a `tf.function` of unknown batch size, as in `fit`. All engines take turns in one
-run; a figure is the median, in milliseconds, and behind it how many times as fast as Keras that is.
+Keras layer with the same options, in a `tf.function` of unknown batch size, as in `fit`. All engines, and what `auto`
+takes, have their turns in one run; a figure is the median, in milliseconds, and behind it how many times as fast as
+Keras that is.
 """
 
 from __future__ import annotations

@@ -108,7 +108,8 @@ def flow_of_observable(
 
         def serve(request: Request) -> Result:
             if wanted(watched.name_of(request.cell)):
-                request = replace(request, cell=_TappedCell(request.cell, next(remaining)))
+                tapped = ops.concatenate([request.sequences, next(remaining)], axis=-1)
+                request = replace(request, cell=_TappedCell(request.cell), sequences=tapped)
             return reference.run(request)
 
         with recording(serve), keras.StatelessScope():
@@ -190,21 +191,20 @@ class _Survey:
 
 
 class _TappedCell:
-    """A cell with a tensor added to the state after each step; with zeros, its gradient is that of the state."""
+    """A cell that adds the end of its input to its state; with zeros there, their gradient is that of the state."""
 
-    def __init__(self, cell: Any, taps: Tensor):
-        self._cell, self._taps = cell, taps
+    def __init__(self, cell: Any):
+        self._cell, self._width = cell, len(cell.state_type._fields) * cell.units
         self.kind, self.state_type, self.step_type = cell.kind, cell.state_type, cell.step_type
         self.units, self.compute_dtype = cell.units, cell.compute_dtype
 
     def project_inputs(self, x, dropout=None):
-        # The loop cuts one tensor into steps, so the taps travel beside the projected inputs.
-        return ops.concatenate([self._cell.project_inputs(x, dropout), self._taps], axis=-1)
+        z_x = self._cell.project_inputs(x[..., : -self._width], dropout)
+        return ops.concatenate([z_x, x[..., -self._width :]], axis=-1)
 
     def step(self, z_x, state, recurrent_dropout=None):
-        width = z_x.shape[-1] - len(self.state_type._fields) * self.units
-        taps = ops.split(z_x[:, width:], len(self.state_type._fields), axis=-1)
-        new = self._cell.step(z_x[:, :width], state, recurrent_dropout)
+        taps = ops.split(z_x[:, -self._width :], len(self.state_type._fields), axis=-1)
+        new = self._cell.step(z_x[:, : -self._width], state, recurrent_dropout)
         return _TAP[self.kind](new, self.state_type(*taps), self._cell.activation)
 
 

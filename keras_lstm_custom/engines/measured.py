@@ -20,6 +20,11 @@ class Rule(NamedTuple):
     otherwise: str  #: what "auto" says where it does not hold
 
 
+def _native(request: Request) -> bool:
+    # In half precision the casts cost more than one step.
+    return request.cell.compute_dtype == "float32" or request.sequences.shape[1] != 1
+
+
 def _portable(request: Request) -> bool:
     batch, steps, _ = request.sequences.shape
     if steps is None or steps == 1:  # one step is over before a compiled loop has started
@@ -28,8 +33,8 @@ def _portable(request: Request) -> bool:
         return True
     if request.cell.compute_dtype == "bfloat16":  # XLA's products of bfloat16 on a CPU are slow
         return False
-    # Keras' own inference loop is only the faster one where it is a plain LSTM in float32 or float64.
-    plain = request.mask is None and request.cell.kind == "lstm" and request.cell.compute_dtype != "float16"
+    # Keras' own inference loop is only the faster one where it is a plain LSTM in float32.
+    plain = request.mask is None and request.cell.kind == "lstm" and request.cell.compute_dtype == "float32"
     return request.training or not plain
 
 
@@ -38,10 +43,11 @@ def _torch_nn(request: Request) -> bool:
 
 
 RULES: dict[str, Rule] = {
+    "native": Rule(_native, "could serve, but is measured faster in float16 and bfloat16 only over more than one step"),
     "portable": Rule(
         _portable,
         "could serve, but is measured faster only over a fixed number of steps, more than one: in training, on one "
-        "sequence, under a mask, for a vanilla RNN or in float16; and in bfloat16 on one sequence only",
+        "sequence, under a mask, for a vanilla RNN, in float16 or float64; and in bfloat16 on one sequence only",
     ),
     "torch_nn": Rule(_torch_nn, "could serve, but is measured faster only over one step, or more than four"),
 }

@@ -17,18 +17,18 @@ def supports(request: Request) -> Support:
 
 
 def run(request: Request) -> Result:
-    """Project all inputs at once, then loop over the steps."""
+    """Loop over the steps."""
     cell = request.cell
-    z_x = _project(request)
 
-    def step(z_t, states):
-        new = cell.step(z_t, cell.state_type(*states), request.dropout.recurrent)
+    def step(x_t, states):
+        z_x = cell.project_inputs(x_t, request.dropout.inputs)  # for all steps at once it would go through memory
+        new = cell.step(z_x, cell.state_type(*states), request.dropout.recurrent)
         # The loop carries one output tensor, so the fields of the step travel side by side.
         return ops.concatenate(new, axis=-1) if request.keep_steps else new.h, list(new.state)
 
     _, outputs, state = loop_over_time(
         step,
-        z_x,
+        request.sequences,
         request.initial_state,
         request.mask,
         go_backwards=request.go_backwards,
@@ -48,16 +48,6 @@ def run(request: Request) -> Result:
     # Before the first step that is read, what the loop gives is the backend's own matter.
     h = ops.where(masking.anything_read(mask)[..., None], outputs, request.initial_state[0][:, None])
     return Result(h, state, ENGINE.name)
-
-
-def _project(request: Request):
-    """Project the inputs of all steps in one product; a dropout mask is the same at every step."""
-    mask = request.dropout.inputs
-    if isinstance(mask, (list, tuple)):
-        mask = [ops.expand_dims(m, axis=1) for m in mask]
-    elif mask is not None:
-        mask = ops.expand_dims(mask, axis=1)
-    return request.cell.project_inputs(request.sequences, mask)
 
 
 ENGINE = Engine("reference", "Keras' generic loop over the equations", supports, run)

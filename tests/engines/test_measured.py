@@ -1,4 +1,4 @@
-"""Where "auto" takes the portable engine: the rows that `docs/engines.md` has figures for."""
+"""Where "auto" takes the engines that are not always the fastest: the rows that `docs/engines.md` has figures for."""
 
 import pytest
 
@@ -22,6 +22,7 @@ LONG, ONE, STEP, DYNAMIC = (32, 100, 8), (1, 100, 8), (32, 1, 8), (32, None, 8)
         (VanillaRNN, "float32", LONG, {}, True),
         (VanillaRNN, "float32", DYNAMIC, {}, False),
         (LSTM, "mixed_float16", LONG, {}, True),
+        (LSTM, "float64", LONG, {}, True),
         (LSTM, "mixed_bfloat16", LONG, {"training": True}, False),
         (VanillaRNN, "mixed_bfloat16", LONG, {"masked": True}, False),
         (LSTM, "mixed_bfloat16", ONE, {"training": True}, True),
@@ -31,3 +32,14 @@ def test_auto_takes_the_portable_engine_where_it_was_measured_faster(layer, dtyp
     assert layer(4, dtype=dtype).explain_engine(shape, **call).answers["portable"].ok is taken
     forced = layer(4, dtype=dtype, engine="portable").explain_engine(shape, **call)
     assert forced.chosen == "portable"  # it is a matter of speed, not of what it can do
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "taken"),
+    [("float32", STEP, True), ("mixed_float16", STEP, False), ("mixed_bfloat16", STEP, False), ("float16", LONG, True)],
+)
+def test_auto_leaves_one_step_in_half_precision_to_the_loop(dtype, shape, taken):
+    forced = LSTM(4, dtype=dtype, engine="native").explain_engine(shape)
+    if not forced.chosen:
+        pytest.skip(forced.answers["native"].reason)
+    assert LSTM(4, dtype=dtype).explain_engine(shape).answers["native"].ok is taken
