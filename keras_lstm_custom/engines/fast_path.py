@@ -46,6 +46,11 @@ def masks_of(dropout) -> list[Tensor]:
     return list(dropout) if isinstance(dropout, (list, tuple)) else [dropout]
 
 
+def initial_state_of(request: Request) -> list[Tensor]:
+    """Return the initial state; a copy if the layer is stateful: torch overwrites it before the gradient is taken."""
+    return [ops.copy(s) for s in request.initial_state] if request.stateful else request.initial_state
+
+
 def whole_layer_refusal(request: Request) -> str | None:
     """Return why a library that runs the whole layer, from its inputs on, cannot serve the request, or None."""
     if request.mask is not None:

@@ -60,7 +60,7 @@ def _over_time(masks: DropoutMask) -> DropoutMask:
     """Return dropout masks that broadcast against `(batch, timesteps, features)`."""
     if isinstance(masks, (list, tuple)):
         return [_over_time(mask) for mask in masks]
-    return None if masks is None else masks[:, None]
+    return None if masks is None else ops.expand_dims(masks, axis=1)
 
 
 ENGINE = Engine("reference", "Keras' generic loop over the equations", supports, run)

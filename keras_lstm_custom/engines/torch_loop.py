@@ -26,10 +26,8 @@ def run(request: Request) -> Result:
     z_x = project(x.transpose(0, 1), kernel, bias, request.dropout.inputs, torch.matmul)
     hs, state = recurrence(
         cell.kind,
-        z_x
-        if z_x.dtype == recurrent_kernel.dtype
-        else z_x.to(recurrent_kernel.dtype),  # inside `torch.autocast` a product comes in another
-        request.initial_state,
+        z_x.to(recurrent_kernel.dtype),  # inside `torch.autocast` a product comes in another
+        fast_path.initial_state_of(request),
         recurrent_kernel,
         None if mask is None else mask.t()[..., None],
         fast_path.masks_of(request.dropout.recurrent),

@@ -32,8 +32,7 @@ def run(request: Request) -> Result:
     if x.is_cuda:  # as pieces of one vector cuDNN can read them as they are
         pieces = torch.cat([w.reshape(-1) for w in weights]).split([w.numel() for w in weights])
         weights = [piece.view(w.shape) for piece, w in zip(pieces, weights, strict=True)]
-    # A stateful layer overwrites its state after the call, but the gradient still needs it.
-    state = [(s.clone() if request.stateful else s)[None] for s in request.initial_state]
+    state = [s[None] for s in fast_path.initial_state_of(request)]
     # One layer without dropout inside, in one direction, batch first.
     options = (bias is not None, 1, 0.0, torch.is_grad_enabled(), False, True)
     if cell.kind == "lstm":
@@ -49,10 +48,11 @@ def _one_step(request: Request, x: Tensor, *weights: Any) -> Result:
     """Call the functions behind `torch.nn.LSTMCell` and `torch.nn.RNNCell`, which take less time before they start."""
     import torch
 
+    state = fast_path.initial_state_of(request)
     if request.cell.kind == "lstm":
-        state = [*torch.lstm_cell(x, request.initial_state, *weights)]
+        state = [*torch.lstm_cell(x, state, *weights)]
     else:
-        state = [torch.rnn_tanh_cell(x, *request.initial_state, *weights)]
+        state = [torch.rnn_tanh_cell(x, *state, *weights)]
     return Result(state[0][:, None], state, ENGINE.name)
 
 

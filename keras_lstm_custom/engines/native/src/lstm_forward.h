@@ -55,8 +55,8 @@ struct ForwardRows {
   float* z;                // of the inputs projected ahead: (window, rows, panels, kPanel)
 
   ForwardRows(const Forward& a, const float* weights, const float* bias, const Team& team, Range range, Workspace& w)
-      : a(a), s(a.shape), sizes(a.shape), unpacked(unpacked_of(a.shape)), weights(weights), bias(bias), team(team), range(range), rows(range.count()),
-        ahead(rows < kMaxRows && a.shape.steps > 1 && !a.x_dropout), window(least(a.shape.steps, 48)),
+      : a(a), s(a.shape), sizes(a.shape), unpacked(unpacked_of(a.shape)), weights(weights), bias(bias), team(team),
+        range(range), rows(range.count()), ahead(rows < kMaxRows && a.shape.steps > 1 && !a.x_dropout), window(least(a.shape.steps, 48)),
         seen(a.shape, a.x_dropout, a.dropout, 0) {
     for (int k = 0; k < 2; k++) in[k] = w.take(rows * seen.row);
     for (int k = 0; k < 2; k++) c[k] = w.take(rows * sizes.padded);
