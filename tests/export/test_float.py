@@ -52,6 +52,18 @@ def test_every_direction_is_one_fused_op(name):
     assert not [op for op in counts if op.startswith(("Flex", "keras"))]
 
 
+@pytest.mark.parametrize("name", ["ours", "bidirectional"])
+def test_the_data_of_each_tensor_is_aligned(name):
+    """As the schema asks; the generated classes write it at any address."""
+    from ai_edge_litert.schema_py_generated import Model
+
+    content = np.frombuffer(exported(name).content, np.uint8)
+    file = Model.GetRootAs(content)
+    data = [file.Buffers(k).DataAsNumpy() for k in range(file.BuffersLength()) if file.Buffers(k).DataLength()]
+    assert len(data) > 10
+    assert {(values.ctypes.data - content.ctypes.data) % 16 for values in data} == {0}
+
+
 def test_names_and_order_are_the_models():
     from keras_lstm_custom.export.file.graph import Graph, signature_of
 
