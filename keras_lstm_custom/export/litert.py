@@ -151,7 +151,7 @@ def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: st
 def _refused(report: ExportReport) -> ExportError:
     failed = [check for check in report.checks if check.runtime in report.runtimes and not check.ok]
     received = "; ".join(f"{check.runtime}: {check.message or 'not run'}" for check in failed)
-    if all(check.ran for check in failed) and failed:
+    if failed and all(check.ran for check in failed):
         return ExportError(
             "The exported file does not give the model's numbers, so it was not kept.",
             expected=f"an error of at most {report.bound:.3g} of the output's standard deviation",

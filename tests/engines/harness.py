@@ -50,7 +50,7 @@ class Case:
     batch: int = BATCH
     units: int = UNITS
     features: int = FEATURES
-    timesteps: int = TIMESTEPS  #: at most as many as the masks have
+    timesteps: int = TIMESTEPS
 
     def __str__(self):
         changed = {n: v for n, v in vars(self).items() if v != getattr(Case(), n)}
@@ -63,7 +63,7 @@ def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
     gates = LAYERS[case.kind][1]
     b, u, f = case.batch, case.units, case.features
     mask = MASKS[case.mask]
-    timesteps = case.timesteps
+    timesteps, width = case.timesteps, max(case.timesteps, TIMESTEPS)
 
     def dropout(count, width):
         masks = [rng.integers(0, 2, (b, width)) * 2.0 for _ in range(count)]
@@ -78,7 +78,7 @@ def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
             rng.normal(size=(u, gates * u)) / np.sqrt(u),
             *([rng.normal(size=gates * u)] if case.use_bias else []),
         ],
-        "mask": None if mask is None else np.resize(np.array(mask, bool), (b, TIMESTEPS))[:, :timesteps],
+        "mask": None if mask is None else np.resize(np.array(mask, bool), (b, width))[:, :timesteps],
         "inputs_dropout": dropout(case.inputs_dropout, f),
         "recurrent_dropout": dropout(case.recurrent_dropout, u),
         "loss": [rng.normal(size=(b, timesteps, u)), *(rng.normal(size=(b, u)) for _ in range(states + 1))],
