@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import keras_lstm_custom as klc
-from keras_lstm_custom.engines import ENGINES
 from keras_lstm_custom.engines.native import library
 from keras_lstm_custom.errors import EngineError
-from tests.engines.harness import MASKS, Case, arrays, run
+from tests.engines.harness import LAYERS, MASKS, Case, arrays, run
 from tests.oracles import numpy_cells
 
 pytestmark = pytest.mark.tensorflow
@@ -29,14 +28,16 @@ def built():
         pytest.skip(library.REMEDY)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("mask", MASKS)
-def test_equals_the_oracle(built, mask):
-    case = Case("lstm", mask)
+def test_equals_the_oracle(built, mask, kind):
+    case = Case(kind, mask)
     data = arrays(case)
-    expected = numpy_cells.lstm(data["x"], *data["weights"], *data["state"], mask=data["mask"])
+    expected = getattr(numpy_cells, kind)(data["x"], *data["weights"], *data["state"], mask=data["mask"])
     got = run("native", case, data)
     np.testing.assert_allclose(got["outputs"], expected["y"], atol=2e-6)
-    np.testing.assert_allclose(got["final c"], expected["c"][:, -1], atol=4e-6)
+    for state in "hc"[: len(data["state"])]:
+        np.testing.assert_allclose(got[f"final {state}"], expected[state][:, -1], atol=4e-6)
 
 
 @pytest.mark.parametrize("jit_compile", [True, "auto"])
@@ -56,14 +57,20 @@ def test_fit_learns_the_same_weights(built, jit_compile):
     assert engines == ["portable" if jit_compile is True else "native", "reference"]
 
 
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize(
     "sizes",
-    [{"batch": 13, "units": 70, "features": 33}, {"batch": 3, "units": 290, "features": 90}],
-    ids=["rows are shared out", "units are shared out"],
+    [
+        {"batch": 13, "units": 70, "features": 33},
+        {"batch": 3, "units": 290, "features": 90},
+        {"batch": 3, "units": 650},
+    ],
+    ids=["rows are shared out", "units of an LSTM are shared out", "units of any cell are shared out"],
 )
-@pytest.mark.parametrize("dropout", [0, 4])
-def test_large_enough_for_all_threads(built, sizes, dropout):
-    case = Case("lstm", "scattered", **sizes, inputs_dropout=dropout, recurrent_dropout=dropout)
+@pytest.mark.parametrize("masks", ["none", "each gate"])
+def test_large_enough_for_all_threads(built, sizes, masks, kind):
+    dropout = 0 if masks == "none" else LAYERS[kind][1]
+    case = Case(kind, "scattered", **sizes, inputs_dropout=dropout, recurrent_dropout=dropout)
     got, expected = run("native", case), run("reference", case)
     for name, value in expected.items():
         np.testing.assert_allclose(got[name], value, atol=1e-5 * max(1, np.abs(value).max()), err_msg=name)
@@ -119,17 +126,9 @@ def test_an_empty_batch(built):
     assert not got["dkernel"].any()
 
 
-@pytest.mark.parametrize(
-    ("case", "reason"),
-    [
-        (Case("vanilla_rnn"), "LSTM"),
-        (Case(dtype="float64"), "float32, not in float64"),
-    ],
-    ids=str,
-)
-def test_what_it_cannot_do_it_says(case, reason):
-    with pytest.raises(AssertionError, match=reason):  # the harness asks `supports` first
-        run("native", case)
+def test_what_it_cannot_do_it_says(built):
+    with pytest.raises(AssertionError, match="float32, not in float64"):  # the harness asks `supports` first
+        run("native", Case(dtype="float64"))
 
 
 def explain_with(path) -> tuple[str, str]:
@@ -166,16 +165,24 @@ def test_library_of_other_sources_is_not_used(built, tmp_path):
     assert library.REMEDY in explanation
 
 
-def test_it_really_ran(built):
-    layer = klc.LSTM(4, engine="native")
+@pytest.mark.parametrize("kind", LAYERS)
+def test_it_really_ran(built, kind):
+    """By its name, and by TensorFlow's: the graph holds its operation."""
+    import tensorflow as tf
+
+    layer = LAYERS[kind][0](4, engine="native")
     layer(X)
     assert layer.last_engine == "native"
-    assert "compiled loops" in ENGINES["native"].supports(layer.request(X, [X[:, 0], X[:, 0]])).reason
+    assert "compiled loops" in layer.explain_engine(X.shape).answers["native"].reason
+    graph = tf.function(lambda x: layer(x)).get_concrete_function(tf.constant(X)).graph
+    name = {"lstm": "LstmForward", "vanilla_rnn": "VanillaRnnForward"}[kind]
+    assert f"KerasLstmCustom>{name}" in {operation.type for operation in graph.get_operations()}
 
 
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
-def test_half_precision_is_widened_inside(built, dtype):
-    layer = klc.LSTM(5, dtype=dtype, recurrent_initializer="zeros")  # the default needs a QR that bfloat16 has not
+def test_half_precision_is_widened_inside(built, dtype, kind):
+    layer = LAYERS[kind][0](5, dtype=dtype, recurrent_initializer="zeros")  # the default has no bfloat16
     answer = layer.explain_engine((4, 6, 3), training=True)
     assert (answer.chosen, answer.answers["native"].reason.endswith("in float32 inside")) == ("native", True)
     assert layer(X).dtype.name == dtype.removeprefix("mixed_")

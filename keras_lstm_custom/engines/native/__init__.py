@@ -1,4 +1,4 @@
-"""The native engine: the LSTM in C++, vectorised for the processor, with its own gradient, under TensorFlow."""
+"""The native engine: LSTM and vanilla RNN in C++, vectorised for the processor, with gradients of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 
 
 def supports(request: Request) -> Support:
-    """Serve every mask, direction, state and dropout of an LSTM up to float32 on the CPU, under TensorFlow."""
+    """Serve every mask, direction, state and dropout up to float32 on the CPU, under TensorFlow."""
     reason = _refusal(request)
     if reason:
         return Support(False, reason)
@@ -25,13 +25,14 @@ def run(request: Request) -> Result:
     """Run the whole layer as one operation. What comes in half precision is widened, and the results are rounded."""
     import tensorflow as tf
 
-    from keras_lstm_custom.engines.native.operation import lstm
+    from keras_lstm_custom.engines.native.operation import recurrence
 
     def floats(tensors):
         return [None if t is None else tf.cast(tf.convert_to_tensor(t), tf.float32) for t in tensors]
 
     x, *state = floats([request.sequences, *request.initial_state])
-    outputs, state = lstm(
+    outputs, state = recurrence(
+        request.cell.kind,
         x,
         state,
         *floats(fast_path.weights_of(request.cell)),
@@ -52,8 +53,6 @@ def _refusal(request: Request) -> str | None:
     reason = fast_path.refusal(request)
     if reason:
         return reason
-    if request.cell.kind != "lstm":
-        return f"knows the LSTM, not {request.cell.kind!r}"
     if "float64" in (request.cell.compute_dtype, request.cell.variable_dtype):
         return "computes in float32, not in float64"
     return _place()
@@ -71,4 +70,4 @@ def _place() -> str | None:
     return None
 
 
-ENGINE = Engine("native", "the LSTM in C++, vectorised for the processor, with its own gradient", supports, run)
+ENGINE = Engine("native", "C++, vectorised for the processor, with a gradient of its own", supports, run)

@@ -1,4 +1,4 @@
-"""The native LSTM as one differentiable TensorFlow function. Loaded on first use, since it imports TensorFlow."""
+"""A native recurrence as one differentiable TensorFlow function. Loaded on first use, since it imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from keras_lstm_custom.engines.tensorflow_recurrence import first_order_only
 from keras_lstm_custom.structures import Tensor
 
 
-def lstm(
+def recurrence(
+    kind: str,
     x: Tensor,
     state: list[Tensor],
     kernel: Tensor,
@@ -23,38 +24,42 @@ def lstm(
     sequences: bool,
     keep: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return `h` of all steps, or of the last as `(batch, 1, units)`, and the final `[h, c]`.
+    """Return `h` of all steps, or of the last as `(batch, 1, units)`, and the final state.
 
     Args:
+        kind: `"lstm"`, or `"vanilla_rnn"`, a cell of one gate whose state is `[h]`.
         x: `(batch, timesteps, features)`.
-        state: `[h, c]` to start from, each `(batch, units)`.
-        kernel: `(features, 4 * units)`.
-        recurrent_kernel: `(units, 4 * units)`.
-        bias: `(4 * units,)`, or None.
+        state: `[h, c]` or `[h]` to start from, each `(batch, units)`.
+        kernel: `(features, gates * units)`.
+        recurrent_kernel: `(units, gates * units)`.
+        bias: `(gates * units,)`, or None.
         mask: `(batch, timesteps)` booleans: a masked step keeps the state; or None.
-        x_dropout: no, one, or four dropout masks on x `(batch, features)`.
-        dropout: no, one, or four recurrent dropout masks `(batch, units)`.
+        x_dropout: no dropout mask on x, one, or one for each gate; `(batch, features)`.
+        dropout: no recurrent dropout mask, one, or one for each gate; `(batch, units)`.
         reverse: whether to read x and the mask from their last step to their first.
         sequences: whether `h` of all steps is wanted.
         keep: keep the gates for the gradient; else the gradient computes them again.
     """
-    operations = load().operations
+    forward_operation, backward_operation = (
+        getattr(load().operations, f"keras_lstm_custom_{kind}_{way}") for way in ("forward", "backward")
+    )
     nothing = tf.zeros([0], x.dtype)
+    gates = kernel.shape[1] // recurrent_kernel.shape[0]
     if len(x_dropout) == 1:  # the same for all gates: one product more, not four
         x, x_dropout = x * x_dropout[0][:, None], []
     masks = {
         "mask": tf.zeros([0, 0], tf.bool) if mask is None else mask,
         "x_dropout": tf.stack(x_dropout) if x_dropout else nothing,
-        "dropout": tf.stack(dropout * (4 // len(dropout))) if dropout else nothing,
+        "dropout": tf.stack(dropout * (gates // len(dropout))) if dropout else nothing,
     }
     bias = nothing if bias is None else bias
 
     def forward(x, h, c, kernel, recurrent, bias, **options):
         inputs = {"x": x, "h0": h, "c0": c, "kernel": kernel, "recurrent": recurrent, "bias": bias}
-        return operations.keras_lstm_custom_lstm_forward(**inputs, **masks, reverse=reverse, **options)
+        return forward_operation(**inputs, **masks, reverse=reverse, **options)
 
     def backward(tensors):
-        return tuple(operations.keras_lstm_custom_lstm_backward(**tensors, **masks, reverse=reverse))
+        return tuple(backward_operation(**tensors, **masks, reverse=reverse))
 
     @tf.custom_gradient
     def differentiable(*inputs):
@@ -72,5 +77,6 @@ def lstm(
 
         return (*y, result.h, result.c), gradient
 
-    *y, h, c = differentiable(x, *state, kernel, recurrent_kernel, bias)
-    return y[0] if sequences else h[:, None], [h, c]
+    h, *c = state  # a cell without c has nothing in its place
+    *y, h, c_after = differentiable(x, h, *(c or [nothing]), kernel, recurrent_kernel, bias)
+    return y[0] if sequences else h[:, None], [h, c_after][: len(state)]

@@ -1,6 +1,7 @@
 // The core for one instruction set: compiled once for each, with -DKLC_SET=<name> and the set's flags.
-#include "lstm_backward.h"
-#include "lstm_forward.h"
+#include "backward.h"
+#include "cells.h"
+#include "forward.h"
 
 #define KLC_TEXT_(name) #name
 #define KLC_TEXT(name) KLC_TEXT_(name)
@@ -10,14 +11,26 @@
 namespace klc {
 namespace {
 
-int64_t gates_size(const Shape& s) { return s.steps * s.batch * Sizes(s).panels * kPanel; }
-int64_t cells_size(const Shape& s) { return s.steps * s.batch * Sizes(s).padded; }
+// What the gradient of the LSTM needs: the gates and c of each step. That of the vanilla RNN needs nothing.
+int64_t kept(const Shape& s, int64_t vectors) {
+  return s.kind == Kind::lstm ? s.steps * s.batch * Sizes(s).panels * vectors * kLanes : 0;
+}
+int64_t gates_size(const Shape& s) { return kept(s, Lstm::kGates); }
+int64_t cells_size(const Shape& s) { return kept(s, 1); }
 
+template <class Cell>
+int64_t forward_of(const Forward& a, float* memory, const Parallel& p) {
+  return a.x_dropout || a.dropout ? forward_with<Cell, true>(a, memory, p) : forward_with<Cell, false>(a, memory, p);
+}
+template <class Cell>
+int64_t backward_of(const Backward& a, float* memory, const Parallel& p) {
+  return a.x_dropout || a.dropout ? backward_with<Cell, true>(a, memory, p) : backward_with<Cell, false>(a, memory, p);
+}
 int64_t forward_any(const Forward& a, float* memory, const Parallel& p) {
-  return a.x_dropout || a.dropout ? forward_with<true>(a, memory, p) : forward_with<false>(a, memory, p);
+  return a.shape.kind == Kind::lstm ? forward_of<Lstm>(a, memory, p) : forward_of<VanillaRnn>(a, memory, p);
 }
 int64_t backward_any(const Backward& a, float* memory, const Parallel& p) {
-  return a.x_dropout || a.dropout ? backward_with<true>(a, memory, p) : backward_with<false>(a, memory, p);
+  return a.shape.kind == Kind::lstm ? backward_of<Lstm>(a, memory, p) : backward_of<VanillaRnn>(a, memory, p);
 }
 
 int64_t forward_workspace(const Forward& a, int threads) { return forward_any(a, nullptr, {threads, nullptr}); }

@@ -1,7 +1,7 @@
 // Chooses the core for the processor at run time.
 #include <cstring>
 
-#include "lstm.h"
+#include "core.h"
 
 namespace klc {
 

@@ -1,4 +1,4 @@
-// The operations KerasLstmCustom>LstmForward and >LstmBackward, on TensorFlow's C API.
+// The operations of each cell, as KerasLstmCustom>LstmForward and >LstmBackward, on TensorFlow's C API.
 #include <sched.h>
 
 #include <atomic>
@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "lstm.h"
+#include "core.h"
 #include "tensorflow_c_api.h"
 #include "thread_pool.h"
 
@@ -105,6 +105,10 @@ class Call {
   std::vector<TF_Tensor*> tensors_;
 };
 
+std::vector<int64_t> cell_state(const Shape& s) {
+  return s.kind == Kind::lstm ? std::vector<int64_t>{s.batch, s.units} : std::vector<int64_t>{0};
+}
+
 struct Attributes {
   unsigned char reverse = 0, keep = 0, sequences = 0;
 };
@@ -127,22 +131,24 @@ void* create(TF_OpKernelConstruction* construction) {
 }
 void destroy(void* kernel) { delete (Attributes*)kernel; }
 
-// The inputs that both operations begin with: x, h0, c0, kernel, recurrent, mask, x_dropout, dropout.
-template <class Request>
+// The inputs that both operations begin with: x, h0, c0, kernel, recurrent, mask, x_dropout, dropout. A cell without
+// c has an empty tensor in its place, here and below.
+template <Kind KIND, class Request>
 Shape read_common(Call& call, Request& a, const Attributes& attributes) {
   const auto x = call.input(0), h0 = call.input(1), c0 = call.input(2), kernel = call.input(3), recurrent = call.input(4);
   const auto mask = call.input(5), x_dropout = call.input(6), dropout = call.input(7);
   call.check_rank("x", x, 3);
   call.check_rank("h0", h0, 2);
   if (!call.ok()) return {};
-  const Shape s{x.dims[0], x.dims[1], x.dims[2], h0.dims[1]};
+  const Shape s{x.dims[0], x.dims[1], x.dims[2], h0.dims[1], KIND};
+  const int64_t gates = s.gates();
   call.check("h0", h0, {s.batch, s.units});
-  call.check("c0", c0, {s.batch, s.units});
-  call.check("kernel", kernel, {s.features, 4 * s.units});
-  call.check("recurrent", recurrent, {s.units, 4 * s.units});
+  call.check("c0", c0, cell_state(s));
+  call.check("kernel", kernel, {s.features, gates * s.units});
+  call.check("recurrent", recurrent, {s.units, gates * s.units});
   call.check("mask", mask, {s.batch, s.steps}, true);
-  call.check("x_dropout", x_dropout, {4, s.batch, s.features}, true);
-  call.check("dropout", dropout, {4, s.batch, s.units}, true);
+  call.check("x_dropout", x_dropout, {gates, s.batch, s.features}, true);
+  call.check("dropout", dropout, {gates, s.batch, s.units}, true);
   a.shape = s;
   a.x = x.floats();
   a.h0 = h0.floats();
@@ -156,20 +162,21 @@ Shape read_common(Call& call, Request& a, const Attributes& attributes) {
   return s;
 }
 
+template <Kind KIND>
 void compute_forward(void* kernel, TF_OpKernelContext* context) {
   const auto& attributes = *(const Attributes*)kernel;
   Call call(context);
   Forward a{};
-  const Shape s = read_common(call, a, attributes);
+  const Shape s = read_common<KIND>(call, a, attributes);
   const auto bias = call.input(8);
-  call.check("bias", bias, {4 * s.units}, true);
+  call.check("bias", bias, {s.gates() * s.units}, true);
   if (!call.ok()) return;
   a.bias = bias.floats();
   const Core& core = *g_core.load();
   const bool all = attributes.keep || attributes.sequences;
   float* y = call.output(0, {s.batch, all ? s.steps : 0, s.units});
   a.h = call.output(1, {s.batch, s.units});
-  a.c = call.output(2, {s.batch, s.units});
+  a.c = call.output(2, cell_state(s));
   a.gates = call.output(3, {attributes.keep ? core.gates_size(s) : 0});
   a.cells = call.output(4, {attributes.keep ? core.cells_size(s) : 0});
   if (!call.ok() || s.batch == 0) return;
@@ -180,10 +187,11 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   if (call.ok()) core.forward(a, memory, p);
 }
 
+template <Kind KIND>
 void compute_backward(void* kernel, TF_OpKernelContext* context) {
   Call call(context);
   Backward a{};
-  const Shape s = read_common(call, a, *(const Attributes*)kernel);
+  const Shape s = read_common<KIND>(call, a, *(const Attributes*)kernel);
   const Core& core = *g_core.load();
   const auto y = call.input(8), gates = call.input(9), cells = call.input(10);
   const auto d_y = call.input(11), d_h = call.input(12), d_c = call.input(13);
@@ -192,7 +200,7 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   call.check("cells", cells, {core.cells_size(s)});
   call.check("d_y", d_y, {s.batch, s.steps, s.units}, true);
   call.check("d_h", d_h, {s.batch, s.units});
-  call.check("d_c", d_c, {s.batch, s.units});
+  call.check("d_c", d_c, cell_state(s));
   if (!call.ok()) return;
   a.y = y.floats();
   a.gates = gates.floats();
@@ -202,15 +210,16 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   a.d_c = d_c.floats();
   a.d_x = call.output(0, {s.batch, s.steps, s.features});
   a.d_h0 = call.output(1, {s.batch, s.units});
-  a.d_c0 = call.output(2, {s.batch, s.units});
-  a.d_kernel = call.output(3, {s.features, 4 * s.units});
-  a.d_recurrent = call.output(4, {s.units, 4 * s.units});
-  a.d_bias = call.output(5, {4 * s.units});
+  a.d_c0 = call.output(2, cell_state(s));
+  const int64_t columns = s.gates() * s.units;
+  a.d_kernel = call.output(3, {s.features, columns});
+  a.d_recurrent = call.output(4, {s.units, columns});
+  a.d_bias = call.output(5, {columns});
   if (!call.ok()) return;
   if (s.batch == 0) {
-    for (float* p = a.d_kernel; p < a.d_kernel + s.features * 4 * s.units; p++) *p = 0;
-    for (float* p = a.d_recurrent; p < a.d_recurrent + s.units * 4 * s.units; p++) *p = 0;
-    for (float* p = a.d_bias; p < a.d_bias + 4 * s.units; p++) *p = 0;
+    for (float* p = a.d_kernel; p < a.d_kernel + s.features * columns; p++) *p = 0;
+    for (float* p = a.d_recurrent; p < a.d_recurrent + s.units * columns; p++) *p = 0;
+    for (float* p = a.d_bias; p < a.d_bias + columns; p++) *p = 0;
     return;
   }
   const Parallel p = workers();
@@ -242,26 +251,28 @@ TF_OpDefinitionBuilder* define(const char* name, std::initializer_list<const cha
   return builder;
 }
 
-constexpr const char* kForward = "KerasLstmCustom>LstmForward";
-constexpr const char* kBackward = "KerasLstmCustom>LstmBackward";
-
-void register_all() {
+template <Kind KIND>
+void register_cell(const char* forward_name, const char* backward_name) {
   TF_Status* status = TF_NewStatus();
-  TF_OpDefinitionBuilder* forward = define(
-      kForward, {"bias: float"}, {"y: float", "h: float", "c: float", "gates: float", "cells: float"}, {"keep: bool", "sequences: bool"});
+  TF_OpDefinitionBuilder* forward =
+      define(forward_name, {"bias: float"}, {"y: float", "h: float", "c: float", "gates: float", "cells: float"},
+             {"keep: bool", "sequences: bool"});
   TF_OpDefinitionBuilderSetShapeInferenceFunction(forward, [](TF_ShapeInferenceContext* context, TF_Status* status) {
     set_shapes(context, 1, {1, 2}, status);  // Python adds that of y, which depends on the attributes
   });
   TF_RegisterOpDefinition(forward, status);
   TF_OpDefinitionBuilder* backward = define(
-      kBackward, {"y: float", "gates: float", "cells: float", "d_y: float", "d_h: float", "d_c: float"},
+      backward_name, {"y: float", "gates: float", "cells: float", "d_y: float", "d_h: float", "d_c: float"},
       {"d_x: float", "d_h0: float", "d_c0: float", "d_kernel: float", "d_recurrent: float", "d_bias: float"}, {});
   TF_OpDefinitionBuilderSetShapeInferenceFunction(backward, [](TF_ShapeInferenceContext* context, TF_Status* status) {
     set_shapes(context, 0, {0, 1, 2, 3, 4}, status);
   });
   TF_RegisterOpDefinition(backward, status);
-  TF_RegisterKernelBuilder(kForward, TF_NewKernelBuilder(kForward, "CPU", create<true>, compute_forward, destroy), status);
-  TF_RegisterKernelBuilder(kBackward, TF_NewKernelBuilder(kBackward, "CPU", create<false>, compute_backward, destroy), status);
+  auto kernel = [&](const char* name, auto create, auto compute) {
+    TF_RegisterKernelBuilder(name, TF_NewKernelBuilder(name, "CPU", create, compute, destroy), status);
+  };
+  kernel(forward_name, create<true>, compute_forward<KIND>);
+  kernel(backward_name, create<false>, compute_backward<KIND>);
   TF_DeleteStatus(status);
 }
 
@@ -282,6 +293,7 @@ __attribute__((visibility("default"))) const char* klc_configure(int threads, co
 
 static const bool registered = [] {
   klc_configure(0, "");
-  klc::register_all();
+  klc::register_cell<klc::Kind::lstm>("KerasLstmCustom>LstmForward", "KerasLstmCustom>LstmBackward");
+  klc::register_cell<klc::Kind::vanilla_rnn>("KerasLstmCustom>VanillaRnnForward", "KerasLstmCustom>VanillaRnnBackward");
   return true;
 }();

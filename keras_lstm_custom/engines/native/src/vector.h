@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #endif
 
-#include "lstm.h"
+#include "core.h"
 
 namespace klc {
 namespace {
@@ -24,8 +24,8 @@ constexpr int kVectorBytes = 16, kMaxRows = 3, kFewUses = 3, kKeysToLine = 1;
 #endif
 
 constexpr int kLanes = kVectorBytes / 4;
-constexpr int kGates = 4;
-constexpr int kPanel = kGates * kLanes;  // the four gates of as many units as a vector holds
+constexpr int kColumns = 4;  // of vectors, that a product computes at a time
+constexpr int kPanel = kColumns * kLanes;
 
 typedef float Vector __attribute__((vector_size(kVectorBytes)));
 typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4)));
@@ -234,17 +234,16 @@ struct Team {
 
 // How many units the sizes of a shape come to, in vectors and panels.
 struct Sizes {
-  int64_t panels, padded;               // panels of units; units rounded up to vectors
-  int64_t unit_panels, feature_panels;  // panels of kPanel columns, for the transposed weights
+  int64_t panels;                       // of all gates of some units
+  int64_t unit_panels, feature_panels;  // of kPanel columns, for the transposed weights
   double weights;                       // floats
   bool far;                             // more than the cache of a core holds
   bool brief;                           // each is used so few times that to pack them all first would take longer
   explicit Sizes(const Shape& s)
-      : panels(parts(s.units, kLanes)),
-        padded(panels * kLanes),
+      : panels(parts(s.units, kPanel / s.gates())),
         unit_panels(parts(s.units, kPanel)),
         feature_panels(parts(s.features, kPanel)),
-        weights((double)s.keys() * s.units * kGates),
+        weights((double)s.keys() * s.units * s.gates()),
         far(weights > 4e5),
         brief(!far && s.steps < 4 && s.steps * parts(s.batch, kMaxRows) <= kFewUses),
         batch(s.batch) {}
@@ -276,16 +275,16 @@ struct Plan {
 };
 
 // One row of what the weights see at a step: [x, h]; or where a gate sees one of them through its own dropout mask,
-// that one four times: [x_i, x_f, x_g, x_o, h, h_i, h_f, h_g, h_o]. The gradient has a 1 for the bias between them.
+// that one for each gate: [x_i, x_f, x_g, x_o, h, h_i, h_f, h_g, h_o]. The gradient has a 1 for the bias between them.
 struct SeenByGates {
-  int64_t features, batch, x, h, row;
+  int64_t gates, features, batch, x, h, row;
   SeenByGates(const Shape& s, bool x_dropout, bool dropout, int64_t between)
-      : features(s.features), batch(s.batch), x((x_dropout ? kGates : 1) * s.features), h(x + between),
-        row(h + (dropout ? 1 + kGates : 1) * s.units) {}
+      : gates(s.gates()), features(s.features), batch(s.batch), x((x_dropout ? gates : 1) * s.features), h(x + between),
+        row(h + (dropout ? 1 + gates : 1) * s.units) {}
 
   void write_x(float* to, const float* x, const float* dropout, int64_t b) const {
     if (!dropout) return copy(to, x, features);
-    for (int g = 0; g < kGates; g++)
+    for (int64_t g = 0; g < gates; g++)
       multiply_rows(to + g * features, x, dropout + (g * batch + b) * features, features);
   }
 };

@@ -1,13 +1,14 @@
 // Backward: windows of steps from the last to the first. In a window the loop computes dz and dh only; the
 // gradients of the weights and of x follow as products over the window, while it is still in the cache.
 #pragma once
-#include "lstm.h"
+#include "cells.h"
+#include "core.h"
 #include "vector.h"
 
 namespace klc {
 namespace {
 
-// A matrix of weights (rows, 4 units) that dz is multiplied by transposed: (panels of rows, panels of units x kPanel,
+// A matrix of weights (rows, gates * units) that dz is multiplied by transposed: (panels of rows, panels of units x kPanel,
 // kPanel). Packed in that form all at once; or null, and a panel of rows is packed just before it is used.
 struct Factor {
   const float* weights;
@@ -17,41 +18,43 @@ struct Factor {
 };
 
 // Packs panel q. Here and below: inlined, it would cost the products registers.
+template <class Cell>
 __attribute__((noinline)) inline void pack_transposed(const Shape& s, const Sizes& sizes, const Factor& factor, int64_t q, float* out) {
   for (int64_t p = 0; p < sizes.panels; p++)
-    for (int g = 0; g < kGates; g++, out += kLanes * kPanel)
-      for (int64_t j = 0; j < kPanel; j += kLanes) {
+    for (int j = 0; j < kColumns; j++, out += kLanes * kPanel)
+      for (int64_t k = 0; k < kPanel; k += kLanes) {
         Vector block[kLanes];
 #pragma GCC unroll 16
         for (int64_t i = 0; i < kLanes; i++) {
-          const int64_t row = q * kPanel + j + i;
-          const float* from = factor.weights + (row * 4 + g) * s.units + p * kLanes;
-          block[i] = row < factor.rows ? load_some(from, s.units - p * kLanes) : (Vector){};
+          const int64_t row = q * kPanel + k + i;
+          const float* from = factor.weights + row * Cell::kGates * s.units + Cell::column(s, p, j);
+          block[i] = row < factor.rows ? load_some(from, Cell::count(s, p, j)) : (Vector){};
         }
         transpose(block);
 #pragma GCC unroll 16
-        for (int lane = 0; lane < kLanes; lane++) store(out + lane * kPanel + j, block[lane]);
+        for (int lane = 0; lane < kLanes; lane++) store(out + lane * kPanel + k, block[lane]);
       }
 }
 
 // Adds the parts' shares of one panel, in their order, and writes the weights' gradients.
+template <class Cell>
 __attribute__((noinline)) inline void unpack_panel(const Backward& a, const float* sums, int64_t stride, int64_t shares, int64_t p) {
   const Shape& s = a.shape;
-  const int64_t n = least(kLanes, s.units - p * kLanes);
   for (int64_t k = 0; k < s.keys() + 1; k++)
-    for (int g = 0; g < kGates; g++) {
-      const float* from = sums + (p * (s.keys() + 1) + k) * kPanel + g * kLanes;
+    for (int j = 0; j < kColumns; j++) {
+      const float* from = sums + (p * (s.keys() + 1) + k) * kPanel + j * kLanes;
       Vector total = load(from);
       for (int64_t i = 1; i < shares; i++) total += load(from + i * stride);
-      float* to = k < s.features    ? a.d_kernel + k * 4 * s.units
+      float* to = k < s.features    ? a.d_kernel + k * Cell::kGates * s.units
                   : k == s.features ? a.d_bias
-                                    : a.d_recurrent + (k - s.features - 1) * 4 * s.units;
-      store_some(to + g * s.units + p * kLanes, total, n);
+                                    : a.d_recurrent + (k - s.features - 1) * Cell::kGates * s.units;
+      store_some(to + Cell::column(s, p, j), total, Cell::count(s, p, j));
     }
 }
 
-template <bool DROPOUT>
+template <class Cell, bool DROPOUT>
 struct BackwardRows {
+  static constexpr bool EACH = DROPOUT && Cell::kGates > 1;  // gates see x or h each through its own dropout mask
   const Backward& a;
   const Shape& s;
   const Sizes sizes;
@@ -76,7 +79,7 @@ struct BackwardRows {
     dz = w.take(sizes.panels * samples * kPanel);
     in = w.take(samples * seen.row);
     dh = w.take(rows * h_columns);
-    dc = w.take(rows * sizes.padded);
+    dc = w.take(Cell::kMemory ? sizes.panels * rows * kLanes : 0);
     carry = w.take(a.mask ? rows * h_columns : 0);
     dx = w.take(samples * x_columns);
     room = w.take(sizes.brief ? team.members * Factor::panel_size(sizes) : 0);
@@ -92,8 +95,8 @@ struct BackwardRows {
     for (int64_t r = 0; r < rows; r++) {
       const int64_t at = (range.begin + r) * s.units;
       copy(dh + r * h_columns, a.d_h + at, s.units);
-      for (int64_t p = 0; p < sizes.panels; p++)
-        store(dc_of(p, r), load_some(a.d_c + at + p * kLanes, s.units - p * kLanes));
+      for (int64_t p = 0; Cell::kMemory && p < sizes.panels; p++)
+        store(dc_of(p, r), load_some(a.d_c + at + p * kLanes, Cell::count(s, p, 0)));
     }
   }
 
@@ -106,30 +109,30 @@ struct BackwardRows {
     float* to = row + seen.h;
     copy(to, h, s.units);
     if (DROPOUT && a.dropout)
-      for (int g = 0; g < kGates; g++)
+      for (int g = 0; g < Cell::kGates; g++)
         multiply_rows(to + (1 + g) * s.units, h, a.dropout + (g * s.batch + b) * s.units, s.units);
   }
 
   void step(int64_t p, int64_t r, int64_t t, int64_t sample) {
-    const int64_t b = range.begin + r, n = least(kLanes, s.units - p * kLanes);
-    float* to = dz + (p * samples + sample) * kPanel;
-    Vector dh_t = load(dh + r * h_columns + p * kLanes);
-    if (a.d_y) dh_t += load_some(a.d_y + (b * s.steps + t) * s.units + p * kLanes, n);
-    if (masked(r, t)) {  // the state was kept: its gradients pass on
-      for (int g = 0; g < kGates; g++) store(to + g * kLanes, (Vector){});
-      store(carry + r * h_columns + p * kLanes, dh_t);
-      return;
+    const int64_t b = range.begin + r;
+    for (int v = 0; v < Cell::kVectors; v++) {
+      const int64_t unit = Cell::unit(p, v), n = Cell::count(s, p, v), at = (b * s.steps + t) * s.units + unit;
+      Vector dh_t = load(dh + r * h_columns + unit), z[Cell::kGates] = {};
+      if (a.d_y) dh_t += load_some(a.d_y + at, n);
+      if (masked(r, t)) {  // the state was kept: its gradients pass on
+        store(carry + r * h_columns + unit, dh_t);
+      } else if constexpr (Cell::kMemory) {
+        const float* c = a.cells + sizes.at(t, p, b) * kLanes;
+        const Vector c_before = t ? load(a.cells + sizes.at(t - 1, p, b) * kLanes) : load_some(a.c0 + b * s.units + unit, n);
+        Vector dc_t = load(dc_of(p, r));
+        for (int g = 0; g < Cell::kGates; g++) z[g] = load(a.gates + sizes.at(t, p, b) * kPanel + g * kLanes);
+        Cell::gradient(z, load(c), c_before, dh_t, dc_t);
+        store(dc_of(p, r), dc_t);
+      } else {
+        Cell::gradient(z, load_some(a.y + at, n), dh_t);
+      }
+      for (int g = 0; g < Cell::kGates; g++) store(dz + (p * samples + sample) * kPanel + (g * Cell::kVectors + v) * kLanes, z[g]);
     }
-    const float* gates = a.gates + sizes.at(t, p, b) * kPanel;
-    const Vector i = load(gates), f = load(gates + kLanes), g = load(gates + 2 * kLanes), o = load(gates + 3 * kLanes);
-    const Vector tanh_c = tanh(load(a.cells + sizes.at(t, p, b) * kLanes));
-    const Vector c_before = t ? load(a.cells + sizes.at(t - 1, p, b) * kLanes) : load_some(a.c0 + b * s.units + p * kLanes, n);
-    const Vector dc_t = load(dc_of(p, r)) + dh_t * o * (1.f - tanh_c * tanh_c);
-    store(to, dc_t * g * i * (1.f - i));
-    store(to + kLanes, dc_t * c_before * f * (1.f - f));
-    store(to + 2 * kLanes, dc_t * i * (1.f - g * g));
-    store(to + 3 * kLanes, dh_t * tanh_c * o * (1.f - o));
-    store(dc_of(p, r), dc_t * f);
   }
 
   // out[m] (+)= dz[first + m] W^T for the columns of panel q, with the gates of some panels of units, from the first
@@ -146,13 +149,13 @@ struct BackwardRows {
         multiply(sums, self.dz + (p * self.samples + first) * kPanel, kPanel, 0, kPanel, w + p * kPanel * kPanel, kPanel,
                  kLanes, coming.at(0, (p - gates.begin) * kPanel, 0));
     } else {
-      for (int g = 0; g < kGates; g++) {
+      for (int g = 0; g < Cell::kGates; g++) {
         Vector shares[M][COLUMNS];
         zero(shares);
         for (int64_t p = gates.begin; p < gates.end; p++)
-          multiply(shares, self.dz + (p * self.samples + first) * kPanel + g * kLanes, kPanel, 0, kLanes,
-                   w + (p * kPanel + g * kLanes) * kPanel, kPanel, kLanes,
-                   coming.at(0, (g * gates.count() + p - gates.begin) * kLanes, 0));
+          multiply(shares, self.dz + (p * self.samples + first) * kPanel + g * Cell::kUnits, kPanel, 0, Cell::kUnits,
+                   w + (p * kPanel + g * Cell::kUnits) * kPanel, kPanel, kLanes,
+                   coming.at(0, (g * gates.count() + p - gates.begin) * Cell::kUnits, 0));
         for (int m = 0; m < M; m++)
           for (int j = 0; j < COLUMNS; j++) {
             const int64_t b = self.range.begin + (first + m) % self.rows, column = q * kPanel + j * kLanes;
@@ -172,10 +175,10 @@ struct BackwardRows {
     const int64_t columns = factor.rows, size = Factor::panel_size(sizes);
     float* own = room + member * size;
     for (int64_t q = panels.begin; q < panels.end; q++) {
-      if (!factor.packed) pack_transposed(s, sizes, factor, q, own);
+      if (!factor.packed) pack_transposed<Cell>(s, sizes, factor, q, own);
       const float* w = factor.packed ? factor.packed + q * size : own;
       for (int64_t p = 0; p < sizes.panels; p += kAtATime) {
-        const int64_t vectors = least(kGates, parts(columns - q * kPanel, kLanes));
+        const int64_t vectors = least(kColumns, parts(columns - q * kPanel, kLanes));
         const Range gates{p, least(p + kAtATime, sizes.panels)};
         const bool last = q + 1 == panels.end && gates.end == sizes.panels;
         const Coming coming{w + gates.end * kPanel * kPanel - (last ? panels.count() * size : 0), sizes.far};
@@ -193,30 +196,30 @@ struct BackwardRows {
     }
   }
 
-  // sums[key] += in^T dz over the samples of a window, for `count` keys; with EACH a gate has an `in` of its own,
+  // sums[key] += in^T dz over the samples of a window, for `count` keys; with OWN a gate has an `in` of its own,
   // `count` columns further on.
-  template <bool EACH>
+  template <bool OWN>
   void weight_sums(int64_t p, int64_t key, int64_t column, int64_t count, int64_t used) {
     float* to = sums_of(p) + key * kPanel;
     in_blocks(count, [&](int64_t first, auto block) __attribute__((always_inline)) {
       constexpr int M = decltype(block)::n;
-      Vector total[M][kGates];
+      Vector total[M][kColumns];
       for (int m = 0; m < M; m++)
-        for (int g = 0; g < kGates; g++) total[m][g] = fresh ? (Vector){} : load(to + (first + m) * kPanel + g * kLanes);
+        for (int j = 0; j < kColumns; j++) total[m][j] = fresh ? (Vector){} : load(to + (first + m) * kPanel + j * kLanes);
       // One sample is one row of both.
-      multiply<M, kGates, EACH>(total, in + column + first, 1, count, used, dz + p * samples * kPanel, kPanel, kLanes,
-                                  {to, false}, seen.row);
+      multiply<M, kColumns, OWN>(total, in + column + first, 1, count, used, dz + p * samples * kPanel, kPanel, kLanes,
+                                 {to, false}, seen.row);
       for (int m = 0; m < M; m++)
-        for (int g = 0; g < kGates; g++) store(to + (first + m) * kPanel + g * kLanes, total[m][g]);
+        for (int j = 0; j < kColumns; j++) store(to + (first + m) * kPanel + j * kLanes, total[m][j]);
     });
   }
 
   void weight_sums(int64_t p, int64_t used) {
     if (!DROPOUT) return weight_sums<false>(p, 0, 0, s.keys() + 1, used);
     const int64_t h = s.features + 1;
-    a.x_dropout ? weight_sums<DROPOUT>(p, 0, 0, s.features, used) : weight_sums<false>(p, 0, 0, s.features, used);
+    a.x_dropout ? weight_sums<EACH>(p, 0, 0, s.features, used) : weight_sums<false>(p, 0, 0, s.features, used);
     weight_sums<false>(p, s.features, seen.x, 1, used);
-    a.dropout ? weight_sums<DROPOUT>(p, h, seen.h + s.units, s.units, used) : weight_sums<false>(p, h, seen.h, s.units, used);
+    a.dropout ? weight_sums<EACH>(p, h, seen.h + s.units, s.units, used) : weight_sums<false>(p, h, seen.h, s.units, used);
   }
 
   // dz of one step, then dh of the step before.
@@ -243,7 +246,7 @@ struct BackwardRows {
       const Range panels = team.share(sizes.panels, member);
       for (int64_t p = panels.begin; p < panels.end; p++) {
         weight_sums(p, used);
-        if (complete) unpack_panel(a, sums, 0, 1, p);
+        if (complete) unpack_panel<Cell>(a, sums, 0, 1, p);
       }
       const Range some = team.share(used, member);
       transposed_product(kernel, a.x_dropout, member, {0, sizes.feature_panels}, some.begin, some.count(),
@@ -267,15 +270,15 @@ struct BackwardRows {
     for (int64_t r = 0; r < rows; r++) {
       const int64_t at = (range.begin + r) * s.units;
       copy(a.d_h0 + at, dh + r * h_columns, s.units);
-      for (int64_t p = 0; p < sizes.panels; p++)
-        store_some(a.d_c0 + at + p * kLanes, load(dc_of(p, r)), s.units - p * kLanes);
+      for (int64_t p = 0; Cell::kMemory && p < sizes.panels; p++)
+        store_some(a.d_c0 + at + p * kLanes, load(dc_of(p, r)), Cell::count(s, p, 0));
     }
   }
 };
 
-template <bool DROPOUT>
+template <class Cell, bool DROPOUT>
 int64_t backward_with(const Backward& a, float* memory, const Parallel& p) {
-  using Part = BackwardRows<DROPOUT>;
+  using Part = BackwardRows<Cell, DROPOUT>;
   const Shape& s = a.shape;
   const Sizes sizes(s);
   const Plan plan(s, p.threads);
@@ -297,7 +300,7 @@ int64_t backward_with(const Backward& a, float* memory, const Parallel& p) {
         const bool of_units = panel < sizes.unit_panels;
         const Factor& f = of_units ? recurrent : kernel;
         const int64_t q = of_units ? panel : panel - sizes.unit_panels;
-        pack_transposed(s, sizes, f, q, f.packed + q * Factor::panel_size(sizes));
+        pack_transposed<Cell>(s, sizes, f, q, f.packed + q * Factor::panel_size(sizes));
       }
     });
   parallel(p, plan.parts, [&](int i) {
@@ -307,7 +310,7 @@ int64_t backward_with(const Backward& a, float* memory, const Parallel& p) {
   if (plan.parts > 1)
     all.each([&](int64_t member) {  // a part's sums are the first thing in its room
       const Range some = all.share(sizes.panels, member);
-      for (int64_t panel = some.begin; panel < some.end; panel++) unpack_panel(a, parts_memory, room, plan.parts, panel);
+      for (int64_t panel = some.begin; panel < some.end; panel++) unpack_panel<Cell>(a, parts_memory, room, plan.parts, panel);
     });
   return w.used;
 }

@@ -1,15 +1,20 @@
-// What the LSTM core is asked, and its interface: one table of functions for each instruction set.
+// What the core is asked, and its interface: one table of functions for each instruction set.
 //
 // Layouts, row-major: x (batch, steps, features); y (batch, steps, units); states (batch, units);
-// kernel (features, 4 units), recurrent (units, 4 units), bias (4 units), gates in the order i, f, g, o.
+// kernel (features, gates * units), recurrent (units, gates * units), bias (gates * units).
+// A vanilla RNN counts as a cell of one gate, and has no c: what is said of c is null for it.
 // The core allocates nothing: the caller gives a workspace of the size that the core names.
 #pragma once
 #include <cstdint>
 
 namespace klc {
 
+enum class Kind { lstm, vanilla_rnn };
+
 struct Shape {
   int64_t batch, steps, features, units;
+  Kind kind = Kind::lstm;
+  int64_t gates() const { return kind == Kind::lstm ? 4 : 1; }  // of the LSTM in the order i, f, g, o
   int64_t keys() const { return features + units; }
 };
 
@@ -24,8 +29,8 @@ struct Forward {
   const float *x, *h0, *c0, *kernel, *recurrent;
   const float* bias;          // or null
   const unsigned char* mask;  // (batch, steps), nonzero = read the step; or null
-  const float* x_dropout;     // (4, batch, features), masks on x for each gate; or null
-  const float* dropout;       // (4, batch, units), masks on h for each gate; or null
+  const float* x_dropout;     // (gates, batch, features), masks on x for each gate; or null
+  const float* dropout;       // (gates, batch, units), masks on h for each gate; or null
   bool reverse;               // read x and mask from their last step to their first
   float* y;                   // or null
   float *h, *c;               // final state
