@@ -29,6 +29,9 @@ OPTIONS = {
     "mixed_bfloat16": (False, False, {"dtype": "mixed_bfloat16"}),
     "vanilla_rnn": (True, False, {}),
     "vanilla_rnn mask": (True, True, {}),
+    "vanilla_rnn dropout": (True, False, {"dropout": 0.2, "recurrent_dropout": 0.2}),
+    "vanilla_rnn float16": (True, False, {"dtype": "mixed_float16"}),
+    "vanilla_rnn bfloat16": (True, False, {"dtype": "mixed_bfloat16"}),
 }
 SECONDS, MOST = 1.5, 30  #: how long each row is measured, and how many turns at most
 
@@ -98,7 +101,7 @@ def main() -> None:
                 median = measure(candidates(tuple(shape), vanilla, masked, options, training))
                 figures = [f"{key} {ms:.2f} ({median['keras'] / ms:.2f})" for key, ms in median.items()]
                 way = "training" if training else "inference"
-                print(f"{name:<18} {', '.join(map(str, shape)):<18} {way:<10}", *figures, flush=True)
+                print(f"{name:<20} {', '.join(map(str, shape)):<18} {way:<10}", *figures, flush=True)
 
 
 if __name__ == "__main__":

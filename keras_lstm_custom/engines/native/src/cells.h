@@ -1,4 +1,4 @@
-// The cells: the equations of a step and of its gradient, for as many units as a vector holds. All else is in common.
+// The cells: the equations of a step and of its gradient, for as many units as a vector holds. All else they share.
 #pragma once
 #include "core.h"
 #include "vector.h"
