@@ -105,6 +105,7 @@ class Call {
   std::vector<TF_Tensor*> tensors_;
 };
 
+// The dimensions of c.
 std::vector<int64_t> cell_state(const Shape& s) {
   return s.kind == Kind::lstm ? std::vector<int64_t>{s.batch, s.units} : std::vector<int64_t>{0};
 }
