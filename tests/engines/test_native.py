@@ -126,7 +126,7 @@ def test_an_empty_batch(built):
     assert not got["dkernel"].any()
 
 
-def test_what_it_cannot_do_it_says(built):
+def test_what_it_cannot_do_it_says():
     with pytest.raises(AssertionError, match="float32, not in float64"):  # the harness asks `supports` first
         run("native", Case(dtype="float64"))
 
