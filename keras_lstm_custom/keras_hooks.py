@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras this package stands on; there are three, and they are all in this file.
+"""The undocumented parts of Keras this package stands on; there are five, and they are all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -6,6 +6,10 @@
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
+4. `_compile_config` of a model: the arguments of `compile` as they were given. The public
+   `get_compile_config` has their configurations, which lose what was not registered, and Huber's delta.
+5. `_trainable_variables` of an optimizer: which variables it was built for. A layer that was frozen
+   since is still among them.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -60,6 +64,17 @@ def symbolic_dropout_masks(cell: Any, x_shape: tuple, h_shape: tuple, training: 
         return mask if count is None else [mask] * count
 
     return DropoutMasks(masks(cell.dropout, x_shape), masks(cell.recurrent_dropout, h_shape))
+
+
+def compile_arguments(model: keras.Model) -> dict[str, Any]:
+    """Return what a compiled model was compiled with, the very objects, but what its attributes say since."""
+    changeable = ("run_eagerly", "steps_per_execution", "jit_compile")
+    return {**model._compile_config.config, **{name: getattr(model, name) for name in changeable}}
+
+
+def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """Return the variables that an optimizer was built for, in its order."""
+    return list(optimizer._trainable_variables)
 
 
 class EngineRNN(keras.layers.RNN):

@@ -13,8 +13,8 @@ import numpy as np
 from keras_lstm_custom.errors import ConversionError, ExportError
 from keras_lstm_custom.export.model.samples import graph_of, layers_within, made_up, output_names, predictions
 from keras_lstm_custom.export.model.stepped_layers import Stepper, calling, refusal, rewriting
-from keras_lstm_custom.layers import to_keras
-from keras_lstm_custom.layers.convert import rebuild
+from keras_lstm_custom.layers.convert import keras_graph
+from keras_lstm_custom.models.rebuild import rebuild
 
 #: How far stepping may differ from the whole sequence, relative to the largest output, for a model that can be stepped.
 AGREEMENT = 1e-4
@@ -98,7 +98,7 @@ def step_model(
             layer looks at several steps at once.
         ConversionError: the model is subclassed or not built.
     """
-    original = to_keras(model)
+    original = keras_graph(model)
     _check(original)
     sequences = [is_sequence(tensor) for tensor in original.inputs]
     lengths = {tensor.shape[1] for tensor, cut in zip(original.inputs, sequences, strict=True) if cut}
