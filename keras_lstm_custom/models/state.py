@@ -107,7 +107,7 @@ def _names(variables: list[Any]) -> str:
 
 def _copy_options(old: Any, new: Any) -> None:
     for option in UNSAVED_OPTIONS:
-        if hasattr(old, option) and hasattr(new, option):
+        if hasattr(old, option):
             setattr(new, option, getattr(old, option))
     kept, copies = tree.flatten(getattr(old, "states", None)), tree.flatten(getattr(new, "states", None))
     if len(kept) == len(copies):  # Keras does not count what a stateful layer keeps among the variables
