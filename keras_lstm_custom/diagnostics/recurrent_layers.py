@@ -18,6 +18,7 @@ from keras_lstm_custom.engines.recording import Recorder, recording
 from keras_lstm_custom.errors import ArgumentError, InputError
 from keras_lstm_custom.keras_hooks import Loop, diverted, has_keras_loop
 from keras_lstm_custom.layers.recurrent import Recurrent
+from keras_lstm_custom.models.masks import unrolled_differs
 from keras_lstm_custom.models.walk import cells_of, recurrent_layers, unique
 
 
@@ -146,7 +147,7 @@ def _loop(layer: keras.layers.RNN, watched: list[Any]) -> Loop:
 
 
 def _tell_of_unrolled_masks(layer: keras.layers.RNN, mask: Any) -> None:
-    if layer.unroll and mask is not None and (layer.go_backwards or layer.zero_output_for_mask):
+    if mask is not None and unrolled_differs(layer):
         warnings.warn(
             f"{layer.name!r} has unroll=True, and Keras' own unrolled loop treats the mask in another way than its "
             "other loop. What is shown is what the layer computes with unroll=False.",

@@ -12,8 +12,9 @@ from keras_lstm_custom.layers.lstm import LSTM
 from keras_lstm_custom.layers.recurrent import OWN_OPTIONS
 from keras_lstm_custom.layers.vanilla_rnn import VanillaRNN
 from keras_lstm_custom.models.live import address
+from keras_lstm_custom.models.masks import may_mask, unrolled_differs
 from keras_lstm_custom.models.rebuild import plain_graph, rebuild
-from keras_lstm_custom.models.walk import described, outermost, walk
+from keras_lstm_custom.models.walk import described, outermost, recurrent_layers, walk
 
 #: Ours and Keras', class by class.
 COUNTERPARTS: dict[type, type] = {
@@ -22,6 +23,7 @@ COUNTERPARTS: dict[type, type] = {
     VanillaRNN: keras.layers.SimpleRNN,
     VanillaRNNCell: keras.layers.SimpleRNNCell,
 }
+_EXCHANGED = {*COUNTERPARTS, *COUNTERPARTS.values()}
 
 
 def from_keras(model: keras.Model) -> keras.Model:
@@ -107,7 +109,19 @@ def _convert(model: keras.Model, counterparts: dict[type, type]) -> keras.Model:
             "where they can be replaced.",
             stacklevel=3,
         )
+    _tell_of_unrolled(model, stacklevel=4)
     return copy
+
+
+def _tell_of_unrolled(model: keras.Model, stacklevel: int) -> None:
+    unrolled = {place: layer for place, layer in recurrent_layers(model).items() if unrolled_differs(layer)}
+    unrolled = {place: layer for place, layer in unrolled.items() if type(layer) in _EXCHANGED}
+    if unrolled and may_mask(model):
+        warnings.warn(
+            f"With a mask the two models differ in {described(unrolled)}: with unroll=True, Keras' own loop treats it "
+            "in another way than with unroll=False, which is what our layers agree with.",
+            stacklevel=stacklevel,
+        )
 
 
 def _address(keras_class: type) -> dict:
