@@ -9,8 +9,8 @@
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
 4. `_compile_config` of a model: the arguments of `compile` as they were given. The public
    `get_compile_config` has their configurations, which lose what was not registered, and Huber's delta.
-5. `_trainable_variables` of an optimizer: which variables it was built for. A layer that was frozen
-   since is still among them.
+5. `_trainable_variables` of an optimizer: which variables it was built for, a layer that was frozen since
+   among them; and `_use_weight_decay`: which of them `exclude_from_weight_decay` left out.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -82,6 +82,11 @@ def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
     return list(optimizer._trainable_variables)
 
 
+def undecayed_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """Return those of the variables an optimizer was built for that `exclude_from_weight_decay` named."""
+    return [variable for variable in optimizer._trainable_variables if not optimizer._use_weight_decay(variable)]
+
+
 class EngineRNN(keras.layers.RNN):
     """A `keras.layers.RNN` whose loop over time is `run_loop`."""
 
@@ -101,7 +106,7 @@ Loop = Callable[[Tensor, list[Tensor], Tensor | None, bool], tuple[Tensor, Tenso
 _KERAS_LOOPS = {
     getattr(keras.layers, name).inner_loop for name in ("RNN", "LSTM", "SimpleRNN", "GRU")
 }  #: what a layer calls that does not bring a loop of its own
-_diverted: ContextVar[Mapping[int, Loop]] = ContextVar("diverted", default={})
+_diverted: ContextVar[Mapping[int, Loop] | None] = ContextVar("diverted", default=None)
 _diversions: Counter[int] = Counter()  #: how many open `diverted` blocks, in all threads, want each layer
 _diverting = Lock()
 
@@ -114,7 +119,7 @@ def has_keras_loop(layer: keras.layers.RNN) -> bool:
 @contextmanager
 def diverted(loops: list[tuple[keras.layers.RNN, Loop]]) -> Iterator[None]:
     """Let each of the layers run its cell by the loop given for it, inside the block and for this thread only."""
-    token = _diverted.set({**_diverted.get(), **{id(layer): loop for layer, loop in loops}})
+    token = _diverted.set({**(_diverted.get() or {}), **{id(layer): loop for layer, loop in loops}})
     with _diverting:
         for layer, _ in loops:
             _diversions[id(layer)] += 1
@@ -132,7 +137,7 @@ def diverted(loops: list[tuple[keras.layers.RNN, Loop]]) -> Iterator[None]:
 
 def _diversion(layer: keras.layers.RNN) -> Callable:
     def inner_loop(sequences, initial_state, mask, training=False):
-        loop = _diverted.get().get(id(layer))
+        loop = (_diverted.get() or {}).get(id(layer))
         if loop is None:  # another thread's call
             return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
         return loop(sequences, list(initial_state), mask, bool(training))

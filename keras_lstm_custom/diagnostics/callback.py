@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -125,12 +125,11 @@ class GateMonitor(keras.callbacks.Callback):
         if self._watched is None:
             self._watched = observable(self.model)
             self._data = gathered(self.model, *self._probe) if self._data is None else self._data
-            self._has_loss = self._data.y is not None or (
-                self._loss is None and carries_its_loss(self._watched, self._data)
-            )
-        traces = trace_observable(self._watched, self._data, self._layers, verbose=0)
-        flows = flow_of_observable(self._watched, self._data, self._loss, self._layers) if self._has_loss else {}
-        return traces, flows
+            own = self._loss is None and carries_its_loss(self._watched, self._data)
+            self._has_loss = own or self._data.y is not None
+        watched, data = self._watched, cast(Data, self._data)
+        traces = trace_observable(watched, data, self._layers, verbose=0)
+        return traces, flow_of_observable(watched, data, self._loss, self._layers) if self._has_loss else {}
 
     def _is_due(self, epoch: int) -> bool:
         if isinstance(self._every, int):

@@ -131,9 +131,8 @@ def _arrays(model: keras.Model, values: Any, role: str, count: int) -> Any:
     """Return arrays in the structure of `values`; nested lists of numbers are one array, or one for each input."""
     if isinstance(values, dict):
         return {name: _arrays(model, value, role, 1) for name, value in values.items()}
-    if isinstance(values, (list, tuple)) and values:
-        if not _is_nested_numbers(values) or (count > 1 and len(values) == count):
-            return type(values)(_arrays(model, value, role, 1) for value in values)
+    if isinstance(values, (list, tuple)) and not _is_one_array(values, count):
+        return type(values)(_arrays(model, value, role, 1) for value in values)
     try:
         array = _array(values)
         if array.dtype == object and not all(isinstance(value, (str, bytes)) for value in array.flat):
@@ -148,10 +147,13 @@ def _arrays(model: keras.Model, values: Any, role: str, count: int) -> Any:
     return array
 
 
-def _is_nested_numbers(values: Any) -> bool:
-    while isinstance(values, (list, tuple)) and values:
-        values = values[0]
-    return np.ndim(values) == 0 if np.isscalar(values) or isinstance(values, np.generic) else False
+def _is_one_array(values: Any, count: int) -> bool:
+    """Say whether lists hold plain numbers or strings, and not an array for each of `count` inputs."""
+    first = values
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    is_plain = np.isscalar(first) or isinstance(first, (list, tuple))
+    return is_plain and not (count > 1 and len(values) == count)
 
 
 def _array(leaf: Any) -> np.ndarray:

@@ -38,7 +38,7 @@ def total_loss(model: keras.Model, data: Data, loss: Any = None) -> LossOf:
         return _of_fit(model, data.x, y, weight)
     if y is None:
         raise _no_targets(model, f"loss={loss!r}")
-    if isinstance(loss, str) or isinstance(loss, keras.losses.Loss):
+    if not callable(loss) or isinstance(loss, keras.losses.Loss):
         return _applied_to_each_output(model, keras.losses.get(loss), y, weight)
     if weight is not None:
         raise ArgumentError(

@@ -1,4 +1,4 @@
-"""The recurrent layers of a live model, named by where they are, and all run through our engines while it is watched."""
+"""The recurrent layers of a live model, named by where they are, and all run by our engines while it is watched."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from keras_lstm_custom.cells.as_ours import as_ours
 from keras_lstm_custom.cells.base import EquationCell
-from keras_lstm_custom.cells.views import equations_of
 from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.engines.recording import Recorder, recording
 from keras_lstm_custom.errors import ArgumentError, InputError
@@ -80,10 +80,11 @@ def observable(model: keras.Model) -> Observable:
         )
     if unknown:
         warnings.warn(f"Not looked into, because their equations are not known: {_describe(unknown)}.", stacklevel=3)
-    names, loops = {}, []
+    names: dict[int, str] = {}
+    loops: list[tuple[keras.layers.RNN, Loop]] = []
     by_cell = {id(cell): name for name, cell in cells(model).items()}
     for layer in (layer for place, layer in layers.items() if place not in unknown):
-        watched = [equations_of(cell) for cell in cells_of(layer)]
+        watched = [as_ours(cell) for cell in cells_of(layer)]
         names |= {id(seen): by_cell[id(cell)] for seen, cell in zip(watched, cells_of(layer), strict=True)}
         if not isinstance(layer, Recurrent):
             loops.append((layer, _loop(layer, watched)))
@@ -159,7 +160,7 @@ def _is_known(layer: keras.layers.RNN) -> bool:
     """Say whether the layer is ours, or runs cells whose equations are ours by a loop of Keras' own."""
     if isinstance(layer, Recurrent):
         return True
-    return has_keras_loop(layer) and all(equations_of(cell) is not None for cell in cells_of(layer))
+    return has_keras_loop(layer) and all(as_ours(cell) is not None for cell in cells_of(layer))
 
 
 def _describe(layers: dict[str, keras.layers.RNN]) -> str:

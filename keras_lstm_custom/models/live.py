@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import types
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -69,6 +69,8 @@ def _bound(node: Any, live: Any, names: dict[str, Any]) -> Any:
         return type(node)(_bound(part, of, names) for part, of in zip(node, parts, strict=True))
     if not isinstance(node, dict):
         return node
+    if "class_name" not in node and isinstance(live, types.FunctionType):  # how Keras writes a lambda as an activation
+        return _function(live, names)
     if node.get("class_name") in FUNCTIONS and "config" in node:
         return _bound_function(node, live, names)
     if "class_name" not in node or "config" not in node:
@@ -92,19 +94,21 @@ def _part(live: Any, key: str, value: Any) -> Any:
     if live is None or not isinstance(value, (dict, list, tuple)):
         return None
     if isinstance(live, keras.Model) and key == "layers":
-        by_name = {layer.name: layer for layer in _operations(live)}
-        return [by_name.get(entry.get("name") or entry["config"].get("name")) for entry in value]
+        by_name = {layer.name: layer for layer in getattr(live, "operations", ())}
+        if by_name:
+            return [by_name.get(entry["name"]) for entry in value]
+        return [*[None] * (len(value) - len(live.layers)), *live.layers]  # a Sequential, maybe with its InputLayer
     part = getattr(live, key, None)
     return part if part is not None or key not in OTHER_NAMES else getattr(live, OTHER_NAMES[key], None)
-
-
-def _operations(model: keras.Model) -> Iterable[Any]:
-    return [*getattr(model, "operations", []), *model.layers]
 
 
 def _bound_function(node: dict, live: Any, names: dict[str, Any]) -> dict:
     if not isinstance(live, types.FunctionType) or str(node.get("module")).startswith("keras"):
         return node
+    return _function(live, names)
+
+
+def _function(live: Any, names: dict[str, Any]) -> dict:
     name = _name_for(live, names)
     return {"module": None, "class_name": "function", "config": name, "registered_name": name}
 

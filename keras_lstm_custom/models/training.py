@@ -9,7 +9,7 @@ import keras
 from keras import ops, tree
 
 from keras_lstm_custom.errors import ConversionError
-from keras_lstm_custom.keras_hooks import compile_arguments, optimized_variables
+from keras_lstm_custom.keras_hooks import compile_arguments, optimized_variables, undecayed_variables
 from keras_lstm_custom.models.live import copied
 from keras_lstm_custom.models.state import Twins
 
@@ -51,6 +51,10 @@ def _copied_optimizer(optimizer: Any, twins: Twins) -> Any:
         missing = [variable.path for variable in variables if id(variable) not in twins]
         if missing:
             raise ConversionError(f"the optimizer trains what is no part of the model: {', '.join(missing)}")
+        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+        undecayed = undecayed_variables(inner)
+        if undecayed:
+            getattr(copy, "inner_optimizer", copy).exclude_from_weight_decay([twins[id(v)] for v in undecayed])
         copy.build([twins[id(variable)] for variable in variables])
     return copy
 
