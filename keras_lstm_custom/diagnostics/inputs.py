@@ -55,7 +55,15 @@ def gathered(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = Non
                 remedy="Put them into the batches, as for `fit`, or pass arrays.",
             )
         x, y, sample_weight = _joined(x)
-    x = _arrays(model, x, "input", len(getattr(model, "inputs", None) or [None]))
+    inputs = getattr(model, "inputs", None) or [None]
+    x = _arrays(model, x, "input", len(inputs))
+    if inputs[0] is not None and isinstance(x, (list, tuple)) and len(tree.flatten(x)) != len(inputs):
+        raise InputError(
+            f"A list of arrays holds one for each input of {model.name!r}.",
+            expected=f"{len(inputs)} array(s)",
+            received=f"a list of {len(tree.flatten(x))}",
+            remedy="Make one array of sequences of one length: np.stack(x).",
+        )
     size = _size(model, x, "input")
     parts = {"target": y, "sample weight": sample_weight}
     for role, values in parts.items():
@@ -135,7 +143,7 @@ def _arrays(model: keras.Model, values: Any, role: str, count: int) -> Any:
         return type(values)(_arrays(model, value, role, 1) for value in values)
     try:
         array = _array(values)
-        if array.dtype == object and not all(isinstance(value, (str, bytes)) for value in array.flat):
+        if array.dtype.kind in "OSU" and not _takes_text(model):
             array = array.astype("float64")
     except (ValueError, TypeError) as error:
         raise InputError(
@@ -156,11 +164,18 @@ def _is_one_array(values: Any, count: int) -> bool:
     return is_plain and not (count > 1 and len(values) == count)
 
 
+def _takes_text(model: keras.Model) -> bool:
+    """Say whether an input of the model takes strings; a subclassed model's inputs are not known."""
+    return any(str(tensor.dtype) == "string" for tensor in getattr(model, "inputs", None) or []) or not hasattr(
+        model, "inputs"
+    )
+
+
 def _array(leaf: Any) -> np.ndarray:
-    if ops.is_tensor(leaf):
-        return ops.convert_to_numpy(leaf)
     if hasattr(leaf, "row_splits"):
         raise TypeError("a ragged tensor, whose sequences differ in length")
+    if ops.is_tensor(leaf):
+        return ops.convert_to_numpy(leaf)
     if hasattr(leaf, "detach"):  # of torch, under another backend
         leaf = leaf.detach().cpu()
     return np.asarray(leaf)

@@ -52,8 +52,11 @@ class Observable:
     @contextmanager
     def watched_by(self, recorder: Recorder) -> Iterator[keras.StatelessScope]:
         """Let `recorder` serve every call of the recurrent layers inside the block, in which no variable changes."""
-        # Losses are collected, so that `model.losses` are those of the call in the block.
-        with diverted(self.loops), recording(recorder), keras.StatelessScope(collect_losses=True) as scope:
+        # Regularisers ask the scope for their weights. Losses are collected, so that `model.losses` are those of the
+        # call in the block.
+        weights = [(v, ops.convert_to_tensor(v)) for v in self.model.trainable_variables if v.regularizer is not None]
+        scope = keras.StatelessScope(state_mapping=weights, collect_losses=True)
+        with diverted(self.loops), recording(recorder), scope:
             yield scope
 
 
