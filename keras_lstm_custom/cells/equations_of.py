@@ -28,10 +28,19 @@ def changed_methods(cell: Any) -> list[str]:
 
 def has_own_call(cell: Any) -> bool:
     """Return whether what the cell does stands in a `call` of its own, and not in `project_inputs` and `step`."""
-    return _function(cell, "call") is not _CALL or _function(cell, "__call__") is not _DUNDER_CALL
+    return isinstance(cell, EquationCell) and any(_function(cell, n) is not f for n, f in _CALLS.items())
 
 
-_CALL, _DUNDER_CALL = EquationCell.call, EquationCell.__call__
+def lost_by_rebuilding(part: Any) -> list[str]:
+    """Return the methods of a layer or cell, Keras' own or ours, that its configuration says nothing of.
+
+    Those are functions assigned to the object; and to one of our classes, which a conversion exchanges for Keras'.
+    """
+    assigned = [name for name in (*_REGISTERED["lstm"], "inner_loop", "run_loop") if name in vars(part)]
+    return assigned or (changed_methods(part) if type(part) in (LSTMCell, VanillaRNNCell) else [])
+
+
+_CALLS = {name: getattr(EquationCell, name) for name in ("__call__", "call")}
 
 
 def _function(cell: Any, name: str) -> Any:

@@ -190,3 +190,69 @@ def test_native_is_among_those_that_refuse():
     answers = by_subclass("lstm", "step").explain_engine(X.shape).answers
     assert "its own step" in answers["native"].reason
     assert set(FAST) < set(ENGINES)
+
+
+def model_of(layer):
+    model = keras.Sequential([keras.Input(X.shape[1:]), layer])
+    return model, ops.convert_to_numpy(model(X))
+
+
+@KIND
+def test_a_trace_shows_what_an_own_step_computed(kind):
+    model, outputs = model_of(by_subclass(kind, "step", return_sequences=True, name="own"))
+    np.testing.assert_allclose(klc.trace(model, X, verbose=0)["own"].h, outputs, atol=2e-6)
+    flow = klc.gradient_flow(model, X, np.zeros_like(outputs), lambda y, p: ops.sum(p[:, -1]))["own"]
+    # dL/dh of the last step is 1 for each unit, whatever the step.
+    np.testing.assert_allclose(flow.h[:, -1], np.sqrt(UNITS), rtol=1e-5)
+
+
+@KIND
+def test_what_stands_in_an_own_call_is_not_looked_into_and_the_user_is_told(kind):
+    model, _ = model_of(by_subclass(kind, "call"))
+    with pytest.raises(klc.errors.ArgumentError, match="no recurrent layer to look into"):
+        klc.trace(model, X, verbose=0)
+    both = keras.Sequential([*model.layers, keras.layers.RepeatVector(3), klc.LSTM(4, name="plain")])
+    both.build(X.shape)
+    with pytest.warns(UserWarning, match="Not looked into.*OwnLayer"):
+        steps = klc.trace(both, X, verbose=0)
+    assert list(steps) == ["plain"]
+
+
+@KIND
+@pytest.mark.parametrize("make", [by_instance, by_exchange])
+def test_a_conversion_does_not_lose_what_was_changed(kind, make):
+    model, _ = model_of(make(kind, "step"))
+    for convert in (klc.to_keras, klc.from_keras):
+        with pytest.raises(klc.errors.ConversionError, match=r"own (step|cell)"):
+            convert(model)
+
+
+@KIND
+def test_a_conversion_keeps_a_registered_subclass_and_a_patched_layer_of_keras_is_refused(kind):
+    twin = KINDS[kind][0].keras_class
+
+    @keras.saving.register_keras_serializable("test_own_equations", f"Own{kind}")
+    class Doubled(twin):
+        def call(self, sequences, initial_state=None, mask=None, training=False):
+            return 2 * super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    model, outputs = model_of(Doubled(UNITS))
+    np.testing.assert_allclose(ops.convert_to_numpy(klc.from_keras(model)(X)), outputs, atol=1e-6)
+    patched, _ = model_of(twin(UNITS))
+    patched.layers[-1].cell.call = lambda inputs, states, training=False: (inputs, states)
+    with pytest.raises(klc.errors.ConversionError, match="own call"):
+        klc.from_keras(patched)
+
+
+@pytest.mark.tensorflow
+@KIND
+def test_an_export_runs_an_own_step_or_refuses(kind, tmp_path):
+    layer_class, cell_class = KINDS[kind]
+    own_cell = type("Own", (cell_class,), {"step": changed("step", cell_class.step)})
+    own = type(f"Stepping{kind}", (layer_class,), {"cell_class": own_cell})
+    keras.saving.register_keras_serializable("test_own_equations")(own)
+    model, _ = model_of(own(UNITS, return_sequences=True))
+    with pytest.raises(klc.errors.ExportError, match="fused"):
+        klc.export.tflite(model, tmp_path / "fused.tflite")
+    klc.export.tflite(model, tmp_path / "unrolled.tflite", fused=False)  # it compares with the model
+    klc.export.saved_model(model, tmp_path / "served", x=X)
