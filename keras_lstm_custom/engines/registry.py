@@ -15,6 +15,7 @@ from keras_lstm_custom.engines import (
     portable,
     recording,
     reference,
+    saved_graphs,
     torch_loop,
     torch_nn,
 )
@@ -62,7 +63,7 @@ def check_name(name: str) -> str:
 
 
 def choose(name: str, request: Request) -> Engine:
-    """Return the engine `name`, or for "auto" the first that can serve the request and is worth it (`measured`).
+    """Return the engine `name`, or for "auto" the first that can serve, is worth it (`measured`) and allowed (`saved_graphs`).
 
     Raises:
         EngineError: the name is unknown, or a forced engine cannot serve; the message has its reasons.
@@ -87,8 +88,10 @@ def _answer(engine: Engine, request: Request) -> Support:
     support = engine.supports(request)
     if not support.ok:
         return support
-    worth = measured.worthwhile(engine.name, request)
-    return support if worth.ok else worth
+    for limit in (measured.worthwhile(engine.name, request), saved_graphs.allows(engine, request)):
+        if not limit.ok:
+            return limit
+    return support
 
 
 def explain(name: str, request: Request) -> Explanation:
@@ -105,5 +108,7 @@ def run(name: str, request: Request) -> Result:
     serve = recording.active()
     if serve is None:
         engine = choose(name, request)
+        if name == AUTO:
+            saved_graphs.forbid_saving(engine)
         serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
     return masking.masked(request, serve(request))
