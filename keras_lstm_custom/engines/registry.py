@@ -63,7 +63,9 @@ def check_name(name: str) -> str:
 
 
 def choose(name: str, request: Request) -> Engine:
-    """Return the engine `name`, or for "auto" the first that can serve, is worth it (`measured`) and allowed (`saved_graphs`).
+    """Return the engine `name`, or for "auto" the first that can serve, is worth it and may be in the graph.
+
+    `measured` says where an engine is worth it, `saved_graphs` what may be in which graph.
 
     Raises:
         EngineError: the name is unknown, or a forced engine cannot serve; the message has its reasons.
