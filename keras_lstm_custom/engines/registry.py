@@ -8,6 +8,7 @@ from functools import partial
 from keras_lstm_custom.engines import (
     checkpoint,
     cudnn,
+    higher_derivatives,
     jax_scan,
     masking,
     measured,
@@ -112,5 +113,6 @@ def run(name: str, request: Request) -> Result:
         engine = choose(name, request)
         if name == AUTO:
             saved_graphs.forbid_saving(engine)
+        engine = higher_derivatives.of_every_order(engine)
         serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
     return masking.masked(request, serve(request))
