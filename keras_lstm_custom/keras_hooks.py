@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras and TensorFlow this package stands on; there are five, all in this file.
+"""The undocumented parts of Keras and TensorFlow this package stands on; there are six, all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -7,7 +7,9 @@
    call of the layer, drawn before the loop starts.
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
 4. The names of the functions in which Keras' TensorFlow trainer calls a model: their graphs are in no SavedModel.
-5. `could_possibly_record` of TensorFlow's `eager.record`: whether a gradient tape is open.
+5. `could_possibly_record` and `stop_recording` of TensorFlow's `eager.record`: whether a gradient tape is open, and
+   how what has a gradient of its own is kept off it.
+6. `pack_tangents` of TensorFlow's `eager.forwardprop_util`: whether forward mode follows a tensor.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -15,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -86,6 +89,17 @@ def inside_trainer() -> bool:
 def recording_gradients() -> bool:
     """Return whether a `tf.GradientTape` is open."""
     return import_module("tensorflow.python.eager.record").could_possibly_record()
+
+
+def unrecorded() -> AbstractContextManager:
+    """Return a context in which no tape and no forward accumulator sees what TensorFlow computes."""
+    return import_module("tensorflow.python.eager.record").stop_recording()
+
+
+def has_tangents(tensors: list[Tensor]) -> bool:
+    """Return whether a `tf.autodiff.ForwardAccumulator` follows one of these tensors or variables."""
+    watched = [getattr(t, "handle", t) for t in tensors if not isinstance(t, keras.KerasTensor)]
+    return bool(import_module("tensorflow.python.eager.forwardprop_util").pack_tangents(watched).tangents)
 
 
 class EngineRNN(keras.layers.RNN):
