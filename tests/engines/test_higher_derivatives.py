@@ -97,8 +97,12 @@ def test_they_are_those_of_the_equations(engine, case):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "XLA"])
-@pytest.mark.parametrize("case", [CASES[0], CASES[2]], ids=str)
+@pytest.mark.parametrize(
+    ("case", "compiled"),
+    # TensorFlow cannot compile the second derivative of any loop with a dropout mask for each gate.
+    [(CASES[2], False), (Case(mask="scattered", go_backwards=True), True)],
+    ids=str,
+)
 def test_in_a_graph(case, compiled):
     import tensorflow as tf
 
@@ -141,7 +145,8 @@ def test_fit_with_a_gradient_penalty(options):
     models = [WithPenalty(klc.LSTM(4, engine=engine)) for engine in ("reference", "auto")]
     for model in models:
         model(X)
-        model.set_weights(models[0].get_weights())
+    models[1].set_weights(models[0].get_weights())
+    for model in models:
         model.compile("sgd", "mse", **options)
         model.fit(X, np.ones((4, 1), "float32"), batch_size=2, epochs=2, shuffle=False, verbose=0)
     assert_close(models[1].get_weights(), models[0].get_weights())
@@ -206,6 +211,7 @@ def test_a_graph_of_the_second_derivative_that_a_persistent_tape_takes():
             with tf.GradientTape(persistent=True) as inner:
                 inner.watch(x)
                 y = layer(x, training=True) ** 2
-            first = [inner.gradient(y, x), inner.gradient(y[:, 0], x)]
+                last = y[:, 0]
+            first = [inner.gradient(y, x), inner.gradient(last, x)]
         results.append([outer.gradient(g, x).numpy() for g in (*first, first[0])])
     assert_close(results[1], results[0])
