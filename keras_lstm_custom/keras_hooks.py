@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras and TensorFlow this package stands on; there are six, all in this file.
+"""The undocumented parts of Keras and TensorFlow this package stands on; there are seven, all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -10,12 +10,14 @@
 5. `could_possibly_record` and `stop_recording` of TensorFlow's `eager.record`: whether a gradient tape is open, and
    how what has a gradient of its own is kept off it.
 6. `pack_tangents` of TensorFlow's `eager.forwardprop_util`: whether forward mode follows a tensor.
+7. In files of weights Keras names a layer after its class (`saving_lib`), and tells the layer where it reads.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -113,6 +115,42 @@ class EngineRNN(keras.layers.RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         return self.run_loop(sequences, list(initial_state), mask, bool(training))
+
+
+#: The names under which earlier versions stored a class of ours, by the name that Keras' counterpart has in files.
+_EARLIER_NAMES: dict[str, str] = {}
+
+
+def stored_as(ours: type, keras_class: type) -> str:
+    """Return the name that `ours` must have, so that files of weights fit it and `keras_class` alike."""
+    _EARLIER_NAMES[_snake_case(keras_class.__name__)] = _snake_case(ours.__name__)
+    return keras_class.__name__
+
+
+def name_for(layer_class: type) -> str | None:
+    """Return a fresh default name for a layer of a class that is not called what it is named in Python, else None."""
+    own = layer_class.__qualname__.rpartition(".")[2]
+    if layer_class.__name__ == own:
+        return None
+    prefix = _snake_case(own)
+    count = keras.backend.get_uid(prefix)
+    return prefix if count == 1 else f"{prefix}_{count - 1}"
+
+
+def entry_of(store: Any) -> Any:
+    """Return what a file of weights holds for a layer; under the name of an earlier version if there is no other."""
+    path = getattr(store, "_h5_entry_path", None)
+    if not path or len(store):
+        return store
+    for name in sorted(_EARLIER_NAMES, key=len, reverse=True):  # "simple_rnn_cell" before "simple_rnn"
+        path = re.sub(rf"(^|/){name}(?=(_\d+)?(/|$))", rf"\g<1>{_EARLIER_NAMES[name]}", path)
+    return store.get(path)
+
+
+def _snake_case(name: str) -> str:
+    """Return a class name as Keras writes it in names of layers."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 class _StepCell:

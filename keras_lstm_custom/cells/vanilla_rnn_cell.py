@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import rnn_step
+from keras_lstm_custom.keras_hooks import stored_as
 from keras_lstm_custom.options import ClassSignature
 from keras_lstm_custom.structures import RNNState, RNNStep
 
@@ -52,3 +53,6 @@ class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
             activation=self.activation,
             recurrent_dropout=recurrent_dropout,
         )
+
+
+VanillaRNNCell.__name__ = stored_as(VanillaRNNCell, keras.layers.SimpleRNNCell)

@@ -13,7 +13,7 @@ from keras import ops, tree
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
-from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, symbolic_dropout_masks
+from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, name_for, symbolic_dropout_masks
 from keras_lstm_custom.layers import checks
 from keras_lstm_custom.options import ClassSignature, bind, parameters_of
 
@@ -32,6 +32,7 @@ class Recurrent(EngineRNN):
 
     def __init__(self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any):
         options = bind(self.keras_class, args, kwargs)
+        options["name"] = options.get("name") or name_for(type(self))
         use_cudnn = options.pop("use_cudnn", None)  # an argument of Keras' LSTM only
         cell_names = [*parameters_of(self.cell_class.keras_class), "implementation"]
         cell_options = {name: options.pop(name) for name in cell_names if name in options}
