@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras this package stands on; there are five, and they are all in this file.
+"""The undocumented parts of Keras and TensorFlow this package stands on; there are nine, all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -11,16 +11,23 @@
    `get_compile_config` has their configurations, which lose what was not registered, and Huber's delta.
 5. `_trainable_variables` of an optimizer: which variables it was built for, a layer that was frozen since
    among them; and `_use_weight_decay`: which of them `exclude_from_weight_decay` left out.
+6. The names of the functions in which Keras' TensorFlow trainer calls a model: their graphs are in no SavedModel.
+7. `could_possibly_record` and `stop_recording` of TensorFlow's `eager.record`: whether a gradient tape is open, and
+   how what has a gradient of its own is kept off it.
+8. `pack_tangents` of TensorFlow's `eager.forwardprop_util`: whether forward mode follows a tensor.
+9. In files of weights Keras names a layer after its class (`saving_lib`), and tells the layer where it reads.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -87,6 +94,40 @@ def undecayed_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
     return [variable for variable in optimizer._trainable_variables if not optimizer._use_weight_decay(variable)]
 
 
+#: The functions of Keras' TensorFlow trainer around `train_step`, `test_step` and `predict_step`.
+TRAINER_FUNCTIONS = frozenset(
+    ("one_step_on_data", "multi_step_on_iterator", "one_step_on_data_distributed", "multi_step_on_data")
+)
+
+
+def inside_trainer() -> bool:
+    """Return whether the TensorFlow graph under construction is part of Keras' fit, evaluate or predict."""
+    import tensorflow as tf
+
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if getattr(graph, "name", None) in TRAINER_FUNCTIONS:
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def recording_gradients() -> bool:
+    """Return whether a `tf.GradientTape` is open."""
+    return import_module("tensorflow.python.eager.record").could_possibly_record()
+
+
+def unrecorded() -> AbstractContextManager:
+    """Return a context in which no tape and no forward accumulator sees what TensorFlow computes."""
+    return import_module("tensorflow.python.eager.record").stop_recording()
+
+
+def has_tangents(tensors: list[Tensor]) -> bool:
+    """Return whether a `tf.autodiff.ForwardAccumulator` follows one of these tensors or variables."""
+    watched = [getattr(t, "handle", t) for t in tensors if not isinstance(t, keras.KerasTensor)]
+    return bool(import_module("tensorflow.python.eager.forwardprop_util").pack_tangents(watched).tangents)
+
+
 class EngineRNN(keras.layers.RNN):
     """A `keras.layers.RNN` whose loop over time is `run_loop`."""
 
@@ -143,6 +184,42 @@ def _diversion(layer: keras.layers.RNN) -> Callable:
         return loop(sequences, list(initial_state), mask, bool(training))
 
     return inner_loop
+
+
+#: The names under which earlier versions stored a class of ours, by the name that Keras' counterpart has in files.
+_EARLIER_NAMES: dict[str, str] = {}
+
+
+def stored_as(ours: type, keras_class: type) -> str:
+    """Return the name that `ours` must have, so that files of weights fit it and `keras_class` alike."""
+    _EARLIER_NAMES[_snake_case(keras_class.__name__)] = _snake_case(ours.__name__)
+    return keras_class.__name__
+
+
+def name_for(layer_class: type) -> str | None:
+    """Return a fresh default name for a layer of a class that is not called what it is named in Python, else None."""
+    own = layer_class.__qualname__.rpartition(".")[2]
+    if layer_class.__name__ == own:
+        return None
+    prefix = _snake_case(own)
+    count = keras.backend.get_uid(prefix)
+    return prefix if count == 1 else f"{prefix}_{count - 1}"
+
+
+def entry_of(store: Any) -> Any:
+    """Return what a file of weights holds for a layer; under the name of an earlier version if there is no other."""
+    path = getattr(store, "_h5_entry_path", None)
+    if not path or len(store):
+        return store
+    for name in sorted(_EARLIER_NAMES, key=len, reverse=True):  # "simple_rnn_cell" before "simple_rnn"
+        path = re.sub(rf"(^|/){name}(?=(_\d+)?(/|$))", rf"\g<1>{_EARLIER_NAMES[name]}", path)
+    return store.get(path)
+
+
+def _snake_case(name: str) -> str:
+    """Return a class name as Keras writes it in names of layers."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 class _StepCell:

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_lstm_custom.equations.projection import DropoutMask, project
-from keras_lstm_custom.keras_hooks import dropout_masks
+from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
 from keras_lstm_custom.options import bind
 from keras_lstm_custom.structures import Tensor
 
@@ -26,7 +26,12 @@ class EquationCell(keras.layers.Layer):
     step_type: ClassVar[type]  #: named tuple of all that a step computes; begins with the state
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(**bind(self.keras_class, args, kwargs))
+        options = bind(self.keras_class, args, kwargs)
+        options["name"] = options.get("name") or name_for(type(self))
+        super().__init__(**options)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(entry_of(store))
 
     def project_inputs(self, x: Tensor, dropout: DropoutMask = None) -> Tensor:
         """Return the input part of the pre-activations, `(..., gates * units)`, for any leading axes."""

@@ -11,8 +11,10 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
 from keras_lstm_custom.cells.as_ours import as_ours
 from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.cells.equations_of import has_own_call
 from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.engines.recording import Recorder, recording
 from keras_lstm_custom.errors import ArgumentError, InputError
@@ -20,6 +22,9 @@ from keras_lstm_custom.keras_hooks import Loop, diverted, has_keras_loop
 from keras_lstm_custom.layers.recurrent import Recurrent
 from keras_lstm_custom.models.masks import unrolled_differs
 from keras_lstm_custom.models.walk import cells_of, recurrent_layers, unique
+
+#: What a trace has a place for.
+TRACED = {cell.kind: cell.step_type for cell in (LSTMCell, VanillaRNNCell)}
 
 
 def cells(model: keras.Model) -> dict[str, Any]:
@@ -159,11 +164,17 @@ def _tell_of_unrolled_masks(layer: keras.layers.RNN, mask: Any) -> None:
         )
 
 
+def can_look_into(cell: EquationCell) -> bool:
+    """Say whether what a step of the cell computes stands in its `step`, and has a place in a trace."""
+    return not has_own_call(cell) and cell.step_type is TRACED.get(cell.kind)
+
+
 def _is_known(layer: keras.layers.RNN) -> bool:
     """Say whether the layer is ours, or runs cells whose equations are ours by a loop of Keras' own."""
     if isinstance(layer, Recurrent):
-        return True
-    return has_keras_loop(layer) and all(as_ours(cell) is not None for cell in cells_of(layer))
+        return can_look_into(layer.cell)
+    cells = [as_ours(cell) for cell in cells_of(layer)]
+    return has_keras_loop(layer) and all(cell is not None and can_look_into(cell) for cell in cells)
 
 
 def _describe(layers: dict[str, keras.layers.RNN]) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from keras_lstm_custom.engines import (
     checkpoint,
     cudnn,
+    higher_derivatives,
     jax_scan,
     masking,
     measured,
@@ -15,6 +16,7 @@ from keras_lstm_custom.engines import (
     portable,
     recording,
     reference,
+    saved_graphs,
     torch_loop,
     torch_nn,
 )
@@ -62,7 +64,9 @@ def check_name(name: str) -> str:
 
 
 def choose(name: str, request: Request) -> Engine:
-    """Return the engine `name`, or for "auto" the first that can serve the request and is worth it (`measured`).
+    """Return the engine `name`, or for "auto" the first that can serve, is worth it and may be in the graph.
+
+    `measured` says where an engine is worth it, `saved_graphs` what may be in which graph.
 
     Raises:
         EngineError: the name is unknown, or a forced engine cannot serve; the message has its reasons.
@@ -87,8 +91,12 @@ def _answer(engine: Engine, request: Request) -> Support:
     support = engine.supports(request)
     if not support.ok:
         return support
-    worth = measured.worthwhile(engine.name, request)
-    return support if worth.ok else worth
+    limits = (
+        measured.worthwhile(engine.name, request),
+        saved_graphs.allows(engine, request),
+        higher_derivatives.allows(engine, request),
+    )
+    return next((limit for limit in limits if not limit.ok), support)
 
 
 def explain(name: str, request: Request) -> Explanation:
@@ -105,5 +113,8 @@ def run(name: str, request: Request) -> Result:
     serve = recording.active()
     if serve is None:
         engine = choose(name, request)
+        if name == AUTO:
+            saved_graphs.forbid_saving(engine)
+        engine = higher_derivatives.of_every_order(engine)
         serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
     return masking.masked(request, serve(request))

@@ -8,13 +8,15 @@ from collections.abc import Callable
 import keras
 
 from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
+from keras_lstm_custom.cells.equations_of import lost_by_rebuilding
+from keras_lstm_custom.errors import ConversionError
 from keras_lstm_custom.layers.lstm import LSTM
 from keras_lstm_custom.layers.recurrent import OWN_OPTIONS
 from keras_lstm_custom.layers.vanilla_rnn import VanillaRNN
 from keras_lstm_custom.models.live import address
 from keras_lstm_custom.models.masks import may_mask, unrolled_differs
 from keras_lstm_custom.models.rebuild import plain_graph, rebuild
-from keras_lstm_custom.models.walk import described, outermost, recurrent_layers, walk
+from keras_lstm_custom.models.walk import cells_of, described, outermost, recurrent_layers, walk
 
 #: Ours and Keras', class by class.
 COUNTERPARTS: dict[type, type] = {
@@ -24,6 +26,8 @@ COUNTERPARTS: dict[type, type] = {
     VanillaRNNCell: keras.layers.SimpleRNNCell,
 }
 _EXCHANGED = {*COUNTERPARTS, *COUNTERPARTS.values()}
+#: The cells that Keras' layers make for themselves.
+CELLS: dict[type, type] = {keras.layers.LSTM: keras.layers.LSTMCell, keras.layers.SimpleRNN: keras.layers.SimpleRNNCell}
 
 
 def from_keras(model: keras.Model) -> keras.Model:
@@ -80,6 +84,7 @@ def keras_graph(model: keras.Model, rewrite: Callable[[dict], dict] | None = Non
     Raises:
         ConversionError: as `to_keras`.
     """
+    _check_unchanged(model)
     exchanged = _exchange(COUNTERPARTS)
     return rebuild(plain_graph(model), exchanged if rewrite is None else lambda entry: rewrite(exchanged(entry)))
 
@@ -101,6 +106,7 @@ def _exchange(counterparts: dict[type, type]) -> Callable[[dict], dict]:
 
 
 def _convert(model: keras.Model, counterparts: dict[type, type]) -> keras.Model:
+    _check_unchanged(model)
     copy = rebuild(model, _exchange(counterparts), training=True)
     kept = outermost({place: layer for place, layer in walk(copy) if type(layer) in counterparts})
     if kept:
@@ -133,3 +139,21 @@ def _address(keras_class: type) -> dict:
 
 def _identity(entry: dict) -> tuple:
     return entry.get("registered_name") or (entry.get("module"), entry.get("class_name"))
+
+
+def _check_unchanged(model: keras.Model) -> None:
+    """Raise `ConversionError` if a layer or cell computes what its configuration does not say."""
+    for layer in recurrent_layers(model).values():
+        for part in (layer, *cells_of(layer)):
+            lost = lost_by_rebuilding(part)
+            cell_class = CELLS.get(type(part)) or getattr(part, "cell_class", None)
+            if cell_class is not None and type(part.cell) is not cell_class:
+                lost = [f"cell ({type(part.cell).__name__})"]
+            if lost:
+                raise ConversionError(
+                    f"{part.name!r} was changed after it was made, and a copy of the model would not have the change.",
+                    expected="layers and cells that compute what their class says",
+                    received=f"{type(part).__name__} with its own {' and '.join(lost)}",
+                    remedy="Write a subclass that overrides the method (or names the `cell_class`), and register it "
+                    "with keras.saving.register_keras_serializable.",
+                )

@@ -13,9 +13,9 @@ from keras import ops, tree
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
-from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, symbolic_dropout_masks
+from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, name_for, symbolic_dropout_masks
 from keras_lstm_custom.layers import checks
-from keras_lstm_custom.options import bind, parameters_of
+from keras_lstm_custom.options import ClassSignature, bind, parameters_of
 
 OWN_OPTIONS = ("engine", "checkpoint_every")  #: what the layers take and their Keras counterparts do not
 
@@ -32,6 +32,7 @@ class Recurrent(EngineRNN):
 
     def __init__(self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any):
         options = bind(self.keras_class, args, kwargs)
+        options["name"] = options.get("name") or name_for(type(self))
         use_cudnn = options.pop("use_cudnn", None)  # an argument of Keras' LSTM only
         cell_names = [*parameters_of(self.cell_class.keras_class), "implementation"]
         cell_options = {name: options.pop(name) for name in cell_names if name in options}
@@ -168,7 +169,8 @@ def mirror_keras(layer_class: Any) -> Any:
     signature = inspect.signature(layer_class.keras_class)
     own = [inspect.signature(Recurrent).parameters[name] for name in OWN_OPTIONS]
     *named, kwargs = signature.parameters.values()
-    layer_class.__signature__ = signature.replace(parameters=[*named, *own, kwargs])
+    layer_class.__signature__ = ClassSignature(signature.replace(parameters=[*named, *own, kwargs]))
+    layer_class.__dict__["__signature__"].__set_name__(layer_class, "__signature__")
     for name in parameters_of(layer_class.cell_class.keras_class):
         setattr(layer_class, name, property(attrgetter(f"cell.{name}")))
     return layer_class
