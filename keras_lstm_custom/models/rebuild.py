@@ -25,7 +25,7 @@ def rebuild(
         model: a built Sequential or functional model.
         rewrite: takes and returns the serialised form of one object (`class_name`, `config`, ...), inner ones first;
             it must not change which variables the object has, nor their order.
-        training: whether the copy is compiled as its source is, with optimizer and metrics in the same state.
+        training: whether the copy is compiled as its source is, with the optimizer in the same state.
 
     Raises:
         ConversionError: the model is subclassed, is not built, or holds what cannot be made from its configuration.

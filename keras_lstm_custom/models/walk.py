@@ -25,7 +25,10 @@ def children(layer: keras.Layer) -> dict[str, keras.Layer]:
     """Return the layers that `layer` itself holds, by how they are reached from it: "cell", "layers[0]"."""
     if isinstance(layer, keras.Model):
         return {f"layers[{number}]": inner for number, inner in enumerate(layer.layers)}
-    attributes = sorted(vars(layer).items(), key=lambda item: item[0].startswith("_"))  # public names first
+    # Public names first, and last the lists in which Keras itself keeps all of them.
+    attributes = sorted(
+        vars(layer).items(), key=lambda item: item[0].startswith("_") + isinstance(item[1], (list, tuple, set, dict)) / 2
+    )
     found: dict[int, tuple[str, keras.Layer]] = {}
     for name, value in attributes:
         for step, inner in _held(value, name, set()):
