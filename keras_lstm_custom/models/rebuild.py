@@ -42,7 +42,9 @@ def rebuild(
 
 def plain_graph(model: keras.Model) -> keras.Model:
     """Return the `keras.Model` of the same layers for a functional model whose class makes them itself."""
-    return keras.Model(model.inputs, model.outputs, name=model.name) if _makes_its_layers(model) else model
+    if is_graph(model) and _makes_its_layers(model):
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    return model
 
 
 def is_graph(model: Any) -> bool:

@@ -17,8 +17,8 @@ from keras_lstm_custom.models.state import Twins
 def copy_training(source: keras.Model, target: keras.Model, twins: Twins) -> None:
     """Compile `target` as `source` is compiled, and bring its optimizer to the same state.
 
-    Losses have no state, so they are the very objects; metrics and the optimizer are copies. Metrics start anew, as they
-    do at each epoch. What cannot be copied is told in a warning, and `target` is left as it is, not compiled.
+    Losses have no state, so they are the very objects; metrics and the optimizer are copies. Metrics start anew, as
+    they do at each epoch. What cannot be copied is told in a warning, and `target` is left as it is, not compiled.
     """
     if not source.compiled:
         return

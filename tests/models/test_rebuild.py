@@ -34,9 +34,14 @@ def network(*before, **options):
 
 
 def trained(model, x, y, optimizer="sgd", loss="mse", **options):
-    model.compile(optimizer, loss, **options)
+    """Return the model after an epoch, eagerly: a few steps are quicker so than traced."""
+    model.compile(optimizer, loss, **{"run_eagerly": True, **options})
     model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
     return model
+
+
+def output(model, x):
+    return ops.convert_to_numpy(model(x, training=False))
 
 
 def values(model):
@@ -158,10 +163,12 @@ def test_loss_weights_of_several_outputs(x, y):
 
 
 def test_how_it_runs_is_kept(x, y):
-    model = trained(network(), x, y, steps_per_execution=2 if keras.backend.backend() != "torch" else 1)
+    steps = 2 if keras.backend.backend() != "torch" else 1
+    model = trained(network(layers.Rescaling(0.05)), x, y, run_eagerly=False, steps_per_execution=steps)
+    copy = assert_trains_on(model, x, y)
+    assert (copy.run_eagerly, copy.jit_compile, copy.steps_per_execution) == (False, model.jit_compile, steps)
     model.run_eagerly = True
-    copy = from_keras(model)
-    assert (copy.run_eagerly, copy.steps_per_execution) == (True, model.steps_per_execution)
+    assert from_keras(model).run_eagerly
 
 
 def test_what_cannot_be_compiled_again_is_told(x, y):
@@ -172,7 +179,7 @@ def test_what_cannot_be_compiled_again_is_told(x, y):
     model = trained(network(), x, y, metrics=[NeedsAnArgument(1)])
     with pytest.warns(UserWarning, match="optimizer, loss and metrics could not be brought along"):
         copy = from_keras(model)
-    np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(output(copy, x), output(model, x), atol=1e-6)
     assert not copy.compiled
 
 
@@ -245,10 +252,10 @@ class Twin(layers.Layer):
 )
 def test_layers_around_keep_what_they_hold(before, x, y):
     model = trained(network(*before(x)), x, y, keras.optimizers.SGD(0.05))
-    assert np.std(model.predict(x, verbose=0)) > 1e-3
+    assert np.std(output(model, x)) > 1e-3
     copy = from_keras(model)
-    np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
-    np.testing.assert_allclose(to_keras(copy).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(output(copy, x), output(model, x), atol=1e-6)
+    np.testing.assert_allclose(output(to_keras(copy), x), output(model, x), atol=1e-6)
     assert_trains_on(model, x, y)
 
 
@@ -266,9 +273,9 @@ def test_vocabularies_come_along():
     import tensorflow as tf
 
     for model, x in [(words, tf.constant(text)), (characters, tf.constant([list("abc"), list("eez")]))]:
-        expected = model.predict(x, verbose=0)
+        expected = output(model, x)
         assert np.std(expected) > 1e-4
-        np.testing.assert_allclose(from_keras(model).predict(x, verbose=0), expected, atol=1e-6)
+        np.testing.assert_allclose(output(from_keras(model), x), expected, atol=1e-6)
 
 
 def test_own_functions_inside_the_recurrent_layer(x, y):
@@ -340,7 +347,7 @@ def test_layers_that_were_changed_after_they_were_made(mode, x):
     else:
         model.quantize(mode)
     copy = from_keras(model)
-    np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(output(copy, x), output(model, x), atol=1e-5)
     assert len(copy.trainable_variables) == len(model.trainable_variables)
 
 
@@ -361,7 +368,7 @@ def test_functional_subclasses(x):
         from_keras(model)
     copy = from_keras(plain_graph(model))
     assert type(copy.get_layer("memory")) is LSTM
-    np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(output(copy, x), output(model, x), atol=1e-6)
 
     inputs = keras.Input((TIMESTEPS, FEATURES))
     assert type(from_keras(OwnStep(inputs, layers.LSTM(4)(inputs)))) is OwnStep
@@ -391,7 +398,7 @@ def test_what_a_custom_layer_makes_itself_is_kept_and_named(x):
     model = network(Block(name="block"))
     with pytest.warns(UserWarning, match=r"Left as they are: 'block/lstm\w*' \(LSTM\)\."):
         copy = from_keras(model)
-    np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(output(copy, x), output(model, x), atol=1e-6)
 
 
 class NoConfig(layers.Layer):
