@@ -51,7 +51,7 @@ def values(model):
 def assert_trains_on(model, x, y, tolerance=1e-4):
     """The copy does the same next steps, and its source does not see them."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         copy = from_keras(model)
     assert type(copy.get_layer("memory")) is LSTM
     before = values(model)
