@@ -81,7 +81,9 @@ def symbolic_dropout_masks(cell: Any, x_shape: tuple, h_shape: tuple, training: 
 def compile_arguments(model: keras.Model) -> dict[str, Any]:
     """Return what a compiled model was compiled with, the very objects, but what its attributes say since."""
     changeable = ("run_eagerly", "steps_per_execution", "jit_compile")
-    return {**model._compile_config.config, **{name: getattr(model, name) for name in changeable}}
+    given = model._compile_config.config
+    since = {name: getattr(model, name) for name in changeable}
+    return {**given, **since, "loss": getattr(model, "loss", None)}  # a loss outlives a `compile` without one
 
 
 def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:

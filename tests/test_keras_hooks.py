@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lstm_custom.keras_hooks import EngineRNN, dropout_masks, loop_over_time, symbolic_dropout_masks
+from keras_lstm_custom.keras_hooks import (
+    EngineRNN,
+    compile_arguments,
+    diverted,
+    dropout_masks,
+    has_keras_loop,
+    loop_over_time,
+    optimized_variables,
+    symbolic_dropout_masks,
+    undecayed_variables,
+)
 
 
 class Accumulator(keras.layers.Layer):
@@ -124,3 +134,47 @@ def test_symbolic_masks_are_like_those_that_are_drawn(cell_class, rates):
         drawn = dropout_masks(cell, ops.ones((2, 3)), ops.ones((2, 5)), training)
         symbolic = symbolic_dropout_masks(cell, (2, 3), (2, 5), training)
         assert shape(symbolic) == shape(drawn)
+
+
+def test_a_layers_own_loop_is_the_one_that_keras_calls():
+    why = "Keras changed the hook `RNN.inner_loop`: "
+    x, layer = ops.ones((2, 3, 4)), keras.layers.LSTM(5)
+    expected = ops.convert_to_numpy(layer(x))
+    assert has_keras_loop(layer), why + "a layer of Keras has none of the loops that are known"
+    assert not has_keras_loop(EngineRNN(keras.layers.LSTMCell(5)))
+    calls = []
+
+    def loop(sequences, initial_state, mask, training):
+        calls.append((len(initial_state), mask, training))
+        return initial_state[0] + 1, sequences, initial_state
+
+    with diverted([(layer, loop)]), diverted([(layer, loop)]):
+        np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), np.ones((2, 5)), err_msg=why + "other results")
+    assert calls == [(2, None, False)], why + "it is not called once through the instance"
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), expected)
+    assert "inner_loop" not in vars(layer)
+
+
+def test_compile_keeps_what_it_was_given():
+    why = "Keras changed the hook `_compile_config`: "
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    loss, metric = keras.losses.Huber(0.3), keras.metrics.MeanSquaredError()
+    model.compile("sgd", loss, metrics=[metric], loss_weights=[2.0])
+    model.run_eagerly = True
+    given = compile_arguments(model)
+    assert given["loss"] is loss, why + "the loss is another object"
+    assert given["metrics"][0] is metric, why + "the metric is another object"
+    assert (given["loss_weights"], given["run_eagerly"]) == ([2.0], True), why + "an argument is lost"
+    again = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    again.compile(**given)
+
+
+def test_an_optimizer_knows_what_it_was_built_for():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    optimizer = keras.optimizers.AdamW(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.build(model.trainable_variables)
+    why = "Keras changed the hook `_trainable_variables` of optimizers"
+    for variable, known in zip(model.trainable_variables, optimized_variables(optimizer), strict=True):
+        assert variable is known, why
+    assert [v.name for v in undecayed_variables(optimizer)] == ["bias"], "Keras changed the hook `_use_weight_decay`"
