@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_lstm_custom import VanillaRNN, keras_hooks
 from keras_lstm_custom.keras_hooks import (
     EngineRNN,
     compile_arguments,
@@ -178,3 +179,77 @@ def test_an_optimizer_knows_what_it_was_built_for():
     for variable, known in zip(model.trainable_variables, optimized_variables(optimizer), strict=True):
         assert variable is known, why
     assert [v.name for v in undecayed_variables(optimizer)] == ["bias"], "Keras changed the hook `_use_weight_decay`"
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_the_trainers_functions_go_by_their_names(steps_per_execution):
+    seen = []
+
+    class Looks(keras.layers.Layer):
+        def call(self, x):
+            seen.append(keras_hooks.inside_trainer())
+            return x
+
+    model = keras.Sequential([keras.Input((1,)), Looks(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    x = np.ones((4, 1), "float32")
+    calls = {"fit": (x, x), "evaluate": (x, x), "predict": (x,), "train_on_batch": (x, x), "predict_on_batch": (x,)}
+    for name, arguments in calls.items():
+        seen.clear()
+        getattr(model, name)(*arguments, **({} if "batch" in name else {"verbose": 0, "batch_size": 2}))
+        # A model that is not built yet is called symbolically, too.
+        assert seen, name
+        assert seen[-1], (
+            f"Keras changed the names of its trainer's functions: `TRAINER_FUNCTIONS` misses that of {name}"
+        )
+    import tensorflow as tf
+
+    seen.clear()
+    tf.function(model)(x)
+    assert seen == [False]
+
+
+@pytest.mark.tensorflow
+def test_what_records_gradients_is_seen_and_can_be_stopped():
+    import tensorflow as tf
+
+    why = "TensorFlow changed `could_possibly_record` or `stop_recording` of its `eager.record`"
+    x = tf.ones(2)
+    assert not keras_hooks.recording_gradients(), why
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        assert keras_hooks.recording_gradients(), why
+        with keras_hooks.unrecorded():
+            y = x * 2
+        z = x * 3
+    assert tape.gradient([y, z], x).numpy().tolist() == [3, 3], why
+
+
+@pytest.mark.tensorflow
+def test_forward_mode_is_seen():
+    import tensorflow as tf
+
+    why = "TensorFlow changed `pack_tangents` of its `eager.forwardprop_util`"
+    x, variable = tf.ones(2), tf.Variable(1.0)
+    with tf.autodiff.ForwardAccumulator([x, variable], [x, tf.ones(())]):
+        assert keras_hooks.has_tangents([x]), why
+        assert keras_hooks.has_tangents([variable]), why
+        assert not keras_hooks.has_tangents([tf.ones(2), tf.Variable(1.0)]), why
+    assert not keras_hooks.has_tangents([x]), why
+
+
+def test_weights_in_a_file_go_by_the_name_of_the_class(tmp_path):
+    """Our files have Keras' names (`stored_as`), and files of an earlier version are read, too (`entry_of`)."""
+    h5py = pytest.importorskip("h5py")
+    model = keras.Sequential([keras.Input((2, 3)), VanillaRNN(4)])
+    model.save_weights(tmp_path / "new.weights.h5")
+    why = "Keras names what a file of weights holds otherwise"
+    with h5py.File(tmp_path / "new.weights.h5", "a") as file:
+        assert list(file["layers"]) == ["simple_rnn"], why
+        file.move("layers/simple_rnn", "layers/vanilla_rnn")  # as earlier versions wrote it
+    expected = model.get_weights()
+    model.set_weights([np.zeros_like(w) for w in expected])
+    model.load_weights(tmp_path / "new.weights.h5")
+    for got, weight in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(got, weight, err_msg=why)
