@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,6 +21,7 @@ from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observabl
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
 from keras_lstm_custom.diagnostics.tracing import trace_observable
 from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.writing import write_text
 
 BUDGET = 0.05  #: share of the training time that recording may cost when `every` is "auto"
 
@@ -48,11 +51,13 @@ class GateMonitor(keras.callbacks.Callback):
             together, the next one included, cost at most 5 % of the time spent training. It looks
             once before the first epoch, to know the cost, and a training too short for any record
             gets one at its end.
-        csv: file to write the rows to, anew at each record.
+        csv: file to write the rows to, anew at each record. If it cannot be written a warning says so, and training
+            goes on.
         tensorboard: directory of the event files. Needs the packages tensorflow and tensorboard.
 
     Raises:
-        ArgumentError: `every` is not usable, or TensorBoard is asked for and not installed. From
+        ArgumentError: `every` is not usable, or TensorBoard is asked for and not installed or its directory cannot
+            be written. From
             `fit`: what `trace` and `gradient_flow` raise.
     """
 
@@ -102,7 +107,8 @@ class GateMonitor(keras.callbacks.Callback):
         if self._every == "auto" and not self._spent and self._epoch is not None:
             self.record(self._epoch)
         if self._writer is not None:
-            self._writer.flush()
+            with _training_goes_on("TensorBoard's event file"):
+                self._writer.flush()
 
     def record(self, epoch: int) -> None:
         """Look into the model now, whatever the interval says."""
@@ -111,9 +117,11 @@ class GateMonitor(keras.callbacks.Callback):
             numbers = {**_numbers(layer), **(_gradient_numbers(flows[name]) if flows else {})}
             self.rows.append({"epoch": epoch, "layer": name, **numbers})
             if self._writer is not None:
-                self._writer.write(epoch, name, numbers, _distributions(traces[name], layer, flows.get(name)))
+                with _training_goes_on("TensorBoard's event file"):
+                    self._writer.write(epoch, name, numbers, _distributions(traces[name], layer, flows.get(name)))
         if self._csv is not None:
-            self.to_frame().to_csv(self._csv, index=False)
+            with _training_goes_on(f"{str(self._csv)!r}"):
+                write_text(self._csv, self.to_frame().to_csv(index=False))
 
     def _look(self) -> tuple[Traces, dict[str, GradientFlow]]:
         if self._watched is None:
@@ -128,6 +136,16 @@ class GateMonitor(keras.callbacks.Callback):
             return (epoch + 1) % self._every == 0
         trained = time.perf_counter() - self._started - self._spent
         return self._spent + self._latest <= BUDGET * trained
+
+
+@contextmanager
+def _training_goes_on(what: str) -> Iterator[None]:
+    """Warn where something cannot be written: a training of days must not end for a full disk."""
+    try:
+        yield
+    except Exception as error:  # TensorFlow's writers raise errors of many classes
+        said = str(error) if what in str(error) else f"{what} cannot be written.\n  {type(error).__name__}: {error}"
+        warnings.warn(f"GateMonitor: {said}\n  Training goes on; `to_frame()` has all rows.", stacklevel=3)
 
 
 def _seconds(work: Callable[[], Any]) -> float:
@@ -187,7 +205,15 @@ class _TensorBoard:
         import tensorflow as tf
 
         self._summary = tf.summary
-        self._writer = tf.summary.create_file_writer(os.fspath(directory))
+        try:
+            self._writer = tf.summary.create_file_writer(os.fspath(directory))
+        except (tf.errors.OpError, OSError) as error:
+            raise ArgumentError(
+                "TensorBoard's event files cannot be written here.",
+                expected="a directory that exists or can be made, with permission to write",
+                received=f"{os.fspath(directory)!r}: {error}",
+                remedy="Choose another directory; or leave `tensorboard` out and use `csv`.",
+            ) from error
 
     def write(self, epoch: int, layer: str, numbers: dict[str, Any], distributions: dict[str, np.ndarray]) -> None:
         """Write one layer's numbers and distributions under its name."""

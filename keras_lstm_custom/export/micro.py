@@ -57,7 +57,7 @@ def micro(
 
     Args:
         model: a built Sequential or functional model.
-        path: the folder to write. It may be free, empty, or an earlier export.
+        path: the folder to write. It may be free, empty, or an earlier export in which nothing was changed or added.
         quantize: "int8", "int16x8" or None for float32.
         calibration: real input, as for `export.tflite`. Its first row is the test vector.
         timesteps: the length of the sequences, where the model leaves it open.
@@ -78,6 +78,7 @@ def micro(
         >>> report = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
     """
     namespace = _namespace(name, path)
+    folder.check_folder(path)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # it is read twice
     if not is_installed("micro"):
@@ -102,7 +103,7 @@ def micro(
             feedback = {inputs + k: outputs + k for k in range(states)}
         report = write_package(place, namespace, report, samples, feedback)
         report = dataclasses.replace(report, path=str(path))
-        (place / folder.MARK).write_text(report.to_json() + "\n")
+        folder.seal(place, report.to_json())
     return report
 
 

@@ -34,7 +34,7 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
 
     Args:
         model: a built Sequential or functional model.
-        path: the folder to write. It may be free, empty, or an earlier export.
+        path: the folder to write. It may be free, empty, or an earlier export in which nothing was changed or added.
         stateful: also give the signature `step`.
         x: samples to compare with; None = random numbers.
 
@@ -42,7 +42,7 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         An `ExportReport`, whose one check is named "tensorflow".
 
     Raises:
-        ExportError: the backend is not TensorFlow, the path is taken, the result differs from the model, or with
+        ExportError: the backend is not TensorFlow, the path is taken or cannot be written, the result differs from the model, or with
             `stateful=True` the model cannot run step by step.
         ConversionError: the model is subclassed or not built.
 
@@ -51,6 +51,7 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         >>> serve = tf.saved_model.load("saved_models/har").signatures["serving_default"]  # doctest: +SKIP
     """
     check_backend()
+    folder.check_folder(path)
     plain = rebuild(to_keras(model), for_serving)
     inputs = arrays_of(model, x) if x is not None else made_up(model)
     reference = predictions(model, inputs)
@@ -64,16 +65,21 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         _write(place, endpoints)
         arguments = dict(zip(endpoints["serving_default"][1], inputs, strict=True))
         report = _verified(place, path, arguments, reference, output_names(model), tuple(endpoints))
-        (place / folder.MARK).write_text(report.to_json() + "\n")
+        folder.seal(place, report.to_json())
     return report
 
 
 def _write(place: Path, endpoints: dict[str, tuple[keras.Model, list[str], list[str]]]) -> None:
+    import tensorflow as tf
+
     archive = keras.export.ExportArchive()
     for name, (graph, names_in, names_out) in endpoints.items():
         archive.track(graph)
         archive.add_endpoint(name, _serving(graph, names_in, names_out))
-    archive.write_out(str(place), verbose=False)
+    try:
+        archive.write_out(str(place), verbose=False)
+    except tf.errors.OpError as error:  # TensorFlow has a file system of its own, whose errors are no OSErrors
+        raise OSError(error.message) from error
 
 
 def _serving(graph: keras.Model, names_in: list[str], names_out: list[str]) -> Any:
