@@ -53,11 +53,11 @@ class GateMonitor(keras.callbacks.Callback):
             gets one at its end.
         csv: file to write the rows to, anew at each record. If it cannot be written a warning says so, and training
             goes on.
-        tensorboard: directory of the event files. Needs the packages tensorflow and tensorboard.
+        tensorboard: directory of the event files, with a warning as for `csv`. Needs the packages tensorflow and
+            tensorboard.
 
     Raises:
-        ArgumentError: `every` is not usable, or TensorBoard is asked for and not installed or its directory cannot
-            be written. From
+        ArgumentError: `every` is not usable, or TensorBoard is asked for and not installed. From
             `fit`: what `trace` and `gradient_flow` raise.
     """
 
@@ -77,7 +77,11 @@ class GateMonitor(keras.callbacks.Callback):
         self._loss, self._layers = loss, layers
         self._every = _check_every(every)
         self._csv = csv
-        self._writer = None if tensorboard is None else _TensorBoard(tensorboard)
+        self._writer: _TensorBoard | None = None
+        if tensorboard is not None:
+            _check_tensorboard()
+            with _training_goes_on(f"TensorBoard's event files in {str(tensorboard)!r}"):
+                self._writer = _TensorBoard(tensorboard)
         self._watched: Observable | None = None
         self._started = 0.0  # when training began
         self._spent = 0.0  # seconds that all records since then took
@@ -194,26 +198,10 @@ class _TensorBoard:
     """Writes event files by TensorFlow's public summaries, on whatever backend the model trains."""
 
     def __init__(self, directory: str | os.PathLike):
-        missing = [package for package in ("tensorflow", "tensorboard") if find_spec(package) is None]
-        if missing:
-            raise ArgumentError(
-                "TensorBoard's event files cannot be written here.",
-                expected="the packages tensorflow and tensorboard",
-                received=f"no {' and no '.join(missing)}",
-                remedy=f"pip install {' '.join(missing)}; or leave `tensorboard` out and use `csv`.",
-            )
         import tensorflow as tf
 
         self._summary = tf.summary
-        try:
-            self._writer = tf.summary.create_file_writer(os.fspath(directory))
-        except (tf.errors.OpError, OSError) as error:
-            raise ArgumentError(
-                "TensorBoard's event files cannot be written here.",
-                expected="a directory that exists or can be made, with permission to write",
-                received=f"{os.fspath(directory)!r}: {error}",
-                remedy="Choose another directory; or leave `tensorboard` out and use `csv`.",
-            ) from error
+        self._writer = tf.summary.create_file_writer(os.fspath(directory))
 
     def write(self, epoch: int, layer: str, numbers: dict[str, Any], distributions: dict[str, np.ndarray]) -> None:
         """Write one layer's numbers and distributions under its name."""
@@ -227,6 +215,17 @@ class _TensorBoard:
     def flush(self) -> None:
         """Bring all that was written to disk."""
         self._writer.flush()
+
+
+def _check_tensorboard() -> None:
+    missing = [package for package in ("tensorflow", "tensorboard") if find_spec(package) is None]
+    if missing:
+        raise ArgumentError(
+            "TensorBoard's event files cannot be written here.",
+            expected="the packages tensorflow and tensorboard",
+            received=f"no {' and no '.join(missing)}",
+            remedy=f"pip install {' '.join(missing)}; or leave `tensorboard` out and use `csv`.",
+        )
 
 
 def _check_every(every: Any) -> int | str:

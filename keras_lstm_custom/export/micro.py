@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from keras_lstm_custom.export.litert import tflite
 from keras_lstm_custom.export.model.calibration import calibration_arrays
 from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.model.stepping import blocks_of, is_sequence
+from keras_lstm_custom.export.reserved_names import why_not
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.runtimes import Tensor, is_installed, run_file, smallest_arena
 from keras_lstm_custom.export.streaming import streaming
+from keras_lstm_custom.writing import target_of
 
 #: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
 ARENA_MARGIN = 0.1
@@ -63,7 +66,8 @@ def micro(
         timesteps: the length of the sequences, where the model leaves it open.
         state: None for whole sequences; "kept" or "explicit" for a package that streams, as `export.streaming` does.
         steps: of a package that streams: time steps per invocation.
-        name: the C++ namespace; None = made from the folder's name.
+        name: the C++ namespace; None = made from the folder's name: its letters a to z and digits, behind "model_" where
+            that alone is no name that C++ allows.
         io_dtype: "float32" for inputs and outputs in float.
         bound: the largest accepted error, as for `export.tflite`.
 
@@ -71,7 +75,7 @@ def micro(
         The report: `bytes` is the flash the model takes, without the runtime's code; `arena_bytes` the RAM.
 
     Raises:
-        ArgumentError: `name` is not a C identifier, or an option is unknown.
+        ArgumentError: `name` is no name that C++ allows, or an option is unknown.
         ExportError: tflite-micro is not installed, the path is taken, or the export fails; nothing is left behind.
 
     Example:
@@ -178,13 +182,16 @@ def _named(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
 
 def _namespace(name: str | None, path: str | os.PathLike) -> str:
     if name is None:
-        name = re.sub(r"\W", "_", Path(path).resolve().name.lower())
-        return f"model_{name}" if name[:1].isdigit() else name
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        given = unicodedata.normalize("NFKD", target_of(path, ExportError)[0].name).encode("ascii", "ignore").decode()
+        words = re.findall("[a-z0-9]+", given.lower())
+        made = "_".join(words) or "model"
+        return f"model_{made}" if why_not(made) else made
+    reason = "no text" if not isinstance(name, str) else why_not(name)
+    if reason:
         raise ArgumentError(
             "`name` becomes the namespace of the C++ files.",
-            expected="a C identifier: letters, digits and _, not beginning with a digit",
-            received=repr(name),
+            expected="a C identifier that C++ does not use itself",
+            received=f"{name!r}, {reason}",
             remedy="Pass e.g. name='gesture'.",
         )
     return name
