@@ -14,8 +14,8 @@ SAVE_AS_KERAS = "Load it in Python where it was made, and save it there with mod
 FROM_WEIGHTS = "Build the model in Python, call model.load_weights(...), and save it with model.save('model.keras')."
 FINISHED = "Give the Keras model that it was made from: model.save('model.keras')."
 
-#: What else people have: the first bytes, or the end of the name; what it is; what to do.
-FOREIGN: tuple[tuple[bytes | str, str, str], ...] = (
+#: What else people have: the end of its name, what it is, what to do.
+FOREIGN: tuple[tuple[str, str, str], ...] = (
     (".weights.h5", "the weights of a Keras model without its layers", FROM_WEIGHTS),
     (".safetensors", "weights without a model", FROM_WEIGHTS),
     (".onnx", "an ONNX file", FINISHED),

@@ -196,16 +196,15 @@ def _numbered(arrays: dict[str, Array], number: int) -> dict[str, Array]:
 
 def _rebuilt(plain: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
     """Return the trace that a file holds in parts; raise an error of Python's if they do not belong together."""
-    plain = dict(plain)
-    record = TRACES[plain.pop("kind")](**plain, **arrays)
+    values: dict[str, Any] = {**plain, **arrays}
+    record = TRACES[values.pop("kind")](**values)
     if not isinstance(record.name, str) or not isinstance(record.go_backwards, bool):
         raise ValueError(f"name {record.name!r}, go_backwards {record.go_backwards!r}")
     batch, timesteps, units = record.h.shape
-    shapes = dict.fromkeys(record.symbols, (batch, timesteps, units))
+    shapes: dict[str, tuple] = dict.fromkeys(record.symbols, (batch, timesteps, units))
     shapes |= {name: (batch, units) for name in arrays if name.startswith("initial_")}
-    shapes |= {"x": (batch, timesteps, *record.x.shape[2:])} | (
-        {} if record.mask is None else {"mask": record.h.shape[:2]}
-    )
+    shapes |= {"x": (batch, timesteps, *record.x.shape[2:])}
+    shapes |= {} if record.mask is None else {"mask": (batch, timesteps)}
     for name, shape in shapes.items():
         array = getattr(record, name)
         if array.shape != shape or array.dtype.kind not in ("b" if name == "mask" else "fiub"):

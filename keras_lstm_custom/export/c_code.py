@@ -233,7 +233,7 @@ def _source(package: Package, header: str, body: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """Return a tensor's name as a comment or a string of C++ holds it: what could end either is written as octal bytes."""
+    """Return a tensor's name for a comment or a string of C++; what could end either is written as octal bytes."""
     plain = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in name.encode(errors="replace")]
     return "".join(plain)
 

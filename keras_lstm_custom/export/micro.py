@@ -66,8 +66,8 @@ def micro(
         timesteps: the length of the sequences, where the model leaves it open.
         state: None for whole sequences; "kept" or "explicit" for a package that streams, as `export.streaming` does.
         steps: of a package that streams: time steps per invocation.
-        name: the C++ namespace; None = made from the folder's name: its letters a to z and digits, behind "model_" where
-            that alone is no name that C++ allows.
+        name: the C++ namespace; None = made from the folder's name: its letters a to z and digits, after "model_" where
+            C++ does not allow them alone.
         io_dtype: "float32" for inputs and outputs in float.
         bound: the largest accepted error, as for `export.tflite`.
 

@@ -42,8 +42,8 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         An `ExportReport`, whose one check is named "tensorflow".
 
     Raises:
-        ExportError: the backend is not TensorFlow, the path is taken or cannot be written, the result differs from the model, or with
-            `stateful=True` the model cannot run step by step.
+        ExportError: the backend is not TensorFlow, the path is taken or cannot be written, the result differs from
+            the model, or with `stateful=True` the model cannot run step by step.
         ConversionError: the model is subclassed or not built.
 
     Example:
