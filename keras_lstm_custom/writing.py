@@ -123,9 +123,20 @@ def file_target(path: str | os.PathLike, error: Error) -> Path:
         raise not_writable(path, error, "the name of a folder")
     if mode is not None and not stat.S_ISREG(mode):
         raise not_writable(path, error, "a device, a pipe or a socket, which is no file")
+    if mode is not None and _is_own_output(target):
+        raise not_writable(path, error, "the file that this process prints to")
     if mode is not None and not os.access(target, os.W_OK):
         raise not_writable(path, error, "a file that is protected against writing")
     return target
+
+
+def _is_own_output(file: Path) -> bool:
+    """Return whether standard output or error go to a file, which is what `/dev/stdout` leads to after `> file`."""
+    for stream in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(os.stat(file), os.fstat(stream)):
+                return True
+    return False
 
 
 def target_of(path: str | os.PathLike, error: Error) -> tuple[Path, int | None]:
@@ -137,6 +148,8 @@ def target_of(path: str | os.PathLike, error: Error) -> tuple[Path, int | None]:
         raise not_writable(path, error, "an empty path")
     if "://" in text:
         raise not_writable(path, error, "the address of another computer; this package writes local files only")
+    if text.startswith("~") and os.sep in text and not os.path.exists(text.split(os.sep)[0]):
+        raise not_writable(path, error, "the home folder of a user who is not known here")
     try:
         try:
             mode = os.stat(text).st_mode
