@@ -163,7 +163,7 @@ class Traces(dict[str, Any]):
             records = [_rebuilt(plain, _numbered(arrays, number)) for number, plain in enumerate(header)]
             if len({record.name for record in records}) < len(records):
                 raise ValueError("two layers of one name")
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
             raise DataError(
                 f"{os.fspath(path)!r} does not hold traces.",
                 expected="a file that Traces.to_npz wrote",
@@ -196,14 +196,14 @@ def _numbered(arrays: dict[str, Array], number: int) -> dict[str, Array]:
 
 def _rebuilt(plain: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
     """Return the trace that a file holds in parts; raise an error of Python's if they do not belong together."""
-    values: dict[str, Any] = {**plain, **arrays}
-    record = TRACES[values.pop("kind")](**values)
+    values: dict[str, Any] = dict(plain)
+    record = TRACES[values.pop("kind")](**values, **arrays)
     if not isinstance(record.name, str) or not isinstance(record.go_backwards, bool):
         raise ValueError(f"name {record.name!r}, go_backwards {record.go_backwards!r}")
     batch, timesteps, units = record.h.shape
     shapes: dict[str, tuple] = dict.fromkeys(record.symbols, (batch, timesteps, units))
     shapes |= {name: (batch, units) for name in arrays if name.startswith("initial_")}
-    shapes |= {"x": (batch, timesteps, *record.x.shape[2:])}
+    shapes |= {"x": (batch, timesteps, record.x.shape[-1])}
     shapes |= {} if record.mask is None else {"mask": (batch, timesteps)}
     for name, shape in shapes.items():
         array = getattr(record, name)

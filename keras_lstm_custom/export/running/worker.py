@@ -17,7 +17,8 @@ import numpy as np
 #: Room for the tensors on the microcontroller runtime, on top of ten times the file; far more than a device has.
 AMPLE_ARENA = 32 << 20
 
-#: What a run may allocate, on top of 16 times the file: far more than the small files that are exported need.
+#: What a run may allocate, on top of 16 times the file and within what the computer has: far more than files need that
+#: are made for phones and microcontrollers.
 MEMORY = 8 << 30
 
 #: Seconds after which no further invocation is timed.
@@ -258,8 +259,9 @@ def limit(job: dict) -> None:
         import resource
     except ImportError:  # not on Windows
         return
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = {
-        resource.RLIMIT_DATA: MEMORY + 16 * os.path.getsize(job["path"]),
+        resource.RLIMIT_DATA: min(MEMORY + 16 * os.path.getsize(job["path"]), memory),
         resource.RLIMIT_CPU: int(job["timeout"]) + 1,  # so that it ends though nobody is left to end it
         resource.RLIMIT_CORE: 0,  # a crash is an answer; its image would fill the user's folder
     }
