@@ -185,7 +185,7 @@ def _namespace(name: str | None, path: str | os.PathLike) -> str:
         given = unicodedata.normalize("NFKD", target_of(path, ExportError)[0].name).encode("ascii", "ignore").decode()
         words = re.findall("[a-z0-9]+", given.lower())
         made = "_".join(words) or "model"
-        return f"model_{made}" if why_not(made) else made
+        return next(form for form in (made, f"model_{made}", f"model_{made}_") if not why_not(form))
     reason = "no text" if not isinstance(name, str) else why_not(name)
     if reason:
         raise ArgumentError(

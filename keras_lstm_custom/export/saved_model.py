@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.export.running.verify import output_error
 from keras_lstm_custom.layers import to_keras
 from keras_lstm_custom.layers.convert import rebuild
+from keras_lstm_custom.writing import target_of
 
 #: The largest error that is accepted, as a share of the standard deviation of the model's output.
 BOUND = 1e-4
@@ -51,6 +53,7 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         >>> serve = tf.saved_model.load("saved_models/har").signatures["serving_default"]  # doctest: +SKIP
     """
     check_backend()
+    _check_readable(path)
     folder.check_folder(path)
     plain = rebuild(to_keras(model), for_serving)
     inputs = arrays_of(model, x) if x is not None else made_up(model)
@@ -67,6 +70,17 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         report = _verified(place, path, arguments, reference, output_names(model), tuple(endpoints))
         folder.seal(place, report.to_json())
     return report
+
+
+def _check_readable(path: str | os.PathLike) -> None:
+    target, _ = target_of(path, ExportError)
+    if re.search(r"\[.*\]|\\", str(target)):
+        raise ExportError(
+            f"TensorFlow cannot load a SavedModel from {str(target)!r}.",
+            expected="a path without \\ and without brackets, which TensorFlow takes for a pattern of names",
+            received=repr(str(target)),
+            remedy="Choose another path.",
+        )
 
 
 def _write(place: Path, endpoints: dict[str, tuple[keras.Model, list[str], list[str]]]) -> None:
