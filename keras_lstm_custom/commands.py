@@ -21,8 +21,8 @@ from keras_lstm_custom.writing import ending_cleanly, write_text
 
 HELP = """LSTM models to files for the edge.
 
-Ends with 0 if all was right; with 1 if a file was not written, or does not give the model's numbers (what is wrong
-stands on the error output, or in the report); with 2 if the command was called wrongly.
+Ends with 0 if all was right; with 1 if a file was not written, or does not give the model's numbers; with 2 if the \
+command was called wrongly. What is wrong stands on the error output, or in the report.
 """
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=HELP)
 console = Console()
@@ -45,14 +45,19 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the report to t
 STYLES = {"ok": None, "not for it": "dim"}
 
 
-@app.callback()
-def options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
-) -> None:
-    """What stands before the name of a command."""
-    if version:
+def _show_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"keras-lstm-custom {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take what stands before the name of a command."""
 
 
 @app.command("export")

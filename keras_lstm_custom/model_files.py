@@ -51,7 +51,7 @@ def load_model(path: Path) -> Any:
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras, h5py and zipfile raise errors of many classes
-        raise _refused(path, f"{type(error).__name__}: {_first_line(error)}", _advice(error, saved_by)) from error
+        raise _refused(path, f"{type(error).__name__}: {_cause(error)}", _advice(error, saved_by)) from error
 
 
 def check_file(path: Path, expected: str) -> None:
@@ -104,8 +104,10 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")[:2] if part.isdigit()]
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]
+def _cause(error: Exception) -> str:
+    """Return the first line of what went wrong; Keras puts all that is around it before it, each with its config."""
+    innermost = str(error).rpartition("Exception encountered: ")[2]
+    return next((line.strip() for line in innermost.splitlines() if line.strip()), "")[:300]
 
 
 def _refused(path: Path, received: str, remedy: str) -> DataError:

@@ -13,6 +13,7 @@ nobody's and may be deleted.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -146,7 +147,7 @@ def target_of(path: str | os.PathLike, error: Error) -> tuple[Path, int | None]:
     text = os.path.expanduser(os.fspath(path))
     if not text:
         raise not_writable(path, error, "an empty path")
-    if "://" in text:
+    if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", text):  # with one slash, as a Path has it
         raise not_writable(path, error, "the address of another computer; this package writes local files only")
     if text.startswith("~") and os.sep in text and not os.path.exists(text.split(os.sep)[0]):
         raise not_writable(path, error, "the home folder of a user who is not known here")

@@ -62,6 +62,7 @@ REFUSED = {
     "/dev/full": "a device, a pipe or a socket",
     "circle": "symbolic links",
     "s3://bucket/x": "another computer",
+    "gs:/bucket/x": "another computer",
     "~nobody_of_that_name/x": "not known here",
 }
 

@@ -194,7 +194,7 @@ def _numbered(arrays: dict[str, Array], number: int) -> dict[str, Array]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _rebuilt(plain: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
+def _rebuilt(plain: dict[str, Any], arrays: dict[str, Any]) -> LayerTrace:
     """Return the trace that a file holds in parts; raise an error of Python's if they do not belong together."""
     values: dict[str, Any] = dict(plain)
     record = TRACES[values.pop("kind")](**values, **arrays)
