@@ -48,7 +48,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         file.seek(0)
         if magic.startswith(NPY):
             size = os.fstat(file.fileno()).st_size
-            _check_memory(size)
+            check_memory(size)
             _check_header(file, size)
             file.seek(0)
             return {"": np.lib.format.read_array(file, allow_pickle=False)}
@@ -56,7 +56,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("a file of another format" if magic else "an empty file")
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            _check_memory(sum(member.file_size for member in members))
+            check_memory(sum(member.file_size for member in members))
             return {member.filename.removesuffix(".npy"): _member(archive, member) for member in members}
 
 
@@ -82,8 +82,9 @@ def _check_header(file: IO[bytes], size: int) -> None:
         raise ValueError(f"{size - file.tell():,} bytes for an array of shape {shape} that takes {needed:,}")
 
 
-def _check_memory(size: int) -> None:
+def check_memory(size: int) -> None:
+    """Raise `ValueError` if that many bytes are more than this computer has."""
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if size > memory:
-            raise ValueError(f"arrays of {size:,} bytes; this computer has {memory:,}")
+            raise ValueError(f"a content of {size:,} bytes; this computer has {memory:,}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from keras_lstm_custom.array_files import read_arrays
-from keras_lstm_custom.errors import RecurrentError
+from keras_lstm_custom.errors import ExportError, RecurrentError
 from keras_lstm_custom.model_files import check_file, load_model
 from keras_lstm_custom.version import __version__
 from keras_lstm_custom.writing import check_file as check_file_target
-from keras_lstm_custom.writing import ending_cleanly, write_text
+from keras_lstm_custom.writing import ending_cleanly, target_of, write_text
 
 HELP = """LSTM models to files for the edge.
 
@@ -77,7 +78,7 @@ def export_file(
     """Write a TFLite file that has been run and compared with the model."""
     from keras_lstm_custom import export
 
-    with _work(f"Exporting {model} and running the file on every runtime", json) as show:
+    with _work(f"Exporting {model} and running the file on every runtime", json, out, model, calibration) as show:
         options: dict[str, Any] = {"timesteps": timesteps, "runtime": runtime, "fused": fused, "stateful": stateful}
         options |= {"io_dtype": io_dtype, "bound": bound}
         show(export.tflite(load_model(model), out, _quantize(quantize), _samples(calibration), **options))
@@ -100,7 +101,9 @@ def micro(
     """Write a folder of C++ files for a microcontroller, with a test vector and its program."""
     from keras_lstm_custom import export
 
-    with _work(f"Exporting {model}, running the file, and looking for the smallest arena", json) as show:
+    with _work(
+        f"Exporting {model}, running the file, looking for the smallest arena", json, out, model, calibration
+    ) as show:
         options: dict[str, Any] = {"timesteps": timesteps, "name": name, "io_dtype": io_dtype, "bound": bound}
         options |= {"state": state, "steps": steps}
         show(export.micro(load_model(model), out, _quantize(quantize), _samples(calibration), **options))
@@ -121,7 +124,7 @@ def streaming(
     """Write a TFLite file that takes its sequence step by step, and carries its state on."""
     from keras_lstm_custom import export
 
-    with _work(f"Exporting {model} and running the file step by step", json) as show:
+    with _work(f"Exporting {model} and running the file step by step", json, out, model, calibration) as show:
         options: dict[str, Any] = {"steps": steps, "runtime": runtime, "bound": bound}
         show(export.streaming(load_model(model), out, state, _quantize(quantize), _samples(calibration), **options))
 
@@ -136,7 +139,7 @@ def onnx(
     """Write an ONNX file that onnxruntime has run."""
     from keras_lstm_custom import export
 
-    with _work(f"Exporting {model}", json) as show:
+    with _work(f"Exporting {model}", json, out, model, data) as show:
         show(export.onnx(load_model(model), out, x=_samples(data)))
 
 
@@ -150,7 +153,7 @@ def saved_model(
     """Write a TensorFlow SavedModel."""
     from keras_lstm_custom import export
 
-    with _work(f"Exporting {model}", json) as show:
+    with _work(f"Exporting {model}", json, out, model) as show:
         show(export.saved_model(load_model(model), out, stateful=stateful))
 
 
@@ -166,18 +169,17 @@ def verify(
     """Run a TFLite file on every installed runtime, and compare it with the model."""
     from keras_lstm_custom import export
 
-    with _work(f"Running {file} on every runtime", json) as show:
+    with _work(f"Running {file} on every runtime", json, None, file, model, data) as show:
         show(export.verify(file, load_model(model), _samples(data), stateful=stateful, bound=bound))
 
 
 @contextmanager
-def _work(what: str, json: Path | None) -> Iterator[Callable[[Any], None]]:
+def _work(what: str, json: Path | None, out: Path | None, *inputs: Path | None) -> Iterator[Callable[[Any], None]]:
     """Show that something is under way, then the report; an error of ours ends the command with its text."""
     reports: list[Any] = []
     try:
         with ending_cleanly(), console.status(escape(f"{what} ...")):
-            if json is not None:
-                check_file_target(json)
+            _check_targets(json, out, inputs)
             yield reports.append
         (report,) = reports
         _show(report)
@@ -190,6 +192,22 @@ def _work(what: str, json: Path | None) -> Iterator[Callable[[Any], None]]:
         raise typer.Exit(1) from error
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _check_targets(json: Path | None, out: Path | None, inputs: Sequence[Path | None]) -> None:
+    """Refuse to write over what is read, or the report over the file that it is about."""
+    if json is not None:
+        check_file_target(json)
+    targets = [target_of(path, ExportError)[0] for path in (json, out) if path is not None]
+    taken = [os.path.realpath(os.path.expanduser(path)) for path in inputs if path is not None]
+    for target in targets:
+        if str(target) in taken or targets.count(target) > 1:
+            raise ExportError(
+                f"{str(target)!r} was named twice.",
+                expected="another path for each file that is read or written",
+                received="one that would be written over what is read, or over what was just written",
+                remedy="Choose another path for one of them.",
+            )
 
 
 def _show(report: Any) -> None:

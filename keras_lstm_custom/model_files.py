@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from keras_lstm_custom.array_files import check_memory
 from keras_lstm_custom.errors import DataError
 
 SAVE_AS_KERAS = "Load it in Python where it was made, and save it there with model.save('model.keras')."
@@ -49,6 +50,7 @@ def load_model(path: Path) -> Any:
     _check_kind(path)
     saved_by = _version(path)
     try:
+        _check_size(path)
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras, h5py and zipfile raise errors of many classes
         raise _refused(path, f"{type(error).__name__}: {_cause(error)}", _advice(error, saved_by)) from error
@@ -88,6 +90,12 @@ def _version(path: Path) -> str:
             return str(json.loads(archive.read("metadata.json"))["keras_version"])
     except Exception:  # damaged, or an .h5 file: loading it says more
         return ""
+
+
+def _check_size(path: Path) -> None:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            check_memory(sum(member.file_size for member in archive.infolist()))
 
 
 def _advice(error: Exception, saved_by: str) -> str:

@@ -111,10 +111,12 @@ def private_folder(place: Path, target: Path, error: Error) -> Iterator[Path]:
         except OSError as reason:
             raise not_writable(target, error, _told(reason)) from reason
         finally:
+            _here.cleaning = True
             shutil.rmtree(folder, ignore_errors=True)
             for made in missing:
                 with suppress(OSError):
                     made.rmdir()  # which only an empty folder lets happen
+            _here.cleaning = False
 
 
 def file_target(path: str | os.PathLike, error: Error) -> Path:
@@ -181,6 +183,10 @@ def sync(path: Path) -> None:
             os.close(descriptor)
 
 
+#: Of each thread: whether it is cleaning up, which no signal may break off.
+_here = threading.local()
+
+
 class _Ended(BaseException):
     """A signal asked the process to end; it will, once all is cleaned up."""
 
@@ -194,7 +200,7 @@ def ending_cleanly() -> Iterator[None]:
 
     def end(number, frame):
         received.append(number)
-        if len(received) == 1:  # a second one must not break off the cleaning up
+        if len(received) == 1 and not getattr(_here, "cleaning", False):
             raise _Ended
 
     try:

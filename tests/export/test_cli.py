@@ -224,3 +224,21 @@ def test_names_with_marks_of_the_console(folder, tmp_path, monkeypatch):
     done = call("export", "[/b] [red].keras", "[/x][green].tflite")
     assert done.exit_code == 0, done.output
     assert "[/x][green].tflite" in done.output
+
+
+def test_what_is_read_is_not_written_over(folder, tmp_path):
+    model = tmp_path / "model.keras"
+    model.write_bytes((folder / "model.keras").read_bytes())
+    (tmp_path / "link").symlink_to("model.keras")
+    before = model.read_bytes()
+    for arguments in (["out", "--json", "out"], ["link"], ["model.keras"], ["out", "--json", "model.keras"]):
+        done = call("export", model, *(word if word == "--json" else tmp_path / word for word in arguments))
+        assert done.exit_code == 1
+        assert "was named twice" in done.output
+    assert model.read_bytes() == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_unpacks_to_more_than_there_is(folder, monkeypatch):
+    monkeypatch.setattr("keras_lstm_custom.array_files.os.sysconf", lambda name: 16)
+    refused(folder, "model.keras", "this computer has 256")
