@@ -233,7 +233,7 @@ def test_a_signal_ends_the_process_and_leaves_nothing_behind(here, number):
 
 
 def test_a_handler_of_the_users_is_left_alone(here):
-    before = "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))"
+    before = "again = writing.shutil.rmtree; signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))"
     code = LONG_WORK.format(before=before)
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=stub())
     process.stdout.readline()
