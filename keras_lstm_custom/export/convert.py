@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -22,6 +21,7 @@ from keras_lstm_custom.export.quantization.promote import Promoted, promote
 from keras_lstm_custom.export.quantization.quantize import quantize as quantized
 from keras_lstm_custom.export.quantization.ranges import calibrate
 from keras_lstm_custom.export.quantization.schemes import SCHEMES
+from keras_lstm_custom.writing import scratch
 
 
 def convert(
@@ -112,9 +112,12 @@ def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> byt
     module.call = tf.function(call, autograph=False, input_signature=specs)
     with _plain_errors():
         signature = module.call.get_concrete_function()
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        tf.saved_model.save(module, folder, signatures={"serving_default": signature})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    with scratch() as folder, _quiet():
+        try:
+            tf.saved_model.save(module, str(folder), signatures={"serving_default": signature})
+        except tf.errors.OpError as error:  # TensorFlow has a file system of its own, whose errors are no OSErrors
+            raise OSError(error.message) from error
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
         converter.allow_custom_ops = True  # the marks; what else would be custom is refused below
         try:
             return converter.convert()

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import verify
+from keras_lstm_custom.writing import check_file, new_file
 
 QUANTIZE = (None, "float16", "dynamic", "int8", "int16x8")
 INTEGERS = ("int8", "int16x8")  #: those that need a calibration
@@ -75,6 +75,7 @@ def tflite(
         InputError: the calibration does not fit the model, or holds NaN, infinity or no values.
     """
     _check_options(quantize, runtime, fused, io_dtype)
+    check_file(path)
     from keras_lstm_custom.export.convert import convert  # needs TensorFlow and the TFLite schema
     from keras_lstm_custom.export.model.prepare import prepare, with_length
 

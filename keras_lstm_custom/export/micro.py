@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from keras_lstm_custom.export.litert import tflite
 from keras_lstm_custom.export.model.calibration import calibration_arrays
 from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.model.stepping import blocks_of, is_sequence
+from keras_lstm_custom.export.reserved_names import why_not
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.runtimes import Tensor, is_installed, run_file, smallest_arena
 from keras_lstm_custom.export.streaming import streaming
+from keras_lstm_custom.writing import target_of
 
 #: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
 ARENA_MARGIN = 0.1
@@ -57,13 +60,14 @@ def micro(
 
     Args:
         model: a built Sequential or functional model.
-        path: the folder to write. It may be free, empty, or an earlier export.
+        path: the folder to write. It may be free, empty, or an earlier export in which nothing was changed or added.
         quantize: "int8", "int16x8" or None for float32.
         calibration: real input, as for `export.tflite`. Its first row is the test vector.
         timesteps: the length of the sequences, where the model leaves it open.
         state: None for whole sequences; "kept" or "explicit" for a package that streams, as `export.streaming` does.
         steps: of a package that streams: time steps per invocation.
-        name: the C++ namespace; None = made from the folder's name.
+        name: the C++ namespace; None = made from the folder's name: its letters a to z and digits, after "model_" where
+            C++ does not allow them alone.
         io_dtype: "float32" for inputs and outputs in float.
         bound: the largest accepted error, as for `export.tflite`.
 
@@ -71,13 +75,14 @@ def micro(
         The report: `bytes` is the flash the model takes, without the runtime's code; `arena_bytes` the RAM.
 
     Raises:
-        ArgumentError: `name` is not a C identifier, or an option is unknown.
+        ArgumentError: `name` is no name that C++ allows, or an option is unknown.
         ExportError: tflite-micro is not installed, the path is taken, or the export fails; nothing is left behind.
 
     Example:
         >>> report = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
     """
     namespace = _namespace(name, path)
+    folder.check_folder(path)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # it is read twice
     if not is_installed("micro"):
@@ -102,7 +107,7 @@ def micro(
             feedback = {inputs + k: outputs + k for k in range(states)}
         report = write_package(place, namespace, report, samples, feedback)
         report = dataclasses.replace(report, path=str(path))
-        (place / folder.MARK).write_text(report.to_json() + "\n")
+        folder.seal(place, report.to_json())
     return report
 
 
@@ -177,13 +182,16 @@ def _named(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
 
 def _namespace(name: str | None, path: str | os.PathLike) -> str:
     if name is None:
-        name = re.sub(r"\W", "_", Path(path).resolve().name.lower())
-        return f"model_{name}" if name[:1].isdigit() else name
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        given = unicodedata.normalize("NFKD", target_of(path, ExportError)[0].name).encode("ascii", "ignore").decode()
+        words = re.findall("[a-z0-9]+", given.lower())
+        made = "_".join(words) or "model"
+        return next(form for form in (made, f"model_{made}", f"model_{made}_") if not why_not(form))
+    reason = "no text" if not isinstance(name, str) else why_not(name)
+    if reason:
         raise ArgumentError(
             "`name` becomes the namespace of the C++ files.",
-            expected="a C identifier: letters, digits and _, not beginning with a digit",
-            received=repr(name),
+            expected="a C identifier that C++ does not use itself",
+            received=f"{name!r}, {reason}",
             remedy="Pass e.g. name='gesture'.",
         )
     return name

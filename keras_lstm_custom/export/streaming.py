@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.litert import RUNTIMES
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.samples import made_up, predictions
@@ -20,6 +19,7 @@ from keras_lstm_custom.export.model.stepping import StepModel, blocks_of, join, 
 from keras_lstm_custom.export.running import runtimes as rt
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import BOUNDS, check, contents
+from keras_lstm_custom.writing import check_file, new_file
 
 #: How many sequences the file is proved on.
 SEQUENCES = 4
@@ -99,6 +99,7 @@ def streaming(
     from keras_lstm_custom.export import streamed_files
 
     _check_options(state, steps, quantize, runtime)
+    check_file(path)
     stepped = step_model(model, steps, batch=1, unroll=True)
     sequences = _sequences(model, stepped, steps, quantize, calibration)
     shown, told = [array[:SEQUENCES] for array in sequences], [RESETS[state]]

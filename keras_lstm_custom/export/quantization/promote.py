@@ -10,9 +10,7 @@ with a table (sigmoid, softmax, tanh) computed in float. What was promoted stand
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +19,7 @@ from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.graph import Graph, signature_of
 from keras_lstm_custom.export.quantization.rules import RULES, Rule
 from keras_lstm_custom.export.running import runtimes as rt
+from keras_lstm_custom.writing import scratch
 
 #: By which factor the error must fall for a change to be worth its bytes.
 WORTH = 0.95
@@ -52,8 +51,8 @@ def promote(
     """
     samples = [np.concatenate(column) for column in zip(*rows[:ROWS], strict=True)]
     goal, changes = PLANS[scheme]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "candidate.tflite"
+    with scratch() as folder:
+        file = folder / "candidate.tflite"
 
         def run(data: bytes, runtime: str) -> tuple[np.ndarray, ...]:
             file.write_bytes(data)
