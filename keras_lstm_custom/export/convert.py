@@ -13,6 +13,7 @@ import numpy as np
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.graph import Graph, set_signature
+from keras_lstm_custom.export.file.portable import portable
 from keras_lstm_custom.export.model import vanilla_rnn
 from keras_lstm_custom.export.model.prepare import Prepared
 from keras_lstm_custom.export.model.recurrence import tracing
@@ -89,6 +90,7 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
     )
     fused_lstm.fuse(graph, lstms, stateful=stateful)
     _check_ops(graph)
+    portable(graph)
     return graph.pack()
 
 
