@@ -2,7 +2,7 @@
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
-   `loop_over_time` calls Keras' original for the reference engine.
+   `loop_over_time` calls Keras' original for the reference engine; `replace_loop` gives one layer another.
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
@@ -73,6 +73,14 @@ class EngineRNN(keras.layers.RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         return self.run_loop(sequences, list(initial_state), mask, bool(training))
+
+
+def replace_loop(layer: Any, loop: Callable) -> None:
+    """Let one `keras.layers.RNN` run `loop(sequences, initial_state, mask, training)` in place of Keras' own loop.
+
+    `loop` takes its arguments by these names and returns the last output, all outputs and the final states.
+    """
+    layer.inner_loop = loop
 
 
 class _StepCell:

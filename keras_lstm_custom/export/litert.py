@@ -12,6 +12,7 @@ import numpy as np
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
+from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text
 from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import verify
@@ -28,7 +29,7 @@ def tflite(
     path: str | os.PathLike,
     quantize: str | None = None,
     calibration: Any = None,
-    timesteps: int | None = None,
+    timesteps: Timesteps = None,
     runtime: str = "litert",
     *,
     fused: bool = True,
@@ -54,7 +55,9 @@ def tflite(
         calibration: real input, `(rows, ...)`, a list or a dict of arrays for several inputs; or an
             iterable of such batches. It gives the ranges for "int8" and "int16x8"; of 32 rows and more, a quarter (at
             most 32 rows) is held back for the comparison with the model. Without it, that uses random numbers.
-        timesteps: the length of the sequences, where the model leaves it open, or another than the model's.
+        timesteps: the length of the sequences, where the model leaves it open, or another than the model's: one for
+            all inputs that run over time, a dict by the inputs' names, or a list in their order (None: as it is).
+            What is still open has the size that it has in the calibration.
         runtime: "litert", "micro" or "both": where the file must run.
         fused: False unrolls the recurrent layers instead, for activations and masks that the fused
             op cannot do and for LiteRT's CompiledModel API, which refuses the fused op.
@@ -78,9 +81,11 @@ def tflite(
     from keras_lstm_custom.export.convert import convert  # needs TensorFlow and the TFLite schema
     from keras_lstm_custom.export.model.prepare import prepare, with_length
 
+    check_no_text(model)
     model = with_length(model, timesteps)
-    prepared = prepare(model, timesteps, fused=fused)
-    samples = _samples(model, quantize, calibration, timesteps)
+    samples = _samples(model, quantize, calibration)
+    model = with_length(model, None, samples if calibration is not None else ())
+    prepared = prepare(model, fused=fused)
     shown, compared = [array[:COMPARED] for array in samples], []
     if quantize in INTEGERS:
         samples, shown, note = held_back(samples)
@@ -103,7 +108,7 @@ def tflite(
     return dataclasses.replace(report, path=str(path))
 
 
-def _samples(model: keras.Model, quantize: str | None, calibration: Any, timesteps: int | None) -> list[np.ndarray]:
+def _samples(model: keras.Model, quantize: str | None, calibration: Any) -> list[np.ndarray]:
     """Return what the file is calibrated and compared on: real input, or random numbers if it computes in float."""
     if calibration is not None:
         return calibration_arrays(model, calibration)
@@ -114,7 +119,7 @@ def _samples(model: keras.Model, quantize: str | None, calibration: Any, timeste
             received="no calibration",
             remedy="Pass rows of the training data.",
         )
-    return made_up(model, free_size=timesteps or 1)
+    return made_up(model)
 
 
 def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: str | None) -> None:

@@ -15,6 +15,7 @@ from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.litert import RUNTIMES
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
+from keras_lstm_custom.export.model.inputs import check_no_text
 from keras_lstm_custom.export.model.samples import made_up, predictions
 from keras_lstm_custom.export.model.stepping import StepModel, blocks_of, join, step_model
 from keras_lstm_custom.export.running import runtimes as rt
@@ -99,6 +100,7 @@ def streaming(
     from keras_lstm_custom.export import streamed_files
 
     _check_options(state, steps, quantize, runtime)
+    check_no_text(model)
     stepped = step_model(model, steps, batch=1, unroll=True)
     sequences = _sequences(model, stepped, steps, quantize, calibration)
     shown, told = [array[:SEQUENCES] for array in sequences], [RESETS[state]]
