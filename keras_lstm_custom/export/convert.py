@@ -19,7 +19,7 @@ from keras_lstm_custom.export.model.prepare import Prepared
 from keras_lstm_custom.export.model.recurrence import tracing
 from keras_lstm_custom.export.quantization import weights_only
 from keras_lstm_custom.export.quantization.equalise import equalise
-from keras_lstm_custom.export.quantization.promote import Promoted, promote
+from keras_lstm_custom.export.quantization.promote import Promoted, promote, unrolled_cells
 from keras_lstm_custom.export.quantization.quantize import quantize as quantized
 from keras_lstm_custom.export.quantization.ranges import calibrate
 from keras_lstm_custom.export.quantization.schemes import SCHEMES
@@ -53,7 +53,10 @@ def convert(
         if nearer:
             content, ranges = nearer, calibrate(nearer, rows)
 
+        finer = unrolled_cells(Graph(content))
+
         def make(promoted: Promoted) -> tuple[bytes, list[str]]:
+            promoted = promoted._replace(int16=promoted.int16 | finer)
             return quantized(content, ranges, SCHEMES[quantize], float_io=float_io, promoted=promoted)
 
         # With kept states one row depends on the one before, and nothing is measured.

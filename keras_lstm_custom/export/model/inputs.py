@@ -29,7 +29,7 @@ def sequences(model: keras.Model) -> list[bool]:
     if lengths and lengths != {None}:
         tokens = [len(shape) == 2 and shape[1] in lengths for shape in shapes]
     else:
-        tokens = [len(shape) == 2 and shape[1] > 1 for shape, is_found in zip(shapes, found, strict=True)]
+        tokens = [len(shape) == 2 and shape[1] not in (None, 1) for shape in shapes]
     alone = not any(found)
     return [
         is_found or (is_possible and (is_token_like(model, k) or alone))

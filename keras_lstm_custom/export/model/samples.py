@@ -160,8 +160,11 @@ def is_token_like(model: keras.Model, number: int) -> bool:
 
 def _may_look_up(layer: Any) -> bool:
     """Return whether a layer takes tokens, or is not Keras' own, so that it may hold one that does."""
-    is_known = type(layer) is getattr(keras.layers, type(layer).__name__, None) or isinstance(layer, keras.Model)
-    return isinstance(layer, keras.layers.Embedding) or not (is_known or isinstance(layer, keras.layers.RNN))
+    known = getattr(keras.layers, type(layer).__name__, None) is type(layer) or layer.__module__.startswith(_PACKAGE)
+    return isinstance(layer, keras.layers.Embedding) or not (known or isinstance(layer, keras.Model))
+
+
+_PACKAGE = "keras_lstm_custom"
 
 
 def _words(model: keras.Model) -> list[str]:

@@ -39,9 +39,10 @@ def calling(given: list[Any] | None) -> Iterator[Calls]:
 class Stepped(keras.layers.Wrapper):
     """A recurrent layer that takes its state from the caller of the model, and gives it back."""
 
-    def __init__(self, layer, return_state=False, **kwargs):
+    def __init__(self, layer, return_state=False, unrolled=False, **kwargs):
         super().__init__(layer, **kwargs)
         self.return_state = return_state
+        self.unrolled = unrolled
         self.supports_masking = True
 
     def build(self, sequences_shape=None, initial_state_shape=None):
@@ -67,7 +68,7 @@ class Stepped(keras.layers.Wrapper):
     def _continued(self, output, state, mask):
         """Let the output before the first step that is read be that of the block before: the state, which is h."""
         mask = None if mask is None else tree.flatten(mask)[0]
-        if mask is None or state is None or self.layer.zero_output_for_mask or getattr(self.layer, "continues", False):
+        if mask is None or state is None or self.layer.zero_output_for_mask or self.unrolled:
             return output
         anything_read = keras.ops.cumsum(keras.ops.cast(mask, "int32"), axis=1) > 0
         h = tree.flatten(state)[0]
@@ -80,7 +81,7 @@ class Stepped(keras.layers.Wrapper):
         return masks if self.return_state else tree.flatten(masks)[0] if masks is not None else None
 
     def get_config(self):
-        return {**super().get_config(), "return_state": self.return_state}
+        return {**super().get_config(), "return_state": self.return_state, "unrolled": self.unrolled}
 
 
 class Stepper(keras.layers.Layer):
@@ -130,7 +131,12 @@ def rewriting(shapes: Collection[tuple], steps: int | None, unroll: bool) -> Cal
             "module": Stepped.__module__,
             "class_name": Stepped.__name__,
             "registered_name": keras.saving.get_registered_name(Stepped),
-            "config": {"name": config["name"], "layer": inner, "return_state": config["return_state"]},
+            "config": {
+                "name": config["name"],
+                "layer": inner,
+                "return_state": config["return_state"],
+                "unrolled": unroll,
+            },
         }
 
     return rewrite

@@ -106,7 +106,7 @@ def step_model(
     try:
         copy = graph_of(rebuild(original, rewriting(shapes, steps, unroll)))
         if unroll:
-            unroll_layers(copy, unrolled_by_keras(model))
+            unroll_layers(copy, unrolled_by_keras(model), continues=True)
         states = _states_of(copy, steps)
         inputs = [
             keras.Input(batch_shape=(batch, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)
@@ -132,8 +132,9 @@ def step_model(
 
 def _states_of(copy: keras.Model, steps: int | None) -> list[State]:
     """Call the model once and see which states it keeps, in the order of its calls."""
+    samples = made_up(copy, rows=1, free_size=steps or 1)
     with calling(None) as calls:
-        copy(made_up(copy, rows=1, free_size=steps or 1), training=False)
+        copy(samples, training=False)
     states: list[State] = []
     for number, (layer, sizes) in enumerate(calls.sizes):
         again = [name for name, _ in calls.sizes[:number]].count(layer)

@@ -19,16 +19,18 @@ from keras_lstm_custom.keras_hooks import replace_loop
 from keras_lstm_custom.layers.convert import COUNTERPARTS
 
 
-def unroll(copy: keras.Model, as_keras_unrolls: Collection[str] = ()) -> None:
+def unroll(copy: keras.Model, as_keras_unrolls: Collection[str] = (), *, continues: bool = False) -> None:
     """Let every recurrent layer in `copy` write its steps one after another.
 
     Args:
         copy: a model that is changed.
         as_keras_unrolls: names of layers that zero the outputs of masked steps as Keras does with `unroll=True`.
+        continues: the given state is that of the block before. The output before the first step that is read is then
+            the state, which is h; for a whole sequence it is zero.
     """
     for layer in layers_within(copy):
         if isinstance(layer, keras.layers.RNN):
-            replace_loop(layer, partial(_steps, layer, layer.name in as_keras_unrolls))
+            replace_loop(layer, partial(_steps, layer, layer.name in as_keras_unrolls, continues))
 
 
 def unrolled_by_keras(model: keras.Model) -> set[str]:
@@ -38,7 +40,7 @@ def unrolled_by_keras(model: keras.Model) -> set[str]:
 
 
 def _steps(
-    layer: Any, keras_zeros: bool, sequences: Any, initial_state: Any, mask: Any, training: bool = False
+    layer: Any, keras_zeros: bool, continues: bool, sequences: Any, initial_state: Any, mask: Any, training: bool
 ) -> tuple[Any, Any, list[Any]]:
     """Run the cell over all steps: `(last output, outputs, states)`, as `keras.layers.RNN.inner_loop`.
 
@@ -54,7 +56,8 @@ def _steps(
             before = tree.flatten(states)
             kept = [_where(reads, new, old) for new, old in zip(tree.flatten(after), before, strict=True)]
             after = tree.pack_sequence_as(states, kept)
-            output = _where(reads, output, outputs[-1] if outputs else _first_output(layer, output, before))
+            first = before[0] if continues else ops.zeros_like(output)
+            output = _where(reads, output, outputs[-1] if outputs else first)
         states = after if isinstance(after, (list, tuple)) else [after]
         outputs.append(output)
     last = outputs[-1]
@@ -63,11 +66,6 @@ def _steps(
         last = _where(masks[in_order][-1], last, ops.zeros_like(last))
         outputs = [_where(reads, output, ops.zeros_like(output)) for reads, output in zip(shown, outputs, strict=True)]
     return last, ops.stack(outputs, axis=1) if layer.return_sequences else last[:, None], list(states)
-
-
-def _first_output(layer: Any, output: Any, states: list[Any]) -> Any:
-    """Return what comes out before anything was read: in a block that continues a sequence the state, which is h."""
-    return states[0] if getattr(layer, "continues", False) else ops.zeros_like(output)
 
 
 def _where(reads: Any, yes: Any, no: Any) -> Any:

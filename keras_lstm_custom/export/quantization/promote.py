@@ -13,11 +13,12 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file.flatbuffer import Op, Type
 from keras_lstm_custom.export.file.graph import Graph, signature_of
 from keras_lstm_custom.export.quantization.rules import RULES, Rule
 from keras_lstm_custom.export.running import runtimes as rt
@@ -103,6 +104,45 @@ def cells(graph: Graph, states: Sequence[tuple[int, int]]) -> frozenset[int]:
             found |= before
             pending += before
     return frozenset(found)
+
+
+def unrolled_cells(graph: Graph) -> frozenset[int]:
+    """Return what cells compute that stand in the file step by step: between products with one kernel, each from the last.
+
+    As in `cells`, all of these are int16.
+    """
+    made_by = {int(output): o for o in graph.operators for output in o.outputs}
+    by_kernel: dict[int, list[Any]] = {}
+    for operator in graph.operators:
+        if RULES.get(graph.code(operator)) is Rule.WEIGHTED:
+            by_kernel.setdefault(int(operator.inputs[1]), []).append(operator)
+    found: set[int] = set()
+    for products in by_kernel.values():
+        later = _reached(graph, {int(product.outputs[0]) for product in products[:-1]})
+        recurrent = [product for product in products if int(product.inputs[0]) in later]
+        pending = [int(product.inputs[0]) for product in recurrent]
+        while pending:
+            operator = made_by.get(index := pending.pop())
+            if operator is None or index in found or graph.code(operator) in _OWN_TYPES:
+                continue
+            found.add(index)
+            if RULES.get(graph.code(operator)) is not Rule.WEIGHTED or operator in products:
+                pending += [int(i) for i in operator.inputs if i >= 0]
+        found |= {int(product.outputs[0]) for product in recurrent}
+    return frozenset(index for index in found if graph.tensors[index].type == Type.FLOAT32)
+
+
+def _reached(graph: Graph, tensors: set[int]) -> set[int]:
+    """Return these tensors and all that is computed from them."""
+    found = set(tensors)
+    for operator in graph.operators:
+        if not found.isdisjoint(map(int, operator.inputs)):
+            found |= {int(output) for output in operator.outputs}
+    return found
+
+
+#: Ops whose outputs have a type of their own, whatever is computed from them.
+_OWN_TYPES = (Op.GATHER, Op.UNIDIRECTIONAL_SEQUENCE_LSTM)
 
 
 def _error(got: Iterable[np.ndarray], expected: Sequence[np.ndarray]) -> float:
