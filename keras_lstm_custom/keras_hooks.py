@@ -1,18 +1,27 @@
-"""The undocumented parts of Keras this package stands on; there are three, and they are all in this file.
+"""The undocumented parts of Keras this package stands on; there are five, and they are all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
-   `loop_over_time` calls Keras' original for the reference engine; `replace_loop` gives one layer another.
+   `loop_over_time` calls Keras' original for the reference engine; `diverted` puts another in its
+   place for a while, in layers that are not ours, and `replace_loop` for good, in copies.
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
+4. `_compile_config` of a model: the arguments of `compile` as they were given. The public
+   `get_compile_config` has their configurations, which lose what was not registered, and Huber's delta.
+5. `_trainable_variables` of an optimizer: which variables it was built for. A layer that was frozen
+   since is still among them.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
 from typing import Any, NamedTuple
 
 import keras
@@ -62,6 +71,17 @@ def symbolic_dropout_masks(cell: Any, x_shape: tuple, h_shape: tuple, training: 
     return DropoutMasks(masks(cell.dropout, x_shape), masks(cell.recurrent_dropout, h_shape))
 
 
+def compile_arguments(model: keras.Model) -> dict[str, Any]:
+    """Return what a compiled model was compiled with, the very objects, but what its attributes say since."""
+    changeable = ("run_eagerly", "steps_per_execution", "jit_compile")
+    return {**model._compile_config.config, **{name: getattr(model, name) for name in changeable}}
+
+
+def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """Return the variables that an optimizer was built for, in its order."""
+    return list(optimizer._trainable_variables)
+
+
 class EngineRNN(keras.layers.RNN):
     """A `keras.layers.RNN` whose loop over time is `run_loop`."""
 
@@ -73,6 +93,51 @@ class EngineRNN(keras.layers.RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         return self.run_loop(sequences, list(initial_state), mask, bool(training))
+
+
+#: Takes sequences, initial state, mask and training; returns the last output, all outputs and the final state.
+Loop = Callable[[Tensor, list[Tensor], Tensor | None, bool], tuple[Tensor, Tensor, list[Tensor]]]
+
+_KERAS_LOOPS = {
+    getattr(keras.layers, name).inner_loop for name in ("RNN", "LSTM", "SimpleRNN", "GRU")
+}  #: what a layer calls that does not bring a loop of its own
+_diverted: ContextVar[Mapping[int, Loop]] = ContextVar("diverted", default={})
+_diversions: Counter[int] = Counter()  #: how many open `diverted` blocks, in all threads, want each layer
+_diverting = Lock()
+
+
+def has_keras_loop(layer: keras.layers.RNN) -> bool:
+    """Say whether a layer runs its cell by one of Keras' own loops over time."""
+    return type(layer).inner_loop in _KERAS_LOOPS
+
+
+@contextmanager
+def diverted(loops: list[tuple[keras.layers.RNN, Loop]]) -> Iterator[None]:
+    """Let each of the layers run its cell by the loop given for it, inside the block and for this thread only."""
+    token = _diverted.set({**_diverted.get(), **{id(layer): loop for layer, loop in loops}})
+    with _diverting:
+        for layer, _ in loops:
+            _diversions[id(layer)] += 1
+            vars(layer).setdefault("inner_loop", _diversion(layer))
+    try:
+        yield
+    finally:
+        with _diverting:
+            for layer, _ in loops:
+                _diversions[id(layer)] -= 1
+                if not _diversions[id(layer)]:
+                    del vars(layer)["inner_loop"], _diversions[id(layer)]
+        _diverted.reset(token)
+
+
+def _diversion(layer: keras.layers.RNN) -> Callable:
+    def inner_loop(sequences, initial_state, mask, training=False):
+        loop = _diverted.get().get(id(layer))
+        if loop is None:  # another thread's call
+            return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
+        return loop(sequences, list(initial_state), mask, bool(training))
+
+    return inner_loop
 
 
 def replace_loop(layer: Any, loop: Callable) -> None:

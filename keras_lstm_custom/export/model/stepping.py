@@ -16,8 +16,8 @@ from keras_lstm_custom.export.model.samples import graph_of, layers_within, made
 from keras_lstm_custom.export.model.stepped_layers import Stepper, calling, refusal, rewriting
 from keras_lstm_custom.export.model.unrolled import unroll as unroll_layers
 from keras_lstm_custom.export.model.unrolled import unrolled_by_keras
-from keras_lstm_custom.layers import to_keras
-from keras_lstm_custom.layers.convert import rebuild
+from keras_lstm_custom.layers.convert import keras_graph
+from keras_lstm_custom.models.rebuild import rebuild
 
 #: How far stepping may differ from the whole sequence, relative to the largest output, for a model that can be stepped.
 AGREEMENT = 1e-4
@@ -96,7 +96,7 @@ def step_model(
             layer looks at several steps at once.
         ConversionError: the model is subclassed or not built.
     """
-    original = to_keras(model)
+    original = keras_graph(model)
     _check(original)
     cut = sequences(original)
     if not any(cut):
