@@ -32,6 +32,7 @@ def convert(
     *,
     stateful: bool = False,
     float_io: bool = False,
+    verbose: int | str = 0,
 ) -> tuple[bytes, list[str]]:
     """Return a TFLite file that was not run yet, and notes for the user.
 
@@ -41,6 +42,7 @@ def convert(
         samples: for the last two: an array `(rows, ...)` of real input for each input of the model.
         stateful: whether the file keeps its states between invocations.
         float_io: whether inputs and outputs of a file that computes in integers are float32.
+        verbose: whether the search for what needs more bits shows a progress bar, as for `promote`.
 
     Raises:
         ExportError: the model cannot be expressed, or its values exceed what the integers hold.
@@ -60,7 +62,7 @@ def convert(
             return quantized(content, ranges, SCHEMES[quantize], float_io=float_io, promoted=promoted)
 
         # With kept states one row depends on the one before, and nothing is measured.
-        made = make(Promoted()) if stateful else promote(content, rows, quantize, make)
+        made = make(Promoted()) if stateful else promote(content, rows, quantize, make, finer, verbose)
         return made[0], [*prepared.notes, *made[1]]
     smaller = {"float16": weights_only.float16, "dynamic": weights_only.dynamic}
     return smaller[quantize](content) if quantize else content, prepared.notes

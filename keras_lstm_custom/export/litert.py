@@ -36,6 +36,7 @@ def tflite(
     stateful: bool = False,
     io_dtype: str | None = None,
     bound: float | None = None,
+    verbose: int | str = "auto",
 ) -> ExportReport:
     """Write `model` as a TFLite file, run it, and keep it only if it gives the model's numbers.
 
@@ -67,6 +68,8 @@ def tflite(
             None for its own integers.
         bound: the largest accepted error, as a share of the standard deviation of the model's
             output; None = `verify.BOUNDS[quantize]`.
+        verbose: 1 shows a progress bar while an integer file is tried with more bits here and there, 0 does not;
+            "auto" shows one when it takes longer than two seconds.
 
     Returns:
         The report: size, ops, and the error on each installed runtime.
@@ -91,7 +94,9 @@ def tflite(
         samples, shown, note = held_back(samples)
         compared = [note]
     with new_file(path) as beside:
-        content, notes = convert(prepared, quantize, samples, stateful=stateful, float_io=io_dtype == "float32")
+        content, notes = convert(
+            prepared, quantize, samples, stateful=stateful, float_io=io_dtype == "float32", verbose=verbose
+        )
         beside.write_bytes(content)
         report = verify(
             beside,
@@ -153,6 +158,16 @@ def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: st
         )
 
 
+#: What to do about a file that runs and is too coarse.
+_FINER = {
+    "int8": "Use quantize='int16x8' (int16 values: on the microcontroller runtime, runtime='micro'; with fused=False on "
+    "LiteRT, too), or calibrate on more rows of real input; `bound` accepts a larger error.",
+    "int16x8": "Calibrate on more rows of real input, or export in float; `bound` accepts a larger error.",
+    "float16": "Export in float32, or scale the values that float16 does not hold; `bound` accepts a larger error.",
+    "dynamic": "Use 'float16', or 'int8' with a calibration; `bound` accepts a larger error.",
+}
+
+
 def _refused(report: ExportReport) -> ExportError:
     failed = [check for check in report.checks if check.runtime in report.runtimes and not check.ok]
     received = "; ".join(f"{check.runtime}: {check.message or 'not run'}" for check in failed)
@@ -161,7 +176,7 @@ def _refused(report: ExportReport) -> ExportError:
             "The exported file does not give the model's numbers, so it was not kept.",
             expected=f"an error of at most {report.bound:.3g} of the output's standard deviation",
             received=received,
-            remedy="Look at the ranges of the calibration and of the outputs; `bound` accepts a larger error.",
+            remedy=_FINER.get(report.quantize, "Please report this, with the model's configuration."),
         )
     return ExportError(
         "The exported file does not run where it should, so it was not kept.",

@@ -41,6 +41,7 @@ def micro(
     name: str | None = None,
     io_dtype: str | None = None,
     bound: float | None = None,
+    verbose: int | str = "auto",
 ) -> ExportReport:
     """Write a folder with all that a microcontroller needs to run `model`, and a program that proves it there.
 
@@ -68,6 +69,7 @@ def micro(
         name: the C++ namespace; None = made from the folder's name.
         io_dtype: "float32" for inputs and outputs in float.
         bound: the largest accepted error, as for `export.tflite`.
+        verbose: whether a progress bar is shown, as for `export.tflite`.
 
     Returns:
         The report: `bytes` is the flash the model takes, without the runtime's code; `arena_bytes` the RAM.
@@ -95,7 +97,7 @@ def micro(
         samples = first_row(model, calibration, timesteps, steps)
         feedback: dict[int, int] = {}
         if state is None:
-            options: dict[str, Any] = {"runtime": "micro", "io_dtype": io_dtype, "bound": bound}
+            options: dict[str, Any] = {"runtime": "micro", "io_dtype": io_dtype, "bound": bound, "verbose": verbose}
             report = tflite(model, file, quantize, calibration, timesteps, **options)
         else:
             report = streaming(model, file, state, quantize, calibration, steps, runtime="micro", bound=bound)

@@ -10,6 +10,7 @@ import numpy as np
 from keras import tree
 
 from keras_lstm_custom.errors import InputError
+from keras_lstm_custom.models.walk import walk
 
 
 def predictions(model: keras.Model, inputs: Sequence[np.ndarray], rows_at_once: int = 256) -> list[np.ndarray]:
@@ -144,7 +145,7 @@ def is_token_like(model: keras.Model, number: int) -> bool:
     """
     if "float" not in str(model.inputs[number].dtype):
         return str(model.inputs[number].dtype) != "string"
-    if not any(_may_look_up(layer) for layer in layers_within(model)):
+    if not any(_looks_up(layer) for _, layer in walk(model)):
         return False
     ones = [np.ones([t.shape[0] or 1, *(size or 3 for size in t.shape[1:])], "float32") for t in model.inputs]
     if any(str(tensor.dtype) == "string" for tensor in model.inputs):
@@ -158,18 +159,15 @@ def is_token_like(model: keras.Model, number: int) -> bool:
     return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole, broken, strict=True))
 
 
-def _may_look_up(layer: Any) -> bool:
-    """Return whether a layer takes tokens, or is not Keras' own, so that it may hold one that does."""
-    known = getattr(keras.layers, type(layer).__name__, None) is type(layer) or layer.__module__.startswith(_PACKAGE)
-    return isinstance(layer, keras.layers.Embedding) or not (known or isinstance(layer, keras.Model))
-
-
-_PACKAGE = "keras_lstm_custom"
+def _looks_up(layer: Any) -> bool:
+    """Return whether a layer takes tokens, or is of the user's own, so that it may."""
+    own = not type(layer).__module__.startswith(("keras.", "keras_lstm_custom"))
+    return isinstance(layer, keras.layers.Embedding) or own
 
 
 def _words(model: keras.Model) -> list[str]:
     """Return words that the model's own vocabularies hold, or any."""
-    known = [layer.get_vocabulary() for layer in layers_within(model) if hasattr(layer, "get_vocabulary")]
+    known = [layer.get_vocabulary() for _, layer in walk(model) if hasattr(layer, "get_vocabulary")]
     words = [str(word) for vocabulary in known for word in vocabulary if isinstance(word, str) and word not in ("", "[UNK]")]
     return words or ["one", "two", "three"]
 

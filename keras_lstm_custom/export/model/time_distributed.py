@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lstm_custom.export.model.samples import layers_within
+from keras_lstm_custom.models.walk import walk
 
 #: What may look at the whole batch, or keeps a state from row to row.
 TOGETHER = (keras.layers.RNN, keras.layers.Lambda, keras.layers.Bidirectional)
@@ -24,7 +24,7 @@ class AtOnce(keras.layers.TimeDistributed):
     """
 
     def call(self, inputs, training=None, mask=None):
-        parts = [self.layer, *layers_within(self.layer)]
+        parts = [self.layer, *(layer for _, layer in walk(self.layer))]
         if not all(map(_treats_rows_alike, parts)) or None in inputs.shape[:2]:
             return super().call(inputs, training=training, mask=mask)
         batch, timesteps = inputs.shape[:2]

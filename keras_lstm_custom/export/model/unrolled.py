@@ -14,9 +14,9 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_lstm_custom.export.model.samples import layers_within
-from keras_lstm_custom.keras_hooks import replace_loop
+from keras_lstm_custom.keras_hooks import has_keras_loop, replace_loop
 from keras_lstm_custom.layers.convert import COUNTERPARTS
+from keras_lstm_custom.models.walk import recurrent_layers
 
 
 def unroll(copy: keras.Model, as_keras_unrolls: Collection[str] = (), *, continues: bool = False) -> None:
@@ -28,14 +28,14 @@ def unroll(copy: keras.Model, as_keras_unrolls: Collection[str] = (), *, continu
         continues: the given state is that of the block before. The output before the first step that is read is then
             the state, which is h; for a whole sequence it is zero.
     """
-    for layer in layers_within(copy):
-        if isinstance(layer, keras.layers.RNN):
+    for layer in recurrent_layers(copy).values():
+        if has_keras_loop(layer):
             replace_loop(layer, partial(_steps, layer, layer.name in as_keras_unrolls, continues))
 
 
 def unrolled_by_keras(model: keras.Model) -> set[str]:
     """Return the names of the layers that Keras itself unrolls; ours give the numbers of a loop with `unroll=True`."""
-    layers = [layer for layer in layers_within(model) if isinstance(layer, keras.layers.RNN)]
+    layers = recurrent_layers(model).values()
     return {layer.name for layer in layers if layer.unroll and type(layer) not in COUNTERPARTS}
 
 
