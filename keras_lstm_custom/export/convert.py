@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.graph import Graph, set_signature
+from keras_lstm_custom.export.file.origin import described
 from keras_lstm_custom.export.file.portable import portable
 from keras_lstm_custom.export.model import vanilla_rnn
 from keras_lstm_custom.export.model.prepare import Prepared
@@ -94,7 +96,7 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
         {name: found[key] for name, key in zip(prepared.output_names, outputs, strict=True)},
     )
     fused_lstm.fuse(graph, lstms, stateful=stateful)
-    _check_ops(graph)
+    _check_ops(graph, prepared.model)
     portable(graph)
     return graph.pack()
 
@@ -134,14 +136,17 @@ def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> byt
             ) from error
 
 
-def _check_ops(graph: Graph) -> None:
-    custom = sorted({name for operator in graph.operators if (name := graph.custom_name(operator))})
+def _check_ops(graph: Graph, model: keras.Model) -> None:
+    custom: dict[str, list[Any]] = {}
+    for operator in graph.operators:
+        if name := graph.custom_name(operator):
+            custom.setdefault(name, []).append(operator)
     if custom:
         raise ExportError(
             "The model has operations that TFLite does not have.",
             expected="layers that TFLite's builtin ops can express",
-            received=", ".join(custom),
-            remedy="Replace the layers that use them.",
+            received="; ".join(f"{name} of {described(graph, found, model)}" for name, found in sorted(custom.items())),
+            remedy="Put another layer in place of that one, or compute it outside of the exported model.",
         )
 
 

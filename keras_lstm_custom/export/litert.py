@@ -109,7 +109,7 @@ def tflite(
             notes=[*notes, *compared],
         )
         if not report.ok:
-            raise _refused(report)
+            raise refused(report, content, model)
     return dataclasses.replace(report, path=str(path))
 
 
@@ -168,7 +168,13 @@ _FINER = {
 }
 
 
-def _refused(report: ExportReport) -> ExportError:
+def refused(report: ExportReport, content: bytes, model: keras.Model) -> ExportError:
+    """Return the error for a file that does not run where it should, or not with the model's numbers.
+
+    It names the runtime's own reason, the layer that the op in it comes from, and what does run the file.
+    """
+    from keras_lstm_custom.export.file.origin import mentioned
+
     failed = [check for check in report.checks if check.runtime in report.runtimes and not check.ok]
     received = "; ".join(f"{check.runtime}: {check.message or 'not run'}" for check in failed)
     if failed and all(check.ran for check in failed):
@@ -178,9 +184,12 @@ def _refused(report: ExportReport) -> ExportError:
             received=received,
             remedy=_FINER.get(report.quantize, "Please report this, with the model's configuration."),
         )
+    origin = mentioned(content, received, model)
+    others = [check.runtime for check in report.checks if check.ok and check.runtime in RUNTIMES]
+    elsewhere = f"Export it with runtime={others[0]!r}, which runs it, or" if others else "No runtime here runs it:"
     return ExportError(
         "The exported file does not run where it should, so it was not kept.",
         expected=f"that it runs on {' and '.join(report.runtimes)}",
-        received=received or "no runtime that ran it",
-        remedy="Export for another runtime, or without the layers that need what this one does not have.",
+        received=(received or "no runtime that ran it") + (f". {origin}" if origin else ""),
+        remedy=f"{elsewhere} put another layer in place of that one, or compute it outside of the exported model.",
     )

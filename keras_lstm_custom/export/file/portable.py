@@ -80,6 +80,7 @@ _OPTIONS = {
     Op.EQUAL: "EqualOptionsT",
     Op.EXP: "ExpOptionsT",
     Op.GREATER: "GreaterOptionsT",
+    Op.GREATER_EQUAL: "GreaterEqualOptionsT",
     Op.LESS: "LessOptionsT",
     Op.MAXIMUM: "MaximumMinimumOptionsT",
     Op.MINIMUM: "MaximumMinimumOptionsT",
@@ -219,6 +220,21 @@ def _one_hot(w: _Writer) -> Rewritten:
     return w.made
 
 
+def _bucketize(w: _Writer) -> Rewritten:
+    """Count the boundaries that a value has reached."""
+    x = w.inputs[0]
+    if w.dtype(x) != np.float32:
+        return None
+    wide = (*w.shape(x), len(w.options.boundaries))
+    column = w.reshaped(x, [*w.shape(x), 1])
+    bounds = w.constant(np.reshape(w.options.boundaries, [1] * len(w.shape(x)) + [-1]))
+    reached = w.op(Op.GREATER_EQUAL, [column, bounds], (wide, np.bool_))
+    each = w.op(Op.CAST, [reached], (wide, np.float32), _cast(w, reached, np.float32))
+    count = w.op(Op.SUM, [each, w.constant([len(wide) - 1], np.int32)], (w.shape(x), np.float32), schema.ReducerOptionsT())
+    w.op(Op.CAST, [count], w.output, _cast(w, count, np.int32))
+    return w.made
+
+
 def _clipped(w: _Writer) -> Rewritten:
     below = w.op(Op.MINIMUM, [w.inputs[0], w.constant(1.0)])
     w.op(Op.MAXIMUM, [below, w.constant(-1.0)], w.output)
@@ -281,6 +297,7 @@ def _plus(w: _Writer, x: int, factor: float, addend: float) -> int:
 
 
 REWRITES: dict[int, Callable[[_Writer], Rewritten]] = {
+    Op.BUCKETIZE: _bucketize,
     Op.CONCATENATION: _concatenation,
     Op.GELU: _gelu,
     Op.ONE_HOT: _one_hot,
