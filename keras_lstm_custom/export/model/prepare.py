@@ -11,11 +11,10 @@ import numpy as np
 
 from keras_lstm_custom.errors import ConversionError, ExportError
 from keras_lstm_custom.export.model.backend import check_backend
-from keras_lstm_custom.export.model.embedding import GatheredEmbedding
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, check_sizes, input_shapes, sized
 from keras_lstm_custom.export.model.recurrence import MarkedRNN
 from keras_lstm_custom.export.model.samples import input_names, output_names
-from keras_lstm_custom.export.model.time_distributed import AtOnce
+from keras_lstm_custom.export.model.stand_ins import stand_in
 from keras_lstm_custom.export.model.unrolled import unroll, unrolled_by_keras
 from keras_lstm_custom.layers.convert import keras_graph
 from keras_lstm_custom.models.live import address
@@ -28,8 +27,6 @@ ACTIVATIONS = {
     "LSTMCell": {"activation": "tanh", "recurrent_activation": "sigmoid"},
     "SimpleRNNCell": {"activation": "tanh"},
 }
-#: Layers of Keras that are written in another way.
-STAND_INS = {"Embedding": GatheredEmbedding, "TimeDistributed": AtOnce}
 LONGEST_UNROLLED = 512  #: timesteps; each one stands in an unrolled file as a dozen ops
 
 
@@ -114,10 +111,8 @@ def _rewrite(fused: bool, notes: list[str]) -> Callable[[dict], dict]:
             return _int32(_float32(_with_batch_1(entry)), notes)
         if name in ("DTypePolicy", "DTypePolicyMap"):
             return _float32(entry)
-        if name in STAND_INS and entry.get("module") == "keras.layers":
-            return {**entry, **address(STAND_INS[name])}
         if "return_sequences" not in config:
-            return entry
+            return stand_in(entry)
         if config.get("stateful"):
             notes.append(
                 f"The layer {config['name']!r} is stateful; what the file keeps is said by `stateful` of the export."

@@ -11,6 +11,7 @@ import keras
 from keras import tree
 
 from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export.model.stand_ins import stand_in
 
 
 class Calls(NamedTuple):
@@ -106,7 +107,7 @@ def rewriting(shapes: Collection[tuple], steps: int | None, unroll: bool) -> Cal
     Args:
         shapes: of the inputs that become blocks, without the batch.
         steps: the length of a block; None = any.
-        unroll: the steps will be written one after another instead of as a loop.
+        unroll: the steps will be written one after another instead of as a loop, for a file.
     """
     lengths = {shape[0] for shape in shapes}
 
@@ -122,9 +123,9 @@ def rewriting(shapes: Collection[tuple], steps: int | None, unroll: bool) -> Cal
             return {**entry, "config": {**config, "target_shape": [steps or -1, *config["target_shape"][1:]]}}
         if entry["class_name"] == "TimeDistributed" and config["layer"]["class_name"] == Stepped.__name__:
             # A recurrence inside one time step begins and ends there.
-            return {**entry, "config": {**config, "layer": config["layer"]["config"]["layer"]}}
+            entry = {**entry, "config": {**config, "layer": config["layer"]["config"]["layer"]}}
         if not isinstance(config, dict) or "return_state" not in config or "stateful" not in config:
-            return entry
+            return stand_in(entry) if unroll else entry
         inner = {**entry, "config": {**config, "return_state": True, "stateful": False, "unroll": unroll}}
         return {
             **entry,
