@@ -160,8 +160,8 @@ def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: st
 
 #: What to do about a file that runs and is too coarse.
 _FINER = {
-    "int8": "Use quantize='int16x8' (int16 values: on the microcontroller runtime, runtime='micro'; with fused=False on "
-    "LiteRT, too), or calibrate on more rows of real input; `bound` accepts a larger error.",
+    "int8": "Use quantize='int16x8' (int16 values: on the microcontroller runtime, runtime='micro'; with fused=False "
+    "on LiteRT, too), or calibrate on more rows of real input; `bound` accepts a larger error.",
     "int16x8": "Calibrate on more rows of real input, or export in float; `bound` accepts a larger error.",
     "float16": "Export in float32, or scale the values that float16 does not hold; `bound` accepts a larger error.",
     "dynamic": "Use 'float16', or 'int8' with a calibration; `bound` accepts a larger error.",

@@ -77,9 +77,9 @@ def test_one_direction(cell):
 def test_both_directions():
     x = keras.Input((T,), dtype="int32")
     h = layers.Embedding(WORDS, 3, mask_zero=True)(x)
-    chosen = itertools.product(["concat", "sum", "ave", "mul", None], [False, True])
     outputs = [
-        layers.Bidirectional(klc.LSTM(4, return_sequences=sequences), merge_mode=merge)(h) for merge, sequences in chosen
+        layers.Bidirectional(klc.LSTM(4, return_sequences=sequences), merge_mode=merge)(h)
+        for merge, sequences in itertools.product(["concat", "sum", "ave", "mul", None], [False, True])
     ]
     check(models.randomised(keras.Model(x, keras.tree.flatten(outputs))), TOKENS)
 
@@ -91,7 +91,7 @@ def test_two_layers_of_both_directions_behind_a_masking_layer(cell):
 
 
 def test_a_layer_that_keras_unrolls_zeroes_as_keras_does():
-    """Its unrolled loop puts the zeros of a backward layer elsewhere than its loop; the model at hand has them there."""
+    """Its unrolled loop puts the zeros of a backward layer elsewhere than its loop; so does the model at hand."""
     options = {"return_sequences": True, "go_backwards": True, "zero_output_for_mask": True, "unroll": True}
     theirs, ours = masked(layers.LSTM(4, **options)), masked(klc.LSTM(4, **options))
     ours.set_weights(theirs.get_weights())

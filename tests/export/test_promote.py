@@ -63,7 +63,7 @@ def nothing_promoted(monkeypatch):
     """Take the promotion away, to see what it is for."""
     convert = importlib.import_module("keras_lstm_custom.export.convert")
     promote = importlib.import_module("keras_lstm_custom.export.quantization.promote")
-    monkeypatch.setattr(convert, "promote", lambda content, rows, scheme, make: make(promote.Promoted()))
+    monkeypatch.setattr(convert, "promote", lambda content, rows, scheme, make, *more: make(promote.Promoted()))
 
 
 PROMOTED = [

@@ -1,8 +1,8 @@
 """What the microcontroller runtime has no kernel for, written in ops that both runtimes have.
 
-The converter chooses ops for phones. Of those, the microcontroller runtime lacks some (TILE, REDUCE_ANY, GELU, ...), and
-others take less there (STRIDED_SLICE four axes, UNPACK no bool, CONCATENATION ten inputs, CAST no 64-bit integers). Each
-has an exact equal here, so that one file runs on both, whichever layer it comes from.
+The converter chooses ops for phones. Of those, the microcontroller runtime lacks some (TILE, REDUCE_ANY, GELU, ...),
+and others take less there (STRIDED_SLICE four axes, UNPACK no bool, CONCATENATION ten inputs, CAST no 64-bit integers).
+Each has its equal here, so that one file runs on both, whichever layer it comes from.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class _Writer:
         """Add an operator that writes a tensor: one that is there (`target`), or a new one of a shape and type."""
         if not isinstance(target, int):
             shape, dtype = target or self._joint(inputs)
-            target = self.graph.tensor(f"{self.graph.name(self.output)}{self.between}{len(self.graph.tensors)}", shape, dtype)
+            target = self.graph.tensor(
+                f"{self.graph.name(self.output)}{self.between}{len(self.graph.tensors)}", shape, dtype
+            )
         options = options or getattr(schema, _OPTIONS.get(code, ""), lambda: None)()
         self.made.append(self.graph.operator(code, inputs, [target], options, version))
         return target
@@ -209,15 +211,28 @@ def _joined(w: _Writer, parts: Sequence[int], axis: int) -> int:
 
 def _one_hot(w: _Writer) -> Rewritten:
     depth, on, off = (w.graph.value(index) for index in w.inputs[1:])
-    indices, axis = w.inputs[0], w.options.axis
+    indices, axis = _as_int32(w, w.inputs[0]), w.options.axis
     last = axis in (-1, len(w.shape(w.output)) - 1)
-    if depth is None or on is None or off is None or not last or w.dtype(indices) != np.int32:
+    if depth is None or on is None or off is None or not last or indices is None:
         return None
     column = w.reshaped(indices, [*w.shape(indices), 1])
     classes = w.constant(np.arange(int(depth)).reshape([1] * len(w.shape(indices)) + [-1]), np.int32)
     hit = w.op(Op.EQUAL, [column, classes], (w.shape(w.output), np.bool_))
     w.op(Op.SELECT_V2, [hit, w.inputs[2], w.inputs[3]], w.output)
     return w.made
+
+
+def _as_int32(w: _Writer, index: int) -> int | None:
+    """Return whole numbers as int32: as they are, or as they were before they became int64."""
+    if w.dtype(index) == np.int32:
+        return index
+    makers = [operator for operator in w.graph.of(Op.CAST) if index in operator.outputs]
+    source = int(makers[0].inputs[0]) if makers else index
+    if w.dtype(source) == np.int32:
+        return source
+    if w.dtype(source) != np.float32:
+        return None
+    return w.op(Op.CAST, [source], (w.shape(source), np.int32), _cast(w, source, np.int32))
 
 
 def _bucketize(w: _Writer) -> Rewritten:
@@ -230,7 +245,8 @@ def _bucketize(w: _Writer) -> Rewritten:
     bounds = w.constant(np.reshape(w.options.boundaries, [1] * len(w.shape(x)) + [-1]))
     reached = w.op(Op.GREATER_EQUAL, [column, bounds], (wide, np.bool_))
     each = w.op(Op.CAST, [reached], (wide, np.float32), _cast(w, reached, np.float32))
-    count = w.op(Op.SUM, [each, w.constant([len(wide) - 1], np.int32)], (w.shape(x), np.float32), schema.ReducerOptionsT())
+    last = w.constant([len(wide) - 1], np.int32)
+    count = w.op(Op.SUM, [each, last], (w.shape(x), np.float32), schema.ReducerOptionsT())
     w.op(Op.CAST, [count], w.output, _cast(w, count, np.int32))
     return w.made
 
@@ -282,7 +298,8 @@ def _gelu(w: _Writer) -> Rewritten:
     # erf(z) = 1 - (a1 t + ... + a5 t⁵) exp(-z²), t = 1 / (1 + 0.3275911 z).
     size = w.op(Op.ABS, [x])
     z = w.op(Op.MUL, [size, w.constant(math.sqrt(0.5))])
-    t = w.op(Op.DIV, [w.constant(np.ones([1] * len(w.shape(x)))), _plus(w, z, 0.3275911, 1.0)], (w.shape(x), np.float32))
+    one = w.constant(np.ones([1] * len(w.shape(x))))
+    t = w.op(Op.DIV, [one, _plus(w, z, 0.3275911, 1.0)], (w.shape(x), np.float32))
     series = w.op(Op.MUL, [t, w.constant(1.061405429)])
     for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
         series = w.op(Op.MUL, [t, w.op(Op.ADD, [series, w.constant(coefficient)])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,9 +12,9 @@ from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export.model.samples import input_names, is_token_like
 
 #: The length of the sequences: of all inputs, of each by its name, or of each in their order.
-Timesteps = Union[int, Mapping[str, int], Sequence[Union[int, None]], None]
+Timesteps = int | Mapping[str, int] | Sequence[int | None] | None
 
-Shape = tuple[Union[int, None], ...]
+Shape = tuple[int | None, ...]
 
 
 def sequences(model: keras.Model) -> list[bool]:
@@ -87,8 +87,9 @@ def check_sizes(model: keras.Model, shapes: Sequence[Shape]) -> None:
     still = {name: shape for name, shape in zip(input_names(model), shapes, strict=True) if None in shape[1:]}
     if still:
         example = f"{{{', '.join(f'{name!r}: 100' for name in still)}}}" if len(model.inputs) > 1 else "100"
+        which = "the input" if len(still) == 1 else "the inputs"
         raise ExportError(
-            f"The size of {'the input' if len(still) == 1 else 'the inputs'} {', '.join(map(repr, still))} is not known.",
+            f"The size of {which} {', '.join(map(repr, still))} is not known.",
             expected="a size for every axis but the batch",
             received=", ".join(map(str, still.values())),
             remedy=f"Give the number of timesteps of a sequence, timesteps={example}, or pass a calibration.",
@@ -103,8 +104,8 @@ def check_no_text(model: keras.Model) -> None:
             f"The input {text[0]!r} takes strings, and TFLite's runtimes have no ops for text.",
             expected="inputs of numbers",
             received="an input of dtype 'string'",
-            remedy="Export the part behind the TextVectorization (or lookup), keras.Model(vectorised, output), and turn "
-            "text into tokens in the application; or use export.saved_model, which takes text.",
+            remedy="Export the part behind the TextVectorization (or lookup), keras.Model(vectorised, output), and "
+            "turn text into tokens in the application; or use export.saved_model, which takes text.",
         )
 
 

@@ -168,7 +168,7 @@ def _looks_up(layer: Any) -> bool:
 def _words(model: keras.Model) -> list[str]:
     """Return words that the model's own vocabularies hold, or any."""
     known = [layer.get_vocabulary() for _, layer in walk(model) if hasattr(layer, "get_vocabulary")]
-    words = [str(word) for vocabulary in known for word in vocabulary if isinstance(word, str) and word not in ("", "[UNK]")]
+    words = [str(word) for vocabulary in known for word in vocabulary if word not in ("", "[UNK]")]
     return words or ["one", "two", "three"]
 
 

@@ -118,7 +118,7 @@ def rewriting(shapes: Collection[tuple], steps: int | None, unroll: bool) -> Cal
             if tuple(shape[1:]) in shapes:
                 shape[1] = steps
             return {**entry, "config": {**config, "batch_shape": [None, *shape[1:]]}}
-        if entry["class_name"] == "Reshape" and config["target_shape"][0] in lengths and -1 not in config["target_shape"]:
+        if entry["class_name"] == "Reshape" and config["target_shape"][0] in lengths:
             # What makes time steps of a row of numbers makes those of the block.
             return {**entry, "config": {**config, "target_shape": [steps or -1, *config["target_shape"][1:]]}}
         if entry["class_name"] == "TimeDistributed" and config["layer"]["class_name"] == Stepped.__name__:

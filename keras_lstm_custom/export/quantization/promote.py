@@ -120,7 +120,7 @@ def cells(graph: Graph, states: Sequence[tuple[int, int]]) -> frozenset[int]:
 
 
 def unrolled_cells(graph: Graph) -> frozenset[int]:
-    """Return what cells compute that stand in the file step by step: between products with one kernel, each from the last.
+    """Return what the cells of unrolled layers compute: all between the products with one kernel, each from the last.
 
     As in `cells`, all of these are int16.
     """
@@ -214,7 +214,8 @@ def _notes(
         told = [f"the output {outputs[index]!r} is int16" for index in sorted(chosen.int16)]
         told += [f"{graph.name(index)!r} computes in float" for index in sorted(chosen.in_float)]
         done = ", ".join(told)
-        notes = [f"{scheme} alone errs by {before:.1%} of the signal on the calibration; therefore {done}: {after:.1%}."]
+        alone = f"{scheme} alone errs by {before:.1%} of the signal on the calibration"
+        notes = [f"{alone}; therefore {done}: {after:.1%}."]
     if tried >= MOST_TRIED and after > goal:
         notes.append(f"The search for what to compute in more bits ended after {tried} candidates.")
     return notes

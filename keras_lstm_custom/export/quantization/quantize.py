@@ -281,7 +281,7 @@ class _Writer:
 
 
 def _exact(graph: Graph) -> set[int]:
-    """Return the tensors that only ever become whole numbers or bools, such as tokens: in float they stay what they are."""
+    """Return the tensors that only ever become whole numbers or bools, such as tokens: in float they stay exact."""
     readers: dict[int, list[Any]] = {}
     for operator in graph.operators:
         for index in map(int, operator.inputs):
