@@ -182,7 +182,7 @@ def refused(report: ExportReport, content: bytes, model: keras.Model) -> ExportE
             "The exported file does not give the model's numbers, so it was not kept.",
             expected=f"an error of at most {report.bound:.3g} of the output's standard deviation",
             received=received,
-            remedy=_FINER.get(report.quantize, "Please report this, with the model's configuration."),
+            remedy=_FINER.get(report.quantize or "float32", "Please report this, with the model's configuration."),
         )
     origin = mentioned(content, received, model)
     others = [check.runtime for check in report.checks if check.ok and check.runtime in RUNTIMES]

@@ -30,6 +30,19 @@ def portable(graph: Graph) -> None:
         rewrite = REWRITES.get(graph.code(operator))
         operators += (rewrite(_Writer(graph, operator)) if rewrite else None) or [operator]
     graph.operators[:] = operators
+    _drop_unread(graph)
+
+
+def _drop_unread(graph: Graph) -> None:
+    """Take away what nothing reads any more: it, too, must have a kernel."""
+    kept: list[Any] = []
+    read = set(graph.outputs)
+    for operator in reversed(graph.operators):
+        outputs = {int(index) for index in operator.outputs}
+        if outputs & read or any(graph.tensors[index].isVariable for index in outputs):
+            kept.append(operator)
+            read |= {int(index) for index in operator.inputs}
+    graph.operators[:] = kept[::-1]
 
 
 class _Writer:

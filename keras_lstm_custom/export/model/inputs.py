@@ -26,14 +26,12 @@ def sequences(model: keras.Model) -> list[bool]:
     shapes = [tuple(tensor.shape) for tensor in model.inputs]
     found = [len(shape) > 2 or (len(shape) == 2 and shape[1] is None) for shape in shapes]
     lengths = {shape[1] for shape, is_found in zip(shapes, found, strict=True) if is_found}
-    if lengths and lengths != {None}:
-        tokens = [len(shape) == 2 and shape[1] in lengths for shape in shapes]
-    else:
-        tokens = [len(shape) == 2 and shape[1] not in (None, 1) for shape in shapes]
-    alone = not any(found)
+    if not lengths:
+        return [len(shape) == 2 and shape[1] > 1 for shape in shapes]
+    rows = [len(shape) == 2 and shape[1] in lengths for shape in shapes]
     return [
-        is_found or (is_possible and (is_token_like(model, k) or alone))
-        for k, (is_found, is_possible) in enumerate(zip(found, tokens, strict=True))
+        is_found or (is_row and is_token_like(model, number))
+        for number, (is_found, is_row) in enumerate(zip(found, rows, strict=True))
     ]
 
 
@@ -60,6 +58,7 @@ def input_shapes(model: keras.Model, timesteps: Timesteps = None, rows: Sequence
 
 def sized(model: keras.Model, shapes: Sequence[Shape]) -> Callable[[dict], dict]:
     """Return what gives the input layers in a serialised model these shapes; those of nested models follow theirs."""
+    lengths = {t.shape[1]: new[1] for t, new in zip(model.inputs, shapes, strict=True) if len(new) == 2}
     named = dict(zip(input_names(model), shapes, strict=True))
     before = [tuple(tensor.shape) for tensor in model.inputs]
     alike: dict[Shape, set[Shape]] = {}
@@ -69,7 +68,7 @@ def sized(model: keras.Model, shapes: Sequence[Shape]) -> Callable[[dict], dict]
 
     def rewrite(entry: dict) -> dict:
         if entry["class_name"] != "InputLayer":
-            return entry
+            return follows(entry, lengths)
         config = entry["config"]
         shape = tuple(config["batch_shape"])
         if own.get(config["name"], (None,))[1:] == shape[1:]:
@@ -80,6 +79,15 @@ def sized(model: keras.Model, shapes: Sequence[Shape]) -> Callable[[dict], dict]
         return {**entry, "config": {**config, "batch_shape": [shape[0], *new]}}
 
     return rewrite
+
+
+def follows(entry: dict, lengths: Mapping[int | None, int | None]) -> dict:
+    """Let a Reshape that makes time steps of a row of numbers make those of a row of another length (None: any)."""
+    target = entry["config"].get("target_shape") if entry["class_name"] == "Reshape" else None
+    length = lengths.get(target[0], target[0]) if target else None
+    if not target or length == target[0]:
+        return entry
+    return {**entry, "config": {**entry["config"], "target_shape": [length or -1, *target[1:]]}}
 
 
 def check_sizes(model: keras.Model, shapes: Sequence[Shape]) -> None:
@@ -111,8 +119,7 @@ def check_no_text(model: keras.Model) -> None:
 
 def _lengths(model: keras.Model, timesteps: Timesteps) -> list[int | None]:
     names = input_names(model)
-    if timesteps is None:
-        return [None] * len(names)
+    lengths: list[Any] = [None] * len(names)
     if isinstance(timesteps, Mapping):
         known = [{name, tensor.name} for name, tensor in zip(names, model.inputs, strict=True)]
         unknown = [name for name in timesteps if not any(name in each for each in known)]
@@ -123,7 +130,7 @@ def _lengths(model: keras.Model, timesteps: Timesteps) -> list[int | None]:
         lengths = list(timesteps)
         if len(lengths) != len(names):
             raise _unusable(timesteps, f"{len(names)} lengths, one for each of {', '.join(map(repr, names))}")
-    else:
+    elif timesteps is not None:
         lengths = [timesteps if is_one else None for is_one in sequences(model)]
     for length, tensor in zip(lengths, model.inputs, strict=True):
         is_number = isinstance(length, (int, np.integer)) and not isinstance(length, bool) and length > 0

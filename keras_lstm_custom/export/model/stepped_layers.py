@@ -11,6 +11,7 @@ import keras
 from keras import tree
 
 from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export.model.inputs import follows
 from keras_lstm_custom.export.model.stand_ins import stand_in
 
 
@@ -109,7 +110,7 @@ def rewriting(shapes: Collection[tuple], steps: int | None, unroll: bool) -> Cal
         steps: the length of a block; None = any.
         unroll: the steps will be written one after another instead of as a loop, for a file.
     """
-    lengths = {shape[0] for shape in shapes}
+    lengths = {shape[0]: steps for shape in shapes}
 
     def rewrite(entry: dict) -> dict:
         config = entry["config"]
@@ -118,9 +119,8 @@ def rewriting(shapes: Collection[tuple], steps: int | None, unroll: bool) -> Cal
             if tuple(shape[1:]) in shapes:
                 shape[1] = steps
             return {**entry, "config": {**config, "batch_shape": [None, *shape[1:]]}}
-        if entry["class_name"] == "Reshape" and config["target_shape"][0] in lengths:
-            # What makes time steps of a row of numbers makes those of the block.
-            return {**entry, "config": {**config, "target_shape": [steps or -1, *config["target_shape"][1:]]}}
+        if entry["class_name"] == "Reshape":
+            return follows(entry, lengths)
         if entry["class_name"] == "TimeDistributed" and config["layer"]["class_name"] == Stepped.__name__:
             # A recurrence inside one time step begins and ends there.
             entry = {**entry, "config": {**config, "layer": config["layer"]["config"]["layer"]}}

@@ -116,7 +116,7 @@ def step_model(
         outputs = Stepper(copy, len(inputs))([*inputs, *state_inputs])
         stepped = StepModel(
             model=keras.Model([*inputs, *state_inputs], outputs, name=f"{model.name}_step"),
-            input_names=tuple(tensor.name for tensor in original.inputs),
+            input_names=tuple(tensor.name for tensor in model.inputs),
             output_names=tuple(output_names(original)),
             states=tuple(states),
             sequences=tuple(cut),

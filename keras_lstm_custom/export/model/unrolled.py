@@ -49,7 +49,8 @@ def _steps(
     given = ops.unstack(sequences, axis=1)
     in_order = slice(None, None, -1) if layer.go_backwards else slice(None)
     masks = [None] * len(given) if mask is None else [mask[:, t : t + 1] for t in range(len(given))]
-    states, outputs = initial_state, []
+    states = initial_state
+    outputs: list[Any] = []
     for x, reads in zip(given[in_order], masks[in_order], strict=True):
         output, after = layer.cell(x, states)
         if reads is not None:

@@ -142,6 +142,9 @@ def unrolled_cells(graph: Graph) -> frozenset[int]:
             if RULES.get(graph.code(operator)) is not Rule.WEIGHTED or operator in products:
                 pending += [int(i) for i in operator.inputs if i >= 0]
         found |= {int(product.outputs[0]) for product in recurrent}
+    for operator in graph.operators:  # what the last step computes, from which no product comes
+        if graph.code(operator) in _IN_A_CELL and not found.isdisjoint(map(int, operator.inputs)):
+            found |= {int(output) for output in operator.outputs} - set(graph.outputs)
     return frozenset(index for index in found if graph.tensors[index].type == Type.FLOAT32)
 
 
@@ -154,6 +157,8 @@ def _reached(graph: Graph, tensors: set[int]) -> set[int]:
     return found
 
 
+#: Ops that cells are made of, besides products.
+_IN_A_CELL = (Op.ADD, Op.LOGISTIC, Op.MUL, Op.RESHAPE, Op.SELECT_V2, Op.SPLIT, Op.SUB, Op.TANH)
 #: Ops whose outputs have a type of their own, whatever is computed from them.
 _OWN_TYPES = (Op.GATHER, Op.UNIDIRECTIONAL_SEQUENCE_LSTM)
 
