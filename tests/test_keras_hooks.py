@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lstm_custom.keras_hooks import EngineRNN, dropout_masks, loop_over_time, symbolic_dropout_masks
+from keras_lstm_custom.keras_hooks import EngineRNN, dropout_masks, loop_over_time, replace_loop, symbolic_dropout_masks
 
 
 class Accumulator(keras.layers.Layer):
@@ -124,3 +124,18 @@ def test_symbolic_masks_are_like_those_that_are_drawn(cell_class, rates):
         drawn = dropout_masks(cell, ops.ones((2, 3)), ops.ones((2, 5)), training)
         symbolic = symbolic_dropout_masks(cell, (2, 3), (2, 5), training)
         assert shape(symbolic) == shape(drawn)
+
+
+@pytest.mark.parametrize("layer_class", [keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN])
+def test_a_layer_calls_the_loop_that_was_put_in_place_of_its_own(layer_class):
+    layer = layer_class(2, return_sequences=True)
+    fixed = ops.ones((3, 4, 2))
+
+    def loop(sequences, initial_state, mask, training=False):
+        return fixed[:, -1], fixed, initial_state
+
+    layer.build((3, 4, 5))
+    replace_loop(layer, loop)
+    assert np.array_equal(ops.convert_to_numpy(layer(ops.zeros((3, 4, 5)))), np.ones((3, 4, 2))), (
+        "Keras no longer calls the hook `RNN.inner_loop` of the layer at hand, which `keras_hooks.replace_loop` sets."
+    )
