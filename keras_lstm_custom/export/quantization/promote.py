@@ -27,8 +27,8 @@ from keras_lstm_custom.progress import Bar
 #: By which factor the error must fall for a change to be worth its bytes.
 WORTH = 0.95
 ROWS = 16  #: that each candidate is run on
-#: Candidates that are tried at most, each in a process for each runtime. A masked classifier, unrolled over 12 steps, is
-#: at 5.0 % of its signal after 24 and after 85, where no further one helps. Of 13 random graphs of up to 24 units
+#: Candidates that are tried at most, each in a process for each runtime. A masked classifier, unrolled over 12 steps,
+#: is at 5.0 % of its signal after 24 and after 85, where no further one helps. Of 13 random graphs of up to 24 units
 #: (`tests/export/random_graphs.py`, seeds 100 to 106) one needed any, and one candidate did.
 MOST_TRIED = 24
 RUNTIMES = ("litert", "micro")
