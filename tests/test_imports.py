@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 #: A module may import from its own folder and from lower levels. The longest name that fits counts.
 LEVELS = {
     "errors": 0,
+    "progress": 0,
     "structures": 0,
     "version": 0,
     "array_files": 1,

@@ -16,6 +16,7 @@ from keras_lstm_custom.keras_hooks import (
     has_keras_loop,
     loop_over_time,
     optimized_variables,
+    replace_loop,
     symbolic_dropout_masks,
     undecayed_variables,
 )
@@ -253,3 +254,18 @@ def test_weights_in_a_file_go_by_the_name_of_the_class(tmp_path):
     model.load_weights(tmp_path / "new.weights.h5")
     for got, weight in zip(model.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(got, weight, err_msg=why)
+
+
+@pytest.mark.parametrize("layer_class", [keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN])
+def test_a_layer_calls_the_loop_that_was_put_in_place_of_its_own(layer_class):
+    layer = layer_class(2, return_sequences=True)
+    fixed = ops.ones((3, 4, 2))
+
+    def loop(sequences, initial_state, mask, training=False):
+        return fixed[:, -1], fixed, initial_state
+
+    layer.build((3, 4, 5))
+    replace_loop(layer, loop)
+    assert np.array_equal(ops.convert_to_numpy(layer(ops.zeros((3, 4, 5)))), np.ones((3, 4, 2))), (
+        "Keras no longer calls the hook `RNN.inner_loop` of the layer at hand, which `keras_hooks.replace_loop` sets."
+    )

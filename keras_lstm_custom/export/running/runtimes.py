@@ -202,10 +202,15 @@ def _reason(done: subprocess.CompletedProcess) -> str:
     return " after: ".join([f"the process was ended by {name}", *last])
 
 
+#: What a line of a runtime's log begins with that says why it refused a file.
+_TELLING = ("ERROR:", "Didn't find op", "Node ", "tensorflow/lite/")
+
+
 def _causes(refusal: str, log: str) -> list[str]:
     """Return the lines that say something; where in the runtime's source they come from does not."""
-    marked = [line for line in log.splitlines() if line.lstrip(" └").startswith(("ERROR:", "Didn't find op"))]
-    lines = [re.sub(r"^[\s└]*(ERROR:\s*)?(\[\S+?:\d+\]\s*)?", "", line) for line in [*refusal.splitlines(), *marked]]
+    marked = [line for line in log.splitlines() if line.lstrip(" └").startswith(_TELLING)]
+    source = r"^[\s└]*(ERROR:\s*)?(\[\S+?:\d+\]\s*)?(tensorflow/\S+\.(cc|h)(:\d+)?\s*)?"
+    lines = [re.sub(source, "", line) for line in [*refusal.splitlines(), *marked]]
     return [line.strip() for line in lines if line.strip()]
 
 
