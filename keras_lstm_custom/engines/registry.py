@@ -12,6 +12,7 @@ from keras_lstm_custom.engines import (
     masking,
     measured,
     native,
+    no_steps,
     portable,
     recording,
     reference,
@@ -105,5 +106,5 @@ def run(name: str, request: Request) -> Result:
     serve = recording.active()
     if serve is None:
         engine = choose(name, request)
-        serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
+        serve = no_steps.served(partial(checkpoint.run, engine)) if checkpoint.cuts(request) else engine.run
     return masking.masked(request, serve(request))

@@ -40,7 +40,7 @@ def load() -> Native:
     if platform.system() != "Linux":
         return Native(None, f"is built for Linux only, and this is {platform.system()}")
     path = Path(os.environ.get(VARIABLE) or LIBRARY)
-    if not path.exists():
+    if not os.path.lexists(path):
         return Native(None, f"is not built: there is no {path}; build it with {REMEDY}")
     problem = _problem(path)
     if problem is None:
@@ -54,9 +54,9 @@ def load() -> Native:
 
 def _problem(path: Path) -> str | None:
     """Return why the file is not to be loaded, or None."""
-    if not path.is_file():
-        return "is not a file"
     try:
+        if not path.is_file():
+            return "is not a file"
         content = path.read_bytes()
     except OSError as error:
         return f"cannot be read ({error})"
@@ -88,7 +88,7 @@ def _threads(configured: int) -> tuple[int, str]:
     """Return the number of threads as TensorFlow reads it, 0 for one on each processor, and what to say about it."""
     text = os.environ.get(THREADS_VARIABLE, "0")
     # TensorFlow takes what is no whole number of 32 bits, or not above 0, as if it were not set.
-    readable = re.fullmatch(r"\s*[+-]?[0-9]+\s*", text, re.ASCII) and abs(int(text)) < 2**31
+    readable = re.fullmatch(r"\s*[+-]?0*[0-9]{1,10}\s*", text, re.ASCII) and abs(int(text)) < 2**31
     asked = configured if configured > 0 else int(text) if readable else 0
     if configured <= 0 and (not readable or asked < 0):
         note = f"{THREADS_VARIABLE}={text!r} is no number of threads, so there is one for each processor"
