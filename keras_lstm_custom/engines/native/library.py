@@ -42,17 +42,17 @@ def load() -> Native:
     path = Path(os.environ.get(VARIABLE) or LIBRARY)
     if not os.path.lexists(path):
         return Native(None, f"is not built: there is no {path}; build it with {REMEDY}")
-    problem = _problem(path)
-    if problem is None:
+    reason = problem(path)
+    if reason is None:
         try:
             return _loaded(path)
         except Exception as error:  # whatever TensorFlow or the loader of libraries makes of it
-            problem = f"cannot be loaded ({error})"
-    warnings.warn(f"The native library {path} {problem}. Another engine serves, more slowly.", stacklevel=2)
-    return Native(None, f"{path} {problem}; build it with {REMEDY}")
+            reason = f"cannot be loaded ({error})"
+    warnings.warn(f"The native library {path} {reason}. Another engine serves, more slowly.", stacklevel=2)
+    return Native(None, f"{path} {reason}; build it with {REMEDY}")
 
 
-def _problem(path: Path) -> str | None:
+def problem(path: Path) -> str | None:
     """Return why the file is not to be loaded, or None."""
     try:
         if not path.is_file():
@@ -79,14 +79,14 @@ def _loaded(path: Path) -> Native:
     operations = tf.load_op_library(str(path))  # first: TensorFlow sees only what registers itself meanwhile
     library = ctypes.CDLL(str(path))
     library.klc_configure.restype = ctypes.c_char_p
-    threads, note = _threads(tf.config.threading.get_intra_op_parallelism_threads())
+    threads, note = threads_of(tf.config.threading.get_intra_op_parallelism_threads())
     name = library.klc_configure(threads, b"")
     return Native(operations, f"compiled loops for {name.decode()}{note}")
 
 
-def _threads(configured: int) -> tuple[int, str]:
+def threads_of(configured: int) -> tuple[int, str]:
     """Return the number of threads as TensorFlow reads it, 0 for one on each processor, and what to say about it."""
-    text = os.environ.get(THREADS_VARIABLE, "0")
+    text = os.environ.get(THREADS_VARIABLE) or "0"
     # TensorFlow takes what is no whole number of 32 bits, or not above 0, as if it were not set.
     readable = re.fullmatch(r"\s*[+-]?0*[0-9]{1,10}\s*", text, re.ASCII) and abs(int(text)) < 2**31
     asked = configured if configured > 0 else int(text) if readable else 0

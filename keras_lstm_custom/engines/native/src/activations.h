@@ -36,7 +36,12 @@ KLC_INLINE Vector expm1_near_0(Vector r) {
 KLC_INLINE Vector sigmoid(Vector x) {
   x = at_least(all(-kBound), at_most(all(kBound), x));
   const Vector whole = x * kPerLog2 + kToWhole, n = whole - kToWhole, scale = power(whole);
-  const Vector exp = scale * expm1_near_0<1>((x - n * kLog2High) - n * kLog2Low) + scale;
+  const Vector rest = expm1_near_0<1>((x - n * kLog2High) - n * kLog2Low);
+#if defined(__FMA__)
+  const Vector exp = scale * rest + scale;
+#else  // there the product may be subnormal, which counts as 0, where the sum is not
+  const Vector exp = scale * (rest + 1.f);
+#endif
   return exp / (exp + 1.f);
 }
 
