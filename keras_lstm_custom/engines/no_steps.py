@@ -1,7 +1,6 @@
-"""Sequences without timesteps: they leave the state as it is, on every engine and backend, for a length that is fixed or open.
+"""Sequences without timesteps leave the state as it is: on every engine and backend, if the length is fixed or open.
 
-Such a sequence is the end of a batch of pieces, or a row of data that is missing; it is no mistake of the caller that a
-loop cannot run without a first step. So a loop runs one step of zeros in its place, of which nothing is kept; that
+No loop can run without a first step. So it runs one step of zeros in its place, of which nothing is kept; that
 way gradients are there, too, and are zeros.
 """
 

@@ -1,7 +1,7 @@
 """Loads the native library into TensorFlow, once, and says why where that cannot be.
 
-A library is loaded only if its seal (`build.seal`) says that it is whole: what is cut off, or filled with zeros, ends the process
-when it is loaded, and no error can be caught.
+A library is loaded only if its seal (`build.seal`) says that it is whole: one that is cut off, or filled with zeros,
+ends the process when it is loaded, and no error can be caught.
 """
 
 from __future__ import annotations
