@@ -18,6 +18,7 @@ Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, sin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -208,7 +209,7 @@ def _kernel_gradient(x, dz, masks, dtype):
     """Return dW as one product over all steps and rows for each dropout mask: the columns of its gates."""
 
     def product(x, dz):
-        x, dz = (array.reshape(-1, array.shape[-1]) for array in (x, dz))
+        x, dz = (array.reshape(math.prod(array.shape[:-1]), array.shape[-1]) for array in (x, dz))  # -1 may be 0 / 0
         return jnp.matmul(x.T, dz, preferred_element_type=dtype)
 
     masked = [x * m for m in masks or (1,)]

@@ -13,6 +13,7 @@ from keras_lstm_custom.engines import (
     masking,
     measured,
     native,
+    no_steps,
     portable,
     recording,
     reference,
@@ -116,5 +117,5 @@ def run(name: str, request: Request) -> Result:
         if name == AUTO:
             saved_graphs.forbid_saving(engine)
         engine = higher_derivatives.of_every_order(engine)
-        serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
+        serve = no_steps.served(partial(checkpoint.run, engine)) if checkpoint.cuts(request) else engine.run
     return masking.masked(request, serve(request))

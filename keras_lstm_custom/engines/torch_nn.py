@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_lstm_custom.engines import fast_path
+from keras_lstm_custom.engines import fast_path, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.structures import Tensor
 
@@ -15,6 +15,7 @@ def supports(request: Request) -> Support:
     return Support(False, reason) if reason else Support(True, "torch.nn, by cuDNN on a GPU")
 
 
+@no_steps.served
 def run(request: Request) -> Result:
     """Call the functions behind `torch.nn.LSTM` and `torch.nn.RNN` with the weights in their layout: transposed."""
     import torch

@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,7 +34,8 @@ FLAGS = [
 
 FRAMEWORK = "libtensorflow_framework.so.2"  #: where TensorFlow's C API lives, on Linux
 
-STAMP = 'extern "C" __attribute__((visibility("default"))) const char* klc_sources() { return "%s"; }\n'
+#: The last bytes of a library: the hash of the sources it was built from, and that of all bytes before these.
+SEAL = "\nkeras_lstm_custom, built from {sources}, content {content}\n"
 
 #: The instruction sets of each processor, by name; `dispatch.cc` chooses among them at run time.
 BASELINE: dict[str, list[str]] = {"baseline": []}
@@ -66,15 +67,17 @@ def build(library: Path = LIBRARY) -> Path:
             received=platform.system(),
             remedy="Go on without the engine: the others need no compiler.",
         )
-    with scratch(EngineError) as folder:
-        stamp = folder / "stamp"
-        stamp.with_suffix(".cc").write_text(STAMP % sources())
-        names = [path.stem for path in _sources("*.cc") if path.stem != "core"]
-        return link([str(stamp), *names], library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"])
+    names = [path.stem for path in _sources("*.cc") if path.stem != "core"]
+    return link(names, library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"], finish=seal)
+
+
+def seal(content: bytes) -> bytes:
+    """Return a library with its seal, by which `library` knows a whole one of these sources before it is loaded."""
+    return content + SEAL.format(sources=sources(), content=hashlib.sha256(content).hexdigest()).encode()
 
 
 def sources() -> str:
-    """Return a hash of the sources; a library says by `klc_sources()` which ones it was built from."""
+    """Return a hash of the sources."""
     files = [*_sources("*.cc"), *_sources("*.h")]
     return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
 
@@ -89,9 +92,10 @@ def link(
     linking: Sequence[str] = (),
     compiling: Sequence[str] = (),
     sets: Mapping[str, list[str]] | None = None,
+    finish: Callable[[bytes], bytes] = lambda content: content,
 ) -> Path:
-    """Compile these files and the core for each instruction set, and link them to `target`."""
-    sets = sets or INSTRUCTION_SETS.get(platform.machine(), BASELINE)
+    """Compile these files and the core for each instruction set, and link them to `target`, as `finish` leaves it."""
+    sets = INSTRUCTION_SETS.get(platform.machine(), BASELINE) if sets is None else sets
     jobs: list[tuple[str, list[str]]] = [(name, []) for name in names]
     jobs += [("core", [f"-DKLC_SET={name}", *more]) for name, more in sets.items()]
     cxx = compiler()
@@ -117,7 +121,7 @@ def link(
         made = f"{folder}/{target.name}"
         _call([*shared, "-pthread", *objects, f"-L{folder}", *linking, "-o", made], folder)
         with new_file(target, EngineError) as new:  # in one go: nobody loads half a library
-            shutil.copyfile(made, new)
+            new.write_bytes(finish(Path(made).read_bytes()))
             shutil.copymode(made, new)
     return target
 
