@@ -9,6 +9,7 @@ from keras_lstm_custom.version import __version__
 
 #: Loaded on first use, so that a model alone needs none of what they import.
 _ON_FIRST_USE = {
+    "attribute": "keras_lstm_custom.diagnostics:attribute",
     "export": "keras_lstm_custom.export",
     "gradient_flow": "keras_lstm_custom.diagnostics:gradient_flow",
     "plots": "keras_lstm_custom.diagnostics.plots",

@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras this package stands on; there are three, and they are all in this file.
+"""The undocumented parts of Keras this package stands on; there are four, and they are all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -6,13 +6,16 @@
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
+4. `Layer.__call__` looks up `call` and `compute_mask` on the layer itself, so that one layer's may be
+   replaced for a while (`methods_replaced`).
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -116,3 +119,24 @@ def loop_over_time(
     loop = keras.layers.RNN(cell, name="loop_over_time", **options)
     last_output, outputs, states = loop.inner_loop(sequences, initial_state, mask)
     return last_output, outputs, list(states)
+
+
+@contextmanager
+def methods_replaced(replacements: list[tuple[keras.Layer, str, Callable]]) -> Iterator[None]:
+    """Let layers use other functions in place of their methods inside the block.
+
+    Args:
+        replacements: layer, name of the method (`call` or `compute_mask`), and the function, which takes what
+            the bound method takes.
+    """
+    before = [vars(layer).get(name) for layer, name, _ in replacements]
+    for layer, name, function in replacements:
+        vars(layer)[name] = function  # past Keras' own `__setattr__`, which has nothing to track here
+    try:
+        yield
+    finally:
+        for (layer, name, _), own in zip(replacements, before, strict=True):
+            if own is None:
+                del vars(layer)[name]
+            else:
+                vars(layer)[name] = own
