@@ -12,6 +12,7 @@ _ON_FIRST_USE = {
     "attribute": "keras_lstm_custom.diagnostics:attribute",
     "export": "keras_lstm_custom.export",
     "gradient_flow": "keras_lstm_custom.diagnostics:gradient_flow",
+    "memory_contributions": "keras_lstm_custom.diagnostics:memory_contributions",
     "plots": "keras_lstm_custom.diagnostics.plots",
     "report": "keras_lstm_custom.diagnostics:report",
     "tasks": "keras_lstm_custom.tasks",

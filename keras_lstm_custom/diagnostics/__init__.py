@@ -2,6 +2,7 @@
 
 from keras_lstm_custom.diagnostics.callback import GateMonitor
 from keras_lstm_custom.diagnostics.explaining.attribution import attribute
+from keras_lstm_custom.diagnostics.explaining.contributions import MemoryContributions, memory_contributions
 from keras_lstm_custom.diagnostics.explaining.record import Attribution
 from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows, Verdict
 from keras_lstm_custom.diagnostics.gradients import gradient_flow
@@ -19,6 +20,7 @@ __all__ = [
     "GateWeights",
     "GradientFlow",
     "GradientFlows",
+    "MemoryContributions",
     "RNNSummary",
     "RNNTrace",
     "Summary",
@@ -27,6 +29,7 @@ __all__ = [
     "attribute",
     "gate_weights",
     "gradient_flow",
+    "memory_contributions",
     "report",
     "summary",
     "trace",
