@@ -6,8 +6,8 @@
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
-4. `Layer.__call__` looks up `call` and `compute_mask` on the layer itself, so that one layer's may be
-   replaced for a while (`methods_replaced`).
+4. `Layer.__call__` looks up `call` on the layer itself, so that one layer's may be replaced for a while
+   (`methods_replaced`).
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -126,7 +126,7 @@ def methods_replaced(replacements: list[tuple[keras.Layer, str, Callable]]) -> I
     """Let layers use other functions in place of their methods inside the block.
 
     Args:
-        replacements: layer, name of the method (`call` or `compute_mask`), and the function, which takes what
+        replacements: layer, name of the method (`call`), and the function, which takes what
             the bound method takes.
     """
     before = [vars(layer).get(name) for layer, name, _ in replacements]

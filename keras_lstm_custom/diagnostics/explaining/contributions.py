@@ -55,7 +55,7 @@ class MemoryContributions:
 
     @property
     def by_step(self) -> Array:
-        """`(batch, timesteps)`, the parts of the target summed over the units; without one, those of c without signs."""
+        """`(batch, timesteps)`, the parts of the target summed over units; without one, those of c without signs."""
         return np.abs(self.values).sum(2) if self.readout is None else self.prediction.sum(2)
 
     @property

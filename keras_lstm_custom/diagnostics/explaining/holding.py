@@ -9,6 +9,7 @@ numbers cannot be varied a little, their vectors can.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from inspect import signature
 from typing import Any
 
 import keras
@@ -76,33 +77,42 @@ class HeldModel:
         for number, layer in enumerate(self._layers):
             if isinstance(layer, keras.Model):
                 continue
-            if type(layer).compute_mask is not keras.layers.Layer.compute_mask:
-                yield layer, "compute_mask", self._compute_mask(layer, f"mask of {number}")
             if isinstance(layer, keras.layers.Embedding):
-                yield layer, "call", self._embedding(layer.call)
+                yield layer, "call", self._embedding(layer)
             elif type(layer).call is keras.layers.Masking.call:
-                yield layer, "call", _masking(layer)
-            elif isinstance(layer, keras.layers.RNN):
-                yield layer, "call", self._recurrent(layer.call, f"mask to {number}")
+                yield layer, "call", self._masking(layer, f"mask of {number}")
+            elif names := [name for name in signature(layer.call).parameters if name.endswith("mask")]:
+                yield layer, "call", self._with_held_masks(layer.call, names, number)
 
-    def _compute_mask(self, layer: keras.Layer, key: str) -> Callable:
-        compute, is_source = layer.compute_mask, isinstance(layer, (keras.layers.Masking, keras.layers.Embedding))
+    def _with_held_masks(self, call: Callable, names: list[str], number: int) -> Callable:
+        """Return a layer's `call` that is given the masks of the data.
 
-        def compute_mask(inputs, *args, **kwargs):
-            mask = self._answer(key, lambda: compute(inputs, *args, **kwargs))
-            if is_source and mask is not None and self._answers is None:
+        A functional model computes masks on its own way, by ops of its graph, so they are held where they arrive.
+        """
+        parameters = signature(call)
+
+        def held(*args, **kwargs):
+            bound = parameters.bind(*args, **kwargs)
+            for name in names:
+                mask = self._answer(f"{name} to {number}", bound.arguments.get(name))
+                if mask is not None or name in bound.arguments:
+                    bound.arguments[name] = mask
+            return call(*bound.args, **bound.kwargs)
+
+        return held
+
+    def _masking(self, layer: keras.layers.Masking, key: str) -> Callable:
+        def masked(inputs):
+            mask = self._answer(key, layer.compute_mask(inputs))
+            if self._answers is None:
                 self._kept["read"].append((inputs, mask))
-            return mask
+            return ops.where(ops.expand_dims(mask, -1), inputs, 0)
 
-        return compute_mask
+        return masked
 
-    def _recurrent(self, call: Callable, key: str) -> Callable:
-        def with_held_mask(*args, mask=None, **kwargs):
-            return call(*args, mask=self._answer(key, lambda: mask), **kwargs)
+    def _embedding(self, layer: keras.layers.Embedding) -> Callable:
+        call = layer.call
 
-        return with_held_mask
-
-    def _embedding(self, call: Callable) -> Callable:
         def embed(inputs):
             number = self._count("embedding")
             if self._answers is not None:
@@ -110,15 +120,16 @@ class HeldModel:
                 return call(inputs) if given is None else given
             vectors = call(inputs)
             self._kept["embedded"].append((inputs, vectors))
+            if layer.mask_zero:
+                self._kept["read"].append((inputs, layer.compute_mask(inputs)))
             return vectors
 
         return embed
 
-    def _answer(self, key: str, compute: Callable[[], Any]) -> Any:
-        """Compute a mask, or a structure of some, and keep it; or return what was kept."""
+    def _answer(self, key: str, mask: Any) -> Any:
+        """Keep a mask, or a structure of some, and return it; or return in its place what was kept."""
         key = f"{key}, {self._count(key)}"
         if self._answers is None:
-            mask = compute()
             parts = {f"{key}, {n}": part for n, part in enumerate(tree.flatten(mask)) if part is not None}
             self._structures[key] = tree.map_structure(lambda _: None, mask)
             self._kept["masks"].update(parts)
@@ -130,15 +141,6 @@ class HeldModel:
     def _count(self, key: str) -> int:
         self._calls[key] = self._calls.get(key, -1) + 1
         return self._calls[key]
-
-
-def _masking(layer: keras.layers.Masking) -> Callable:
-    """`Masking.call`, but by way of `compute_mask`; the original computes the mask a second time on its own."""
-
-    def call(inputs):
-        return ops.where(ops.expand_dims(layer.compute_mask(inputs), -1), inputs, 0)
-
-    return call
 
 
 def tree_to_numpy(structure: Any) -> Any:
