@@ -33,7 +33,8 @@ def find_target(model: keras.Model, output: Any, target: Any, batch: int) -> Tar
     Raises:
         ArgumentError: there is no such place, or it is not said which of several.
     """
-    outputs = {name: np.shape(leaf)[1:] for name, leaf in zip(_names(model, output), tree.flatten(output), strict=True)}
+    names = output_names(model, output)
+    outputs = {name: np.shape(leaf)[1:] for name, leaf in zip(names, tree.flatten(output), strict=True)}
     name, place = _split(target, outputs)
     shape, leaf = outputs[name], list(outputs).index(name)
     if isinstance(place, np.ndarray):
@@ -44,7 +45,7 @@ def find_target(model: keras.Model, output: Any, target: Any, batch: int) -> Tar
     return Target(leaf, np.full(batch, flat, "int32"), f"output {name!r}{numbers}")
 
 
-def _names(model: keras.Model, output: Any) -> list[str]:
+def output_names(model: keras.Model, output: Any) -> list[str]:
     """Return a name for each output: the key in a dict, else what the model calls it, else its number."""
     count = len(tree.flatten(output))
     if isinstance(output, dict) and len(output) == count:

@@ -127,7 +127,7 @@ def memory_contributions(
     shown, c = np.where(read[:, None], parts.values[sequence], np.nan)[:, chosen], parts.c[sequence, chosen]
     scale = signed_scale(np.concatenate([shown, c[None]]))
     image = heat_map(axes[1, 0], shown.T, **scale)
-    axes[1, 0].set(ylabel="unit", title=r"$i_t\,g_t\prod_{s>t} f_s$: what is left of what the step put there")
+    axes[1, 0].set(ylabel="unit", title=r"$i_t\,g_t\,f_{t+1} \cdots f_T$: what is left of what the step put there")
     heat_map(axes[1, 1], c[:, None], **scale)
     axes[1, 1].set(xticks=[], yticks=[], title="$= c$")
     if units is not None:
@@ -154,4 +154,5 @@ def _sum(found: Attribution, sequence: int) -> str:
     head = f"sequence {sequence}: {found.target} = {prediction:.4g}"
     if found.method == "occlusion":
         return f"{head}\nocclusion: by how much it falls without the number"
-    return f"{head}\n{reference:.4g} at the baseline ({found.baseline}) + {total:.4g}, the sum of what is below"
+    signed = f"{'−' if total < 0 else '+'} {abs(total):.4g}"
+    return f"{head}\n{reference:.4g} at the baseline ({found.baseline}) {signed}, the sum of what is below"
