@@ -43,7 +43,9 @@ class Shown(NamedTuple):
     def attribution_of(self, trace: LayerTrace) -> tuple[Array, list[str]] | None:
         """Return contributions `(batch, timesteps, features)` that belong to a layer's steps, and their labels."""
         found = self.attribution
-        for name in () if found is None else found.names:
+        if found is None:
+            return None
+        for name in found.names:
             values, mask = found.of(name), found.mask_of(name)
             if values.shape[:2] != trace.h.shape[:2] or values.ndim > 3:
                 continue

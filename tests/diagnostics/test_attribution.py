@@ -339,7 +339,7 @@ TARGETS = {
     "no such name": ("first", "no output called 'first'"),
     "no class": ("last", "2 values for each row"),
     "class too large": (("last", 2), "no value 2: that axis has 2"),
-    "too few numbers": (("steps", 1), "takes 2 numbers"),
+    "too few numbers": (("steps", 1), "2 numbers say which"),
     "no number": (("last", 0.5), "0.5 is not the number"),
     "class of a row too large": (("last", np.array([0, 1, 7])), "row 2 asks for number 7"),
     "classes of too few rows": (("last", np.array([0, 1])), r"shape \(3,\)"),

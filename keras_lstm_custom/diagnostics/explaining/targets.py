@@ -85,8 +85,9 @@ def _checked(place: tuple, name: str, shape: tuple, outputs: dict[str, tuple]) -
         numbers = iter(place)
         place = tuple(0 if length == 1 else next(numbers) for length in shape)
     if len(place) != len(shape):
-        values = f"Output {name!r} has {int(np.prod(shape))} values for each row"
-        what = f"{values}, and it takes {len(shape)} number{'s' * (len(shape) != 1)} to say which."
+        count, axes = int(np.prod(shape)), len(shape)
+        plural = "s" * (axes != 1)
+        what = f"Output {name!r} has {count} value{'s' * (count != 1)} for each row; {axes} number{plural} say which."
         raise _no_such(place, outputs, what)
     index = []
     for number, length in zip(place, shape, strict=True):

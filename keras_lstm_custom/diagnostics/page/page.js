@@ -119,7 +119,7 @@ function showOutcome() {
   const text = ({ by_step, numbers, more }) => {
     const row = numbers[state.sequence];
     if (by_step && row.length !== layer().steps) return `${row.length} steps`;
-    const shown = (by_step ? row[state.step] : row).map(value => typeof value === "number" ? value.toPrecision(4).replace("-", "−") : value);
+    const shown = (by_step ? row[state.step] : row).map(value => typeof value === "number" ? plain(value) : value ?? "?");
     return shown.join(", ") + (more ? `, … (${more} more)` : "") + (by_step ? ` at step ${state.step}` : "");
   };
   $("outcome").innerHTML = PAGE.outcomes.map(({ name, prediction, target }) =>
@@ -225,7 +225,9 @@ function showTime() {
     const id = k ? String(k + 1) : "", top = 1 - k * height;
     layout["yaxis" + id] = { title: { text: title, standoff: 8 }, nticks: 4, domain: [top - height * 0.88, top], range, zerolinecolor: "#c8ced5" };
     layout["legend" + id] = { x: 1.01, xanchor: "left", y: top, font: { size: 12 } };
-    return draw("y" + id, [top - height * 0.88, top]);
+    const drawn = draw("y" + id, [top - height * 0.88, top]);
+    if (drawn[0].type === "heatmap") Object.assign(layout["yaxis" + id], { autorange: "reversed", showgrid: false, zeroline: false });
+    return drawn;
   });
   layout.margin.r = 170;
   traces.forEach(trace => { trace.xaxis = "x"; if (trace.legend === "legendundefined") trace.legend = "legend"; });
@@ -241,7 +243,7 @@ function showUnits() {
   return Plotly.react("units",
     [{ type: "heatmap", z, x: steps(), ...bounds, hovertemplate: `unit %{y}, step %{x}: ${state.symbol} = %{z:.${layer().digits}f}<extra></extra>`, colorbar: { thickness: 14, title: { text: state.symbol } } }],
     { height: Math.min(620, 150 + 9 * layer().units), margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, shapes: unitShapes(), plot_bgcolor: SKIPPED,
-      xaxis: { title: { text: "step" }, showgrid: false, ...stepTicks() }, yaxis: { title: { text: "unit" }, autorange: "reversed" } }, CONFIG);
+      xaxis: { title: { text: "step" }, showgrid: false, zeroline: false, ...stepTicks() }, yaxis: { title: { text: "unit" }, autorange: "reversed", showgrid: false, zeroline: false } }, CONFIG);
 }
 
 function showGradient() {
@@ -272,12 +274,12 @@ function showSummary() {
   const gates = [["o", "output"], ["i", "input"], ["f", "forget"]];
   const rows = gates.flatMap(([gate, label]) => [[`${label} > 0.9`, open[gate]], [`${label} < 0.1`, closed[gate]]]);
   const any = rows.some(([, shares]) => shares.some(share => share > 0));
-  const heat = { type: "heatmap", x: units, y: rows.map(([label]) => label), z: rows.map(([, shares]) => shares), zmin: 0, zmax: 1, colorscale: "Blues", xgap: 1, ygap: 1,
+  const heat = { type: "heatmap", x: units, y: rows.map(([label]) => label), z: rows.map(([, shares]) => shares), zmin: 0, zmax: 1, colorscale: [[0, "#f7f7f7"], [1, "#0b4f8a"]], xgap: 1, ygap: 1,
     colorbar: { x: 0.5, xanchor: "left", thickness: 12, tickformat: ".0%", outlinewidth: 0 }, hovertemplate: "unit %{x}, %{y} at %{z:.0%} of the steps<extra></extra>" };
   const nothing = { text: "no gate of any unit at any step", x: 0.24, y: 0.5, xref: "paper", yref: "paper", showarrow: false, bgcolor: "#fff", borderpad: 6 };
   return Plotly.react("summary-plot", [heat, bars(memory_length, PAGE.colors.c, { xaxis: "x2", yaxis: "y2" })], { ...layout, margin: { ...layout.margin, l: 110 },
     annotations: [title("Saturation: share of the steps with a gate shut or open", 0), title("Memory length −1/log(mean f)", 0.62), ...(any ? [] : [nothing])],
-    xaxis: { title: { text: "unit" }, domain: [0, 0.48], showgrid: false }, yaxis: { showgrid: false },
+    xaxis: { title: { text: "unit" }, domain: [0, 0.48], showgrid: false, zeroline: false }, yaxis: { showgrid: false }, plot_bgcolor: "#fff",
     xaxis2: { title: { text: "unit" }, domain: [0.62, 1], anchor: "y2" }, yaxis2: { title: { text: "steps" }, anchor: "x2", rangemode: "tozero" } }, CONFIG);
 }
 
