@@ -168,7 +168,7 @@ function skipped() {
 function signedHeat(rows, labels, axis, [low, high]) {
   const largest = Math.max(1e-12, ...rows.map(values => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0)));
   return [{ type: "heatmap", z: rows, x: steps(), y: labels, yaxis: axis, colorscale: SIGNED, zmin: -largest, zmax: largest,
-    colorbar: { x: 1.01, xanchor: "left", y: (low + high) / 2, len: high - low, thickness: 10, nticks: 3, tickfont: { size: 11 }, outlinewidth: 0 },
+    colorbar: { x: 1.01, xanchor: "left", y: (low + high) / 2, len: high - low, thickness: 10, tickvals: [-largest, 0, largest], ticktext: [-largest, 0, largest].map(value => plain(Number(value.toPrecision(2)))), tickfont: { size: 11 }, outlinewidth: 0 },
     hovertemplate: "%{y}, step %{x}: %{z:.4g}<extra></extra>" }];
 }
 
@@ -276,7 +276,7 @@ function showSummary() {
   const any = rows.some(([, shares]) => shares.some(share => share > 0));
   const heat = { type: "heatmap", x: units, y: rows.map(([label]) => label), z: rows.map(([, shares]) => shares), zmin: 0, zmax: 1, colorscale: [[0, "#f7f7f7"], [1, "#0b4f8a"]], xgap: 1, ygap: 1,
     colorbar: { x: 0.5, xanchor: "left", thickness: 12, tickformat: ".0%", outlinewidth: 0 }, hovertemplate: "unit %{x}, %{y} at %{z:.0%} of the steps<extra></extra>" };
-  const nothing = { text: "no gate of any unit at any step", x: 0.24, y: 0.5, xref: "paper", yref: "paper", showarrow: false, bgcolor: "#fff", borderpad: 6 };
+  const nothing = { text: "no gate of any unit at any step", x: 0.5, y: 0.5, xref: "x domain", yref: "y domain", showarrow: false, bgcolor: "#fff", borderpad: 6 };
   return Plotly.react("summary-plot", [heat, bars(memory_length, PAGE.colors.c, { xaxis: "x2", yaxis: "y2" })], { ...layout, margin: { ...layout.margin, l: 110 },
     annotations: [title("Saturation: share of the steps with a gate shut or open", 0), title("Memory length −1/log(mean f)", 0.62), ...(any ? [] : [nothing])],
     xaxis: { title: { text: "unit" }, domain: [0, 0.48], showgrid: false, zeroline: false }, yaxis: { showgrid: false }, plot_bgcolor: "#fff",

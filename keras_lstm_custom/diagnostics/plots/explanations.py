@@ -121,7 +121,7 @@ def memory_contributions(
         height_ratios=[1.2, height, *[1.2] * (rows - 2)], width_ratios=[30, 1],
     )  # fmt: skip
     for axis in (axes[0, 1], *axes[2:, 1]):
-        axis.set_visible(False)
+        axis.remove()
     draw_input(axes[0, 0], parts.x[sequence], read, feature_names)
     axes[0, 0].set_title(f"{parts.name}, sequence {sequence}\ninput $x_t$")
     shown, c = np.where(read[:, None], parts.values[sequence], np.nan)[:, chosen], parts.c[sequence, chosen]
