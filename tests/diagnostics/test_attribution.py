@@ -13,6 +13,8 @@ from keras_lstm_custom.errors import ArgumentError, InputError
 from tests.oracles import numpy_cells
 
 BATCH, STEPS, FEATURES, UNITS = 3, 5, 2, 4
+#: JAX compiles each call of `attribute` for several seconds; what is left passes there, too.
+slow_on_jax = pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for minutes; runs under TensorFlow and torch")
 
 
 @pytest.fixture
@@ -109,6 +111,7 @@ MODELS = {
 }
 
 
+@slow_on_jax
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("baseline", [None, "mean"])
 def test_sums_are_the_change_of_the_output(make, baseline, rng, x):
@@ -124,6 +127,7 @@ def test_sums_are_the_change_of_the_output(make, baseline, rng, x):
     assert np.abs(found.values).max() > 1e-3
 
 
+@slow_on_jax
 def test_the_way_is_cut_where_the_output_changes_abruptly(rng, x):
     smooth = randomised(sequential(layers.LSTM(UNITS), layers.Dense(1)), rng)
     end, start = predicted(smooth, x)[0, 0], predicted(smooth, 0 * x)[0, 0]
@@ -138,12 +142,14 @@ def test_the_way_is_cut_where_the_output_changes_abruptly(rng, x):
     assert np.abs(few.gap).max() > 1e-3 * np.abs(few.delta).max()
 
 
+@slow_on_jax
 def test_what_has_no_gradient_is_told(rng, x):
     model = randomised(sequential(layers.Lambda(ops.round), layers.LSTM(UNITS), layers.Dense(1)), rng)
     with pytest.warns(UserWarning, match=r"3 of 3 rows .*no gradient"):
         attribute(model, x, max_points=64)
 
 
+@slow_on_jax
 def test_a_sample_gives_the_mean_over_its_rows(rng, x):
     model = randomised(sequential(layers.LSTM(UNITS), layers.Dense(1)), rng)
     sample = rng.normal(size=(4, STEPS, FEATURES))
@@ -155,6 +161,7 @@ def test_a_sample_gives_the_mean_over_its_rows(rng, x):
     assert_complete(found)
 
 
+@slow_on_jax
 def test_mean_is_that_of_each_feature_over_what_is_read(rng, x):
     model = randomised(sequential(layers.Masking(-9.0), layers.LSTM(UNITS), layers.Dense(1)), rng)
     x[0, 2:] = -9
@@ -164,6 +171,7 @@ def test_mean_is_that_of_each_feature_over_what_is_read(rng, x):
     )
 
 
+@slow_on_jax
 def test_occlusion_is_what_the_model_says_without_a_number(rng, x):
     model = randomised(sequential(layers.LSTM(UNITS), layers.Dense(2)), rng)
     found = attribute(model, x, target=1, baseline=0.5, method="occlusion")
@@ -248,6 +256,7 @@ def token_model(rng):
     return randomised(keras.Model(tokens, layers.Dense(1)(inner(tokens))), rng), embedding
 
 
+@slow_on_jax
 def test_tokens_have_what_their_vectors_have(rng, ids):
     model, embedding = token_model(rng)
     vectors = ops.convert_to_numpy(embedding(ids))
@@ -311,6 +320,7 @@ def test_columns_that_embeddings_read_have_their_tokens_part(rng, x):
 # ---- targets ----
 
 
+@slow_on_jax
 def test_targets_name_one_value(rng, x):
     sequences = keras.Input((STEPS, FEATURES))
     h = layers.GRU(UNITS, return_sequences=True)(sequences)
@@ -346,6 +356,7 @@ TARGETS = {
 }
 
 
+@slow_on_jax
 @pytest.mark.parametrize(("target", "says"), TARGETS.values(), ids=TARGETS)
 def test_targets_that_do_not_exist(target, says, x):
     sequences = keras.Input((STEPS, FEATURES))
@@ -372,6 +383,7 @@ def test_the_model_is_left_as_it_was(rng, x):
         assert not {"call", "compute_mask"} & set(vars(layer)), "a replaced method was left behind"
 
 
+@slow_on_jax
 @pytest.mark.parametrize("rows", [1, 7])
 def test_no_more_sequences_run_at_a_time_than_asked(rows, rng):
     sizes = []
@@ -396,6 +408,7 @@ def test_no_more_sequences_run_at_a_time_than_asked(rows, rng):
     np.testing.assert_allclose(small.values, whole.values, atol=1e-5)
 
 
+@slow_on_jax
 def test_a_table_and_sums(rng, x):
     found = attribute(randomised(sequential(layers.LSTM(UNITS), layers.Dense(1)), rng), x)
     np.testing.assert_allclose(found.by_step, found.values.sum(2))
@@ -415,12 +428,14 @@ BASELINES = {
 }
 
 
+@slow_on_jax
 @pytest.mark.parametrize(("baseline", "says"), BASELINES.values(), ids=BASELINES)
 def test_baselines_that_do_not_fit(baseline, says, x):
     with pytest.raises((InputError, ArgumentError), match=f"(?s){says}"):
         attribute(sequential(layers.LSTM(UNITS), layers.Dense(1)), x, baseline=baseline)
 
 
+@slow_on_jax
 def test_other_bad_input(rng, x, ids):
     plain = sequential(layers.LSTM(UNITS), layers.Dense(1))
     with pytest.raises(ArgumentError, match=r"(?s)'integrated_gradients', 'occlusion'.*'gradient'"):
@@ -442,6 +457,7 @@ def test_other_bad_input(rng, x, ids):
         attribute(model, ids, baseline=np.full(STEPS, 0.5))
 
 
+@slow_on_jax
 def test_whole_numbers_that_the_model_reads_as_floats_are_numbers(rng):
     model = randomised(sequential(layers.LSTM(UNITS), layers.Dense(1)), rng)
     counts = rng.integers(-2, 3, size=(BATCH, STEPS, FEATURES))
