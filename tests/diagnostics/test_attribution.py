@@ -14,7 +14,9 @@ from tests.oracles import numpy_cells
 
 BATCH, STEPS, FEATURES, UNITS = 3, 5, 2, 4
 #: JAX compiles each call of `attribute` for several seconds; what is left passes there, too.
-slow_on_jax = pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for minutes; runs under TensorFlow and torch")
+slow_on_jax = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="compiles for minutes; runs under TensorFlow and torch"
+)
 
 
 @pytest.fixture

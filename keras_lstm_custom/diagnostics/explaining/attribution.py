@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import keras
@@ -13,37 +11,21 @@ from keras import tree
 
 from keras_lstm_custom.diagnostics.explaining.baselines import Data, references
 from keras_lstm_custom.diagnostics.explaining.holding import HeldModel
-from keras_lstm_custom.diagnostics.explaining.paths import (
-    Block,
-    Panels,
-    Runner,
-    Version,
-    baseline_values,
-    middle_values,
-    occluded,
-    occlusion,
-    panel_gradients,
-)
 from keras_lstm_custom.diagnostics.explaining.record import Attribution
-from keras_lstm_custom.diagnostics.explaining.targets import Target, find_target
+from keras_lstm_custom.diagnostics.explaining.summing import Question, Work
+from keras_lstm_custom.diagnostics.explaining.targets import find_target
 from keras_lstm_custom.diagnostics.explaining.variables import (
-    Variable,
     find_variables,
     input_names,
     typed,
     value_shapes,
 )
 from keras_lstm_custom.diagnostics.inputs import check_batch
-from keras_lstm_custom.diagnostics.progress import Progress
 from keras_lstm_custom.diagnostics.recurrent_layers import recurrent_layers
 from keras_lstm_custom.errors import ArgumentError
 
 Array = np.ndarray
 METHODS = ("integrated_gradients", "occlusion")
-#: Points of a panel: enough for the whole way where gates are neither shut nor open.
-POINTS = 16
-#: The same where there are many ways, from a sample of reference rows.
-SAMPLE_POINTS = 8
 #: What the gradient may keep of the steps of one batch, in numbers.
 NUMBERS_AT_A_TIME = 2**27
 #: What it keeps of each step and unit: gates and states, and what they were computed from.
@@ -52,8 +34,6 @@ KEPT_FOR_EACH_UNIT = 16
 MOST_AT_A_TIME = 256
 #: From 1 to the next number, by dtype.
 SPACING = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}
-#: How many roundings of that size, of the sizes that were added, are no sign of a wrong integral.
-ROUNDINGS = 32
 
 
 def attribute(
@@ -135,7 +115,7 @@ def attribute(
             remedy="Leave out what you do not need.",
         )
     question = _ask(model, x, target, baseline, batch_size)
-    work = _Work(question, verbose)
+    work = Work(question, verbose)
     if method == "occlusion":
         work.occlude(_precision(model))
         return work.result(method)
@@ -146,25 +126,7 @@ def attribute(
     return result
 
 
-@dataclass(frozen=True)
-class _Question:
-    """What is to be explained against what, and how many sequences may run at a time."""
-
-    data: Data
-    target: Target
-    variables: list[Variable]
-    references: list[Array]  #: of each variable, `(1 or n, ...)`
-    baseline: str
-    shapes: list[tuple]  #: of one row's attributions, for each input
-    at_a_time: int
-    fixed: bool  #: whether the batch must stay what it is
-
-    @property
-    def samples(self) -> int:
-        return max(map(len, self.references))
-
-
-def _ask(model: keras.Model, x: Any, target: Any, baseline: Any, batch_size: int | None) -> _Question:
+def _ask(model: keras.Model, x: Any, target: Any, baseline: Any, batch_size: int | None) -> Question:
     _check_model(model)
     x, batch = check_batch(model, x)
     names = input_names(model, x)
@@ -177,132 +139,7 @@ def _ask(model: keras.Model, x: Any, target: Any, baseline: Any, batch_size: int
     goal = find_target(model, first.output, target, batch)
     variables = find_variables(names, rows, first)
     compared, label = references(data, variables, baseline, first)
-    return _Question(data, goal, variables, compared, label, value_shapes(variables, rows, first), at_a_time, fixed)
-
-
-class _Work:
-    """Goes over the rows, block by block, and adds up what each of them gives."""
-
-    def __init__(self, question: _Question, verbose: int | str):
-        self._question, self._verbose = question, verbose
-        batch = question.data.batch
-        self._totals = [np.zeros((batch, *shape)) for shape in question.shapes]
-        self._masks: list[Array | None] = [None] * len(question.shapes)
-        self._points = np.zeros(batch, int)
-        together = max(1, question.at_a_time // question.data.rows_at_a_time)
-        self._runner = Runner(question.data, question.variables, question.target, together)
-        self._find_ends()
-
-    def _find_ends(self) -> None:
-        """Compute the prediction, the output at the baseline, and the masks of the inputs."""
-        question, data = self._question, self._question.data
-        self.prediction, self._at_baseline = np.zeros(data.batch), np.zeros((data.batch, question.samples))
-        progress = Progress(data.batch * question.samples, self._verbose)
-        for numbers, new in data.blocks():
-            block = Block(data, numbers, question.variables)
-            output = tree.flatten(block.recorded.output)[question.target.leaf].reshape(len(numbers), -1)
-            self.prediction[numbers] = output[np.arange(len(numbers)), question.target.place[numbers]]
-            self._at_baseline[numbers] = baseline_values(self._runner, block, question.references, progress)
-            for k in range(len(self._masks)):
-                mask = data.mask(block.leaves, k, block.recorded)
-                if mask is not None:
-                    whole = self._masks[k]
-                    whole = np.ones((data.batch, mask.shape[1]), bool) if whole is None else whole
-                    whole[numbers[:new]] = mask[:new]
-                    self._masks[k] = whole
-        self.reference = self._at_baseline.mean(1)
-        progress.finish()
-
-    def integrate(self, spacing: float, tolerance: float, max_points: int) -> Array:
-        """Halve the panels of each way until every sum agrees; return the rows where points ran out before."""
-        question, data = self._question, self._question.data
-        samples, batch = question.samples, data.batch
-        points = POINTS if samples == 1 else SAMPLE_POINTS
-        panels = self._whole_ways()
-        self._points = np.full((batch, samples), points)
-        left = np.zeros(batch, bool)
-        while len(panels):
-            progress = Progress(len(panels) * points, self._verbose)
-            further: list[Panels] = []
-            for numbers, new in data.blocks(np.arange(len(panels))):
-                some = panels.take(numbers)
-                block = Block(data, some.row, question.variables)
-                parts = panel_gradients(self._runner, block, question.references, some, points, progress)
-                flat = [part.reshape(len(part), -1) for part in parts]
-                change, size = some.high - some.low, sum(np.abs(part).sum(1) for part in flat)
-                allowed = ROUNDINGS * spacing * (size + np.abs(some.high) + np.abs(some.low))
-                allowed += tolerance * np.abs(self.prediction - self.reference)[some.row] * (some.stop - some.start)
-                split = ~(np.abs(sum(part.sum(1) for part in flat) - change) <= allowed)
-                if question.fixed:
-                    split[:] = split.any()
-                split[new:] = False
-                spent = split & ~self._afford(some, split, 2 * points, max_points)
-                left[some.row[spent]] = True
-                split &= ~spent
-                self._add(some.row, parts, ~split & (np.arange(len(numbers)) < new), 1 / samples)
-                if split.any():
-                    middle = middle_values(self._runner, block, question.references, some, progress)
-                    further.append(some.take(split).halves(middle[split]))
-            progress.finish()
-            panels = reduce(Panels.joined, further) if further else panels.take(np.arange(0))
-        self._points = self._points.max(1)
-        return np.flatnonzero(left)
-
-    def _afford(self, panels: Panels, which: Array, points: int, most: int) -> Array:
-        """Take so many points for each of those panels as long as its way has some left; say which got them."""
-        got = np.zeros(len(panels), bool)
-        for k in np.flatnonzero(which):
-            way = panels.row[k], panels.sample[k]
-            got[k] = self._points[way] + points <= most
-            self._points[way] += points * got[k]
-        return got
-
-    def _whole_ways(self) -> Panels:
-        question, batch = self._question, self._question.data.batch
-        row, sample = np.tile(np.arange(batch), question.samples), np.repeat(np.arange(question.samples), batch)
-        start, stop = np.zeros(len(row)), np.ones(len(row))
-        return Panels(row, sample, start, stop, low=self._at_baseline[row, sample], high=self.prediction[row])
-
-    def occlude(self, spacing: float) -> None:
-        """Take away one number after the other."""
-        question, data = self._question, self._question.data
-        rows = np.arange(data.batch)
-        places = occluded(Block(data, next(data.blocks())[0], question.variables), question.variables)
-        progress = Progress(data.batch * (1 + question.samples * places), self._verbose)
-        for numbers, new in data.blocks(rows):
-            block = Block(data, numbers, question.variables)
-            parts = occlusion(self._runner, block, question.variables, question.references, progress)
-            self._add(numbers, parts, np.arange(len(numbers)) < new, 1)
-        progress.finish()
-        for total, mask in zip(self._totals, self._masks, strict=True):
-            if mask is not None:  # what the same model gives for the same numbers may differ by rounding
-                noise = ROUNDINGS * spacing * np.abs(self.prediction).reshape(-1, *[1] * (total.ndim - 1))
-                skipped = ~mask.reshape(*mask.shape, *[1] * (total.ndim - mask.ndim))
-                total[skipped & (np.abs(total) <= noise)] = 0
-
-    def _add(self, rows: Array, parts: Version, which: Array, share: float) -> None:
-        """Add the parts of some rows to their totals; a row may come more than once."""
-        fresh = [np.zeros((len(rows), *shape)) for shape in self._question.shapes]
-        for variable, part in zip(self._question.variables, parts, strict=True):
-            variable.add(fresh, part)
-        for total, values in zip(self._totals, fresh, strict=True):
-            np.add.at(total, rows[which], share * values[which])
-
-    def result(self, method: str) -> Attribution:
-        question = self._question
-        x = question.data.x
-        return Attribution(
-            values=tree.pack_sequence_as(x, self._totals),
-            x=x,
-            names=tuple(question.data.names),
-            prediction=self.prediction,
-            reference=self.reference,
-            target=question.target.label,
-            baseline=question.baseline,
-            method="expected_gradients" if question.samples > 1 and method != "occlusion" else method,
-            points=self._points,
-            mask=tree.pack_sequence_as(x, self._masks),
-        )
+    return Question(data, goal, variables, compared, label, value_shapes(variables, rows, first), at_a_time, fixed)
 
 
 def _warn(result: Attribution, left: Array, tolerance: float) -> None:
