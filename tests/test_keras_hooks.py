@@ -15,6 +15,7 @@ from keras_lstm_custom.keras_hooks import (
     dropout_masks,
     has_keras_loop,
     loop_over_time,
+    methods_replaced,
     optimized_variables,
     replace_loop,
     symbolic_dropout_masks,
@@ -269,3 +270,15 @@ def test_a_layer_calls_the_loop_that_was_put_in_place_of_its_own(layer_class):
     assert np.array_equal(ops.convert_to_numpy(layer(ops.zeros((3, 4, 5)))), np.ones((3, 4, 2))), (
         "Keras no longer calls the hook `RNN.inner_loop` of the layer at hand, which `keras_hooks.replace_loop` sets."
     )
+
+
+def test_a_layer_calls_the_function_that_stands_for_its_method():
+    layer = keras.layers.Masking()
+    model = keras.Sequential([keras.Input((2, 1)), layer])
+    own = column([1, 2])
+    with methods_replaced([(layer, "call", lambda inputs: inputs + 1)]):
+        inside = ops.convert_to_numpy(model(own))
+    why = "Keras changed the hook `Layer.__call__`: it does not look up `call` on the layer itself"
+    np.testing.assert_array_equal(inside, own + 1, err_msg=why)
+    np.testing.assert_array_equal(ops.convert_to_numpy(model(own)), own, err_msg="the method was not put back")
+    assert "call" not in vars(layer)
