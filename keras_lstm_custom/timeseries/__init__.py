@@ -14,9 +14,10 @@ Everything is NumPy and pandas and serves every Keras backend; only `dataset` im
 `consecutive_windows` cuts long series, and the callback `ResetStates` starts each epoch anew.
 """
 
-from keras_lstm_custom.timeseries.baselines import mae, period_of, rmse, seasonal_naive
+from keras_lstm_custom.timeseries.baselines import period_of, periods_of, seasonal_naive, simple_forecasts
 from keras_lstm_custom.timeseries.consecutive import ConsecutiveWindows, ResetStates, consecutive_windows
-from keras_lstm_custom.timeseries.reading import read_csv
+from keras_lstm_custom.timeseries.measures import coverage, gain, mae, mase, naive_scale, pinball, rmse
+from keras_lstm_custom.timeseries.reading import read_csv, read_series
 from keras_lstm_custom.timeseries.scaling import Scaler
 from keras_lstm_custom.timeseries.splitting import Parts, split
 from keras_lstm_custom.timeseries.windowing import Windows, dataset, latest, next_times, windows
@@ -28,14 +29,22 @@ __all__ = [
     "Scaler",
     "Windows",
     "consecutive_windows",
+    "coverage",
     "dataset",
+    "gain",
     "latest",
     "mae",
+    "mase",
+    "naive_scale",
     "next_times",
     "period_of",
+    "periods_of",
+    "pinball",
     "read_csv",
+    "read_series",
     "rmse",
     "seasonal_naive",
+    "simple_forecasts",
     "split",
     "windows",
 ]
