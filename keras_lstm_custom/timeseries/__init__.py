@@ -14,8 +14,13 @@ Everything is NumPy and pandas and serves every Keras backend; only `dataset` im
 `consecutive_windows` cuts long series, and the callback `ResetStates` starts each epoch anew.
 """
 
+from keras_lstm_custom.layers.forecasting import OrderedQuantiles, QuantileLoss
 from keras_lstm_custom.timeseries.baselines import period_of, periods_of, seasonal_naive, simple_forecasts
 from keras_lstm_custom.timeseries.consecutive import ConsecutiveWindows, ResetStates, consecutive_windows
+from keras_lstm_custom.timeseries.forecasting.conformal import conformal_margin, intervals, windows_needed
+from keras_lstm_custom.timeseries.forecasting.forecaster import Forecaster
+from keras_lstm_custom.timeseries.forecasting.judging import Judgement, judge
+from keras_lstm_custom.timeseries.forecasting.saving import load_forecaster, save_forecaster
 from keras_lstm_custom.timeseries.measures import coverage, gain, mae, mase, naive_scale, pinball, rmse
 from keras_lstm_custom.timeseries.reading import read_csv, read_series
 from keras_lstm_custom.timeseries.scaling import Scaler
@@ -24,15 +29,23 @@ from keras_lstm_custom.timeseries.windowing import Windows, dataset, latest, nex
 
 __all__ = [
     "ConsecutiveWindows",
+    "Forecaster",
+    "Judgement",
+    "OrderedQuantiles",
     "Parts",
+    "QuantileLoss",
     "ResetStates",
     "Scaler",
     "Windows",
+    "conformal_margin",
     "consecutive_windows",
     "coverage",
     "dataset",
     "gain",
+    "intervals",
+    "judge",
     "latest",
+    "load_forecaster",
     "mae",
     "mase",
     "naive_scale",
@@ -43,8 +56,10 @@ __all__ = [
     "read_csv",
     "read_series",
     "rmse",
+    "save_forecaster",
     "seasonal_naive",
     "simple_forecasts",
     "split",
     "windows",
+    "windows_needed",
 ]
