@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import keras
 import numpy as np
@@ -16,11 +17,7 @@ PACKAGE = "keras_lstm_custom"
 def check_quantiles(quantiles: Sequence[float]) -> tuple[float, ...]:
     """Return quantiles as a tuple, or raise ArgumentError unless they rise and lie in (0, 1)."""
     values = tuple(float(q) for q in quantiles)
-    if (
-        not values
-        or not all(0 < q < 1 for q in values)
-        or any(b <= a for a, b in zip(values, values[1:], strict=False))
-    ):
+    if not values or not all(0 < q < 1 for q in values) or any(b <= a for a, b in pairwise(values)):
         raise ArgumentError(
             "These are no quantiles.",
             expected="rising numbers in (0, 1), such as (0.1, 0.5, 0.9)",

@@ -17,12 +17,14 @@ _CYCLES: dict[str, tuple[pd.Timedelta, pd.Timedelta, Any]] = {
     "month": (pd.Timedelta(days=365.25), pd.Timedelta(days=180), lambda t: (t.dayofyear - 1) / 365.25),
 }
 HOLIDAY = "holiday"
+#: A cycle that was seen fewer times cannot be told from chance or from a trend.
+SEEN = 4
 
 
 def cycles_for(index: pd.DatetimeIndex) -> tuple[str, ...]:
-    """Return the cycles that a record shows at least twice and resolves: of "hour", "weekday", "month"."""
+    """Return the cycles that a record shows at least four times and resolves: of "hour", "weekday", "month"."""
     span, step = index[-1] - index[0], index[1] - index[0]
-    return tuple(name for name, (length, coarse, _) in _CYCLES.items() if step < coarse and span >= 2 * length)
+    return tuple(name for name, (length, coarse, _) in _CYCLES.items() if step < coarse and span >= SEEN * length)
 
 
 def calendar_columns(index: pd.DatetimeIndex, cycles: tuple[str, ...], holidays: str | None = None) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from keras_lstm_custom.errors import ArgumentError, DataError
 from keras_lstm_custom.layers import LSTM
 from keras_lstm_custom.timeseries.checks import names_shown, shown
-from keras_lstm_custom.timeseries.forecasting import training
+from keras_lstm_custom.timeseries.forecasting import starting, training
 from keras_lstm_custom.timeseries.forecasting.conformal import (
     check_levels,
     conformal_margin,
@@ -64,8 +64,8 @@ class Forecaster:
         past: columns that are seen up to now; None: all others of the table.
         future: columns that are known for the steps to come.
         static: columns with one value for each series.
-        calendar: whether hour, weekday and place in the year are seen, as far as the record shows them at least twice;
-            or which of "hour", "weekday", "month".
+        calendar: whether hour, weekday and place in the year are seen, as far as the record shows them at least four
+            times; or which of "hour", "weekday", "month".
         holidays: a country code of the package `holidays`, such as "US", or "US-NY".
         missing: "refuse"; "mask": steps with a missing value are left out of the recurrence; "indicate": columns say
             what is known, and the last known value stands in.
@@ -75,6 +75,7 @@ class Forecaster:
         units: of it.
         options: more arguments of it.
         anchor: the simple forecast to start from, such as "last value"; None: the best on what is learnt from.
+        linear: whether it starts with a linear correction of that, see `linear_start`.
         validation, test: shares of the record.
 
     Raises:
@@ -100,9 +101,12 @@ class Forecaster:
         units: int = 32,
         options: Mapping[str, Any] | None = None,
         anchor: str | None = None,
+        linear: bool = True,
         validation: float = 0.15,
         test: float = 0.15,
     ):
+        #: What it was made with, for `fresh`.
+        self._arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
             raise ArgumentError(
                 "The shares of validation and test leave nothing for training.",
@@ -114,6 +118,7 @@ class Forecaster:
         self.levels = LEVELS if self.asked_levels is None else self.asked_levels
         self.shares = (float(validation), float(test))
         self.cell, self.units, self.options, self.anchor = cell, units, dict(options or {}), anchor
+        self.linear, self.penalty = linear, None
         self._wish: dict[str, Any] = {
             **{"target": target, "horizon": horizon, "window": window, "period": period, "past": past},
             **{"future": future, "static": static, "calendar": calendar, "holidays": holidays},
@@ -121,6 +126,10 @@ class Forecaster:
         }
         self.history: dict[str, Any] = {}
         self.reading: dict[str, Any] = {}
+
+    def fresh(self, **changes: Any) -> Forecaster:
+        """Return a forecaster made with the same arguments, or some others; it is not fitted."""
+        return Forecaster(**{**self._arguments, **changes})
 
     # Learning
 
@@ -163,8 +172,9 @@ class Forecaster:
         )
         scales = training.fit_scales(tables, plan, self.shares)
         std = scales.std[:, 0]
-        self.anchor_used, simple = training.best_simple(learnt, plan, std, self.anchor)
-        changes = [training.deviations(samples, simple, std) for samples in (learnt, stop)]
+        self.anchor_used, simple = starting.best_simple(learnt, plan, std, self.anchor)
+        simple, self.penalty = starting.linear_start(learnt, stop, simple, std) if self.linear else (simple, None)
+        changes = [starting.deviations(samples, simple, std) for samples in (learnt, stop)]
         quantiles = () if plan.stepping else self.quantiles
         network = build(
             self._network_plan(),
@@ -197,7 +207,7 @@ class Forecaster:
         return tuple(sorted({0.5, *bounds, *(1 - b for b in bounds)})) if bounds else ()
 
     def calibrate(self, samples: Samples) -> dict[float, np.ndarray]:
-        """Return by how much each interval must be widened at each step, (horizon,) by level; see `conformal_margin`."""
+        """Return by how much each interval must be widened, (horizon,) by level; see `conformal_margin`."""
         says = self._says(samples)[1]
         return {level: conformal_margin(samples.y, *says[level], level=level) for level in self.levels}
 

@@ -66,6 +66,21 @@ class Judgement:
             "remarks": self.remarks,
         }
 
+    def by_origin(self, origins: int = 4) -> pd.DataFrame:
+        """Return the held-out part as consecutive parts: where each starts, and the RMSE of all forecasts there.
+
+        That is a rolling-origin backtest without fitting again; `backtest` fits again.
+        """
+        order = np.argsort(self.samples.origins, kind="stable")
+        rows = []
+        for part in np.array_split(order, min(origins, len(order))):
+            errors = {
+                name: float(np.sqrt(np.nanmean(np.square(self.truth[part] - values[part]))))
+                for name, values in self.forecasts.items()
+            }
+            rows.append({"windows": len(part), **errors})
+        return pd.DataFrame(rows)
+
     def __str__(self) -> str:
         levels = list(self.errors[self.best]["coverage"])
         width = max(len(name) for name in self.errors) + 2
@@ -115,16 +130,21 @@ def judge(
             f"{level:g}": coverage(samples.y, *bounds) for level, bounds in networks[name].intervals.items()
         }
         errors[name] |= one.history
+    for name, one in forecasters.items():
+        if one.history.get("kept", {}).get("mean") == 0.0:
+            remarks.append(
+                f"{name}: nothing that it learnt held on the validation part, so it forecasts as before training: "
+                f"{one.anchor_used}" + (" with a linear correction." if one.penalty is not None else ".")
+            )
     best = min(forecasters, key=lambda name: forecasters[name].history["validation_loss"])
-    stamps = np.array([t.index for t in tables.values()][0])  # of the first series, for pictures
     origins = samples.origins[samples.series == samples.series[0]]
     stamps = next(iter(tables.values())).index.to_numpy()[origins[:, None] + np.arange(1, plan.horizon + 1)]
-    verdict = _verdict(samples, {n: v for n, v in forecasts.items()}, list(baselines), best, scales, tables, plan)
+    verdict = _verdict(samples, forecasts, list(baselines), best, scales, tables, plan)
     apart = sum(-(-int((samples.series == k).sum()) // plan.horizon) for k in np.unique(samples.series))
     if verdict["blocks"] < MIN_BLOCKS:
         text = (
-            f"Few held-out windows: {len(samples)}, of which {apart} do not overlap. That is too few to tell a gain from"
-            " chance; a backtest with several origins, or a longer record, tells more."
+            f"Few held-out windows: {len(samples)}, of which {apart} do not overlap. That is too few to tell a gain"
+            " from chance; a backtest with several origins, or a longer record, tells more."
         )
         warnings.warn(text, stacklevel=2)
         remarks.insert(0, text)
@@ -254,27 +274,23 @@ def _by_origin(loss: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _reason(better: bool, network: str, gains: dict[str, tuple[str, float, Gain]]) -> str:
-    (baseline, loss, one), (_, _, other) = gains["squared"], gains["absolute"]
+    baseline, loss, one = gains["squared"]
     if one.blocks < MIN_BLOCKS:
         return (
-            f"{network} is no better than the best simple forecast ({baseline}) as far as so few windows can tell: "
-            f"they make {one.blocks} blocks of {one.block}, and it takes {MIN_BLOCKS} to measure how much the gain varies."
+            f"{network} is no better than the best simple forecast ({baseline}) as far as so few windows can tell: they"
+            f" make {one.blocks} blocks of {one.block}, and it takes {MIN_BLOCKS} to measure how much the gain varies."
         )
-    numbers = (
-        f"its squared error is {abs(one.mean) / loss:.1%} {'less' if one.mean > 0 else 'more'}, "
-        f"± {one.error / loss:.1%} (standard error over {one.blocks} blocks of {one.block} windows)"
-        if loss
-        else f"{baseline} makes no error"
-    )
+    numbers = f"{baseline} makes no error"
+    if loss:
+        numbers = (
+            f"its squared error is {abs(one.mean) / loss:.1%} {'less' if one.mean > 0 else 'more'}, with a standard error"
+            f" of {one.error / loss:.1%} over {one.blocks} blocks of {one.block} windows"
+        )
     if better:
         return f"{network} is better than the best simple forecast ({baseline}): {numbers}."
     if one.sure:
-        against = gains["absolute"][0]
-        return (
-            f"{network} is no better than the simple forecasts: {numbers} than that of {baseline}, but its absolute error"
-            f" is not surely less than that of {against}."
-        )
+        numbers += f"; but its absolute error is not surely less than that of {gains['absolute'][0]}"
     return (
-        f"{network} is no better than the best simple forecast ({baseline}): {numbers}. Use that one, or give the network"
-        " more data or inputs."
+        f"{network} is no better than the best simple forecast ({baseline}): {numbers}. Use that one, or give the"
+        " network more data or inputs."
     )

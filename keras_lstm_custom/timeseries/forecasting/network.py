@@ -32,10 +32,12 @@ class Network(NamedTuple):
             "quantiles" (batch, horizon, quantiles).
         core: the same, up to deviations from the simple forecast in standard deviations, (batch, horizon, ...): what
             is learnt.
+        start_weights: by layer, the weights of the output layers before training: those of the simple forecast.
     """
 
     model: keras.Model
     core: keras.Model
+    start_weights: dict[str, list[np.ndarray]]
 
 
 def build(
@@ -96,13 +98,15 @@ def build(
         raw = raw + keras.layers.Dense(outputs, kernel_initializer=zeros, use_bias=False, name="step_head")(hidden)
     centre = raw[:, :, :1]
     width = std[:, :1] if len(plan.series) > 1 else float(scales.std[0, 0])
-    core, model = {"mean": centre}, {"mean": base + width * centre[:, :, 0]}
+    learnt, model = {"mean": centre}, {"mean": base + width * centre[:, :, 0]}
     if quantiles:
-        core["quantiles"] = OrderedQuantiles(name="ordered")(raw[:, :, 1:])
+        learnt["quantiles"] = OrderedQuantiles(name="ordered")(raw[:, :, 1:])
         wide = width[:, None] if len(plan.series) > 1 else width
-        model["quantiles"] = base[:, :, None] + wide * core["quantiles"]
+        model["quantiles"] = base[:, :, None] + wide * learnt["quantiles"]
     model = {name: keras.layers.Identity(name=name)(value) for name, value in model.items()}
-    return Network(keras.Model(inputs, model, name="forecaster"), keras.Model(inputs, core, name="core"))
+    core = keras.Model(inputs, learnt, name="core")
+    start_weights = {layer.name: layer.get_weights() for layer in core.layers if layer.name in ("head", "step_head")}
+    return Network(keras.Model(inputs, model, name="forecaster"), core, start_weights)
 
 
 def _known(plan: Plan) -> int:

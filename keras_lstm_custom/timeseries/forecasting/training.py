@@ -13,7 +13,6 @@ import numpy as np
 
 from keras_lstm_custom.errors import DataError
 from keras_lstm_custom.layers.forecasting import QuantileLoss, free_numbers
-from keras_lstm_custom.timeseries.baselines import LAST, MEAN, seasonal_name, simple_kernel
 from keras_lstm_custom.timeseries.checks import shown
 from keras_lstm_custom.timeseries.forecasting.network import Network, Scales
 from keras_lstm_custom.timeseries.forecasting.plan import Plan
@@ -24,6 +23,8 @@ from keras_lstm_custom.timeseries.forecasting.table import Table
 STEPS_PER_EPOCH = 1_000_000
 #: An epoch of a long record is enough to learn from in 15; a short one needs as many batches.
 EPOCHS, BATCHES = 15, 1500
+#: Shares of what was learnt that are tried on the validation part, and into how many blocks that is cut for it.
+KEPT, KEPT_BLOCKS = (0.0, 0.25, 0.5, 0.75, 1.0), 4
 #: float32 has 24 bits: of a value this many deviations from zero, less than three digits of the deviation are left.
 FAR = 1e4
 
@@ -78,31 +79,6 @@ def fit_scales(tables: Mapping[str, Table], plan: Plan, shares: tuple[float, flo
     return Scales(mean, std, (static.mean(axis=0), np.where(spread > 0, spread, 1.0)))
 
 
-def best_simple(samples: Samples, plan: Plan, std: np.ndarray, name: str | None) -> tuple[str, np.ndarray]:
-    """Return the simple forecast with the least squared error on the windows to learn from, and its matrix.
-
-    Args:
-        samples: of the training part.
-        plan: its window and periods.
-        std: (series,), by which errors are scaled.
-        name: the one to take; None chooses.
-    """
-    periods = [period for period in plan.periods if 1 < period <= plan.window]
-    names = [LAST, MEAN, *map(seasonal_name, periods)] if name is None else [name]
-    errors = {}
-    for one in names:
-        change = deviations(samples, simple_kernel(one, horizon=samples.y.shape[1], window=plan.window), std)
-        errors[one] = float(np.nanmean(np.square(change)))
-    best = min(errors, key=lambda one: errors[one])
-    return best, simple_kernel(best, horizon=samples.y.shape[1], window=plan.window)
-
-
-def deviations(samples: Samples, simple: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Return how far the truth is from the simple forecast, (samples, horizon), in standard deviations."""
-    base = samples.x["past"][:, :, 0].astype("float64") @ simple
-    return (samples.y - base) / std[samples.series][:, None]
-
-
 def start_of(change: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
     """Return what the untrained network says: no change, and the quantiles that the simple forecast's errors have."""
     spread = np.nanquantile(change, quantiles) if quantiles else np.zeros(0)
@@ -132,7 +108,7 @@ def train(
         verbose: as in `model.fit`.
 
     Returns:
-        "validation_loss", "epochs", "seconds".
+        "validation_loss", "kept" (see `_keep`), "epochs", "seconds".
     """
     count = len(train[0])
     batch_size = batch_size or int(np.clip(2 ** int(np.log2(max(count / 16, 1))), 8, 64))
@@ -152,11 +128,53 @@ def train(
         callbacks=[keras.callbacks.EarlyStopping(patience=max(4, most // 6), restore_best_weights=True)],
         verbose=verbose,
     ).history
+    kept = _keep(network, validation, quantiles)
     return {
         "validation_loss": min(history["val_loss"]),
+        "kept": kept,
         "epochs": len(history["loss"]),
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def _keep(network: Network, validation: tuple[Samples, np.ndarray], quantiles: tuple[float, ...]) -> dict[str, float]:
+    """Shrink what was learnt towards the start, as far as the validation part does not support it, and say how far.
+
+    On a random walk, a network finds in a few hundred overlapping windows what is not there. Of each output, the share
+    of the learnt weights is kept whose gain over the start, less its standard error over blocks, is greatest.
+    """
+    samples, change = validation
+    layers = [layer for layer in network.core.layers if layer.name in ("head", "step_head")]
+    outputs = 1 + len(quantiles)
+    learnt = {layer: layer.get_weights() for layer in layers}
+    start = {layer: network.start_weights[layer.name] for layer in layers}
+
+    def keep(shares: np.ndarray) -> None:
+        for layer, weights in learnt.items():
+            whole = np.tile(shares, weights[0].shape[-1] // outputs)
+            layer.set_weights([s + whole * (w - s) for s, w in zip(start[layer], weights, strict=True)])
+
+    losses: dict[str, list[np.ndarray]] = {"mean": [], "quantiles": []}
+    for share in KEPT:
+        keep(np.full(outputs, share))
+        said = network.core.predict(samples.x, batch_size=1024, verbose=0)
+        error = change - np.asarray(said["mean"], "float64")[:, :, 0]
+        losses["mean"].append(np.nanmean(np.square(error), axis=1))
+        if quantiles:
+            q, error = np.array(quantiles), change[:, :, None] - np.asarray(said["quantiles"], "float64")
+            losses["quantiles"].append(np.nanmean(np.maximum(q * error, (q - 1) * error), axis=(1, 2)))
+    kept = {name: _best_share(one) for name, one in losses.items() if one}
+    keep(np.array([kept["mean"], *[kept.get("quantiles", 0.0)] * len(quantiles)]))
+    return kept
+
+
+def _best_share(losses: list[np.ndarray]) -> float:
+    """Return the share with the greatest gain over none, less its standard error over consecutive blocks."""
+    gains = np.array([losses[0] - loss for loss in losses])
+    gains = gains[:, np.isfinite(gains).all(axis=0)]
+    blocks = [part.mean(axis=1) for part in np.array_split(gains, min(KEPT_BLOCKS, gains.shape[1]), axis=1)]
+    error = np.std(blocks, axis=0, ddof=1) / np.sqrt(len(blocks)) if len(blocks) > 1 else 0.0
+    return KEPT[int(np.argmax(np.mean(blocks, axis=0) - error))]
 
 
 def _targets(
