@@ -12,8 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_lstm_custom.errors import DataError, RecurrentError
+from keras_lstm_custom.timeseries import commands as forecasting
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="LSTM models to files for the edge.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="LSTM models to files for the edge, and forecasts of time series."
+)
+app.add_typer(forecasting.app)  # forecast, predict
 console = Console()
 
 Model = Annotated[Path, typer.Argument(help="A model saved by Keras: model.keras.", show_default=False)]

@@ -17,6 +17,7 @@ Everything is NumPy and pandas and serves every Keras backend; only `dataset` im
 from keras_lstm_custom.layers.forecasting import OrderedQuantiles, QuantileLoss
 from keras_lstm_custom.timeseries.baselines import period_of, periods_of, seasonal_naive, simple_forecasts
 from keras_lstm_custom.timeseries.consecutive import ConsecutiveWindows, ResetStates, consecutive_windows
+from keras_lstm_custom.timeseries.forecasting.backtesting import backtest, spread
 from keras_lstm_custom.timeseries.forecasting.conformal import conformal_margin, intervals, windows_needed
 from keras_lstm_custom.timeseries.forecasting.forecaster import Forecaster
 from keras_lstm_custom.timeseries.forecasting.judging import Judgement, judge
@@ -37,6 +38,7 @@ __all__ = [
     "ResetStates",
     "Scaler",
     "Windows",
+    "backtest",
     "conformal_margin",
     "consecutive_windows",
     "coverage",
@@ -60,6 +62,7 @@ __all__ = [
     "seasonal_naive",
     "simple_forecasts",
     "split",
+    "spread",
     "windows",
     "windows_needed",
 ]

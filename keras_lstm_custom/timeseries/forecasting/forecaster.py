@@ -159,13 +159,8 @@ class Forecaster:
         """
         if seed is not None:
             keras.utils.set_random_seed(seed)
-        frames = as_frames(data)
-        plan = make_plan(frames, **self._wish, train=1 - sum(self.shares))
-        rows = sum(len(frame) for frame in frames.values())
-        self.plan = plan = plan.__class__(
-            **{**vars(plan), "stride": training.stride_for(rows, plan.window, plan.period)}
-        )
-        tables = self.tables(frames)
+        self.prepare(data)
+        plan, tables = self.plan, self.tables(data)
         self._check_levels(tables)
         learnt, stop = (
             part_samples(tables, self._network_plan(), part, self.shares) for part in ("train", "validation")
@@ -199,6 +194,15 @@ class Forecaster:
         self.model = network.model
         self.margins = self.calibrate(part_samples(tables, plan, "validation", self.shares))
         return self
+
+    def prepare(self, data: pd.DataFrame | Frames) -> Plan:
+        """Return the plan for some data, which `fit` follows; nothing is learnt."""
+        frames = as_frames(data)
+        plan = make_plan(frames, **self._wish, train=1 - sum(self.shares))
+        rows = sum(len(frame) for frame in frames.values())
+        stride = training.stride_for(rows, plan.window, plan.period)
+        self.plan = Plan(**{**vars(plan), "stride": stride})
+        return self.plan
 
     @property
     def quantiles(self) -> tuple[float, ...]:

@@ -67,12 +67,13 @@ def run(
     """
     make_ours(out)
     frames = as_frames(data)
+    first = next(iter(forecasters.values()))
+    first.prepare(data)
+    describe(source, frames, first, say)
     for name, forecaster in forecasters.items():
         say(f"Training {name}({forecaster.units}) ...")
         forecaster.fit(data, **training)
         forecaster.reading = dict(reading or {})
-    first = next(iter(forecasters.values()))
-    describe(source, frames, first, say)
     judgement = judge(forecasters, data)
     best = forecasters[judgement.best]
     metrics = {

@@ -283,8 +283,8 @@ def _reason(better: bool, network: str, gains: dict[str, tuple[str, float, Gain]
     numbers = f"{baseline} makes no error"
     if loss:
         numbers = (
-            f"its squared error is {abs(one.mean) / loss:.1%} {'less' if one.mean > 0 else 'more'}, with a standard error"
-            f" of {one.error / loss:.1%} over {one.blocks} blocks of {one.block} windows"
+            f"its squared error is {abs(one.mean) / loss:.1%} {'less' if one.mean > 0 else 'more'}, with a standard"
+            f" error of {one.error / loss:.1%} over {one.blocks} blocks of {one.block} windows"
         )
     if better:
         return f"{network} is better than the best simple forecast ({baseline}): {numbers}."
