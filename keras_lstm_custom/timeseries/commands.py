@@ -42,7 +42,7 @@ def forecast(
     units: Annotated[int, typer.Option(help="Units of the recurrent layer.")] = 32,
     epochs: Annotated[int | None, typer.Option(help="At most (default: 15, more for a short record).")] = None,
     stepping: Annotated[bool, typer.Option("--stepping", help="Forecast one step at a time.")] = False,
-    backtest: Annotated[int, typer.Option(help="Fit again at so many origins, and measure each.")] = 0,
+    refits: Annotated[int, typer.Option("--backtest", help="Fit again at so many origins, and measure each.")] = 0,
     seed: Annotated[int, typer.Option(help="Of weights and order.")] = 1,
     unit: Annotated[str, typer.Option(help="Of the target, for the picture.")] = "",
     id: Identity = None,
@@ -54,7 +54,8 @@ def forecast(
 ) -> None:
     """Train a network on a series, compare it with simple forecasts, and save it with all that it must know."""
     with _told():
-        from keras_lstm_custom import LSTM, VanillaRNN, timeseries
+        from keras_lstm_custom.layers import LSTM, VanillaRNN
+        from keras_lstm_custom.timeseries import Forecaster, backtest, spread
         from keras_lstm_custom.timeseries.forecasting import job
 
         cells = {"lstm": ("LSTM", LSTM), "vanilla_rnn": ("vanilla RNN", VanillaRNN)}
@@ -68,7 +69,7 @@ def forecast(
         future, fixed = _names(known) or [], _names(static) or []
         columns = None if features is None else [*(_names(features) or []), *future, *fixed]
         table = read(data, target, reading, columns)
-        forecaster = timeseries.Forecaster(
+        forecaster = Forecaster(
             target,
             horizon=horizon,
             window=window,
@@ -97,13 +98,13 @@ def forecast(
             epochs=epochs,
             seed=seed,
         )
-        if backtest:
-            typer.echo(f"\nFitting again at {backtest} origins ...")
-            results = timeseries.backtest(forecaster, table, origins=backtest, seeds=(seed,), epochs=epochs)
+        if refits:
+            typer.echo(f"\nFitting again at {refits} origins ...")
+            results = backtest(forecaster, table, origins=refits, seeds=(seed,), epochs=epochs)
             results.to_csv(out / "backtest.csv", index=False, float_format="%.7g")
             columns = [column for column in results.columns if column not in ("seed", "mae")]
             typer.echo(results[columns].to_string(index=False, float_format=lambda value: f"{value:.3g}"))
-            typer.echo(timeseries.spread(results))
+            typer.echo(spread(results))
         files = ", ".join(sorted(path.name for path in out.iterdir()))
         typer.echo(f"\nEverything is in {out}/: {files}")
 
@@ -121,10 +122,10 @@ def predict(
 ) -> None:
     """Forecast the steps after the end of a file, with intervals, by a saved forecaster."""
     with _told():
-        from keras_lstm_custom import timeseries
+        from keras_lstm_custom.timeseries import load_forecaster
         from keras_lstm_custom.timeseries.forecasting import job
 
-        forecaster = timeseries.load_forecaster(folder)
+        forecaster = load_forecaster(folder)
         changes = {"time": time_column, "separator": separator, "zone": zone, "missing": missing}
         reading = {**forecaster.reading, **{name: value for name, value in changes.items() if value is not None}}
         plan = forecaster.plan

@@ -63,13 +63,15 @@ def _forecasts(axes: Any, judgement: Judgement, plan: Plan, label: str) -> None:
     styles, best = _styles(judgement), judgement.networks[judgement.best]
     marker = "o" if horizon == 1 else None  # one step is no line
     for k, (row, when) in enumerate(zip(shown, times, strict=True)):
-        for level, (lower, upper) in sorted(best.intervals.items(), reverse=True):
+        for shade, (level, (lower, upper)) in enumerate(sorted(best.intervals.items(), reverse=True)):
             color = styles[judgement.best]["color"]
             name = f"{level:g} % interval" if k == 0 else None
             if horizon == 1:
-                axes.vlines(when, lower[row], upper[row], color=color, alpha=0.35, label=name)
+                axes.vlines(when, lower[row], upper[row], color=color, alpha=0.25 + 0.2 * shade, label=name)
             else:
-                axes.fill_between(when, lower[row], upper[row], color=color, alpha=0.13, linewidth=0, label=name)
+                axes.fill_between(
+                    when, lower[row], upper[row], color=color, alpha=0.12 + 0.1 * shade, linewidth=0, label=name
+                )
         for name in (judgement.verdict["baseline"], judgement.best):
             text = name if k == 0 else None
             axes.plot(when, judgement.forecasts[name][row], marker=marker, label=text, **styles[name])
@@ -108,6 +110,7 @@ def _by_origin(axes: Any, judgement: Judgement, unit: str) -> None:
         where = np.arange(len(parts)) + (k - (len(names) - 1) / 2) * width
         axes.bar(where, parts[name], width=0.92 * width, color=_styles(judgement)[name]["color"], label=name)
     axes.set(xlabel="part of the held-out data, in time order", ylabel=f"RMSE [{unit}]" if unit else "RMSE")
+    axes.set_ylim(0, 1.35 * float(parts[names].max(axis=None)))  # room for the legend
     axes.set_xticks(range(len(parts)), [str(k + 1) for k in range(len(parts))])
     axes.set_title("Backtest: error by origin, without fitting again")
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(frameon=False, fontsize="small", ncols=len(names), loc="upper center")
