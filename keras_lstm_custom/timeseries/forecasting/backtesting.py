@@ -51,7 +51,14 @@ def backtest(
     check_size("origins", origins)
     frames = as_frames(data)
     rows = min(len(frame) for frame in frames.values())
-    part = int(rows * share) // origins
+    part, horizon = int(rows * share) // origins, forecaster.fresh().prepare(data).horizon
+    if part < horizon:
+        raise DataError(
+            "The parts of the backtest are shorter than the horizon.",
+            expected=f"at least {horizon} rows in each",
+            received=f"{origins} parts of {part} rows",
+            remedy="Use fewer origins, a larger share, or a shorter horizon.",
+        )
     results = []
     for k in range(origins):
         cut = {name: frame.iloc[: len(frame) - (origins - 1 - k) * part] for name, frame in frames.items()}
@@ -61,13 +68,6 @@ def backtest(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of few windows: the parts together tell
                 one.fit(cut if list(cut) != [""] else cut[""], seed=seed, **training)
-                if part < one.plan.horizon:
-                    raise DataError(
-                        "The parts of the backtest are shorter than the horizon.",
-                        expected=f"at least {one.plan.horizon} rows in each",
-                        received=f"{origins} parts of {part} rows",
-                        remedy="Use fewer origins, a larger share, or a shorter horizon.",
-                    )
                 found = judge({"network": one}, cut if list(cut) != [""] else cut[""], statistics=statistics)
             others = {name: row["rmse"] for name, row in found.errors.items() if name != "network"}
             baseline = min(others, key=lambda name: others[name])

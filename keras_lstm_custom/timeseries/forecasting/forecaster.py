@@ -139,7 +139,7 @@ class Forecaster:
         *,
         epochs: int | None = None,
         batch_size: int | None = None,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 1e-3,
         seed: int | None = 1,
         verbose: Any = 0,
     ) -> Forecaster:
@@ -323,7 +323,7 @@ class Forecaster:
                 now["future"] = x["future"][:, k : k + 1]
             step = np.asarray(self._run(now)["mean"], "float64")
             steps.append(step)
-            row = [step, *([x["future"][:, k]] if "future" in x else [])]
+            row = [step, x["future"][:, k, : len(self.plan.future)]] if self.plan.future else [step]
             if self.plan.missing != "refuse":
                 row.append(np.ones((len(step), len(self.plan.columns))))
             x["past"] = np.concatenate(

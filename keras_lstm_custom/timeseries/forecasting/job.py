@@ -65,10 +65,10 @@ def run(
     Returns:
         What is in `metrics.json`, and the judgement.
     """
-    make_ours(out)
     frames = as_frames(data)
     first = next(iter(forecasters.values()))
     first.prepare(data)
+    make_ours(out)
     describe(source, frames, first, say)
     for name, forecaster in forecasters.items():
         say(f"Training {name}({forecaster.units}) ...")

@@ -117,8 +117,7 @@ def _known(plan: Plan) -> int:
 def _scaled(plan: Plan, scales: Scales, simple: np.ndarray) -> tuple[dict[str, Any], Any, Any, Any, Any]:
     """Return the inputs, the window scaled and relative, mean and std (of several series), and the simple forecast."""
     columns, window = len(plan.columns), plan.window
-    channels = columns + 2 * len(plan.calendar) + (plan.holidays is not None)
-    channels += columns if plan.missing != "refuse" else 0
+    channels = 2 * columns if plan.missing != "refuse" else columns
     inputs = {"past": keras.Input((window, channels), name="past")}
     values = inputs["past"][:, :, :columns]
     mean: Any = scales.mean[0]

@@ -18,8 +18,9 @@ class Samples(NamedTuple):
     """What a network sees and must forecast, in the data's units.
 
     Attributes:
-        x: by the name of the network's input; "past" is (samples, window, channels): the columns of the plan, the
-            calendar, and with missing values whether each is known; "future" (samples, horizon, channels); "static"
+        x: by the name of the network's input; "past" is (samples, window, channels): the columns of the plan,
+            and with missing values whether each is known; "future" (samples, horizon, channels): the
+            columns known in advance, and the calendar; "static"
             (samples, columns); "series" (samples, 1), the place of the id.
         y: (samples, horizon), float64; NaN where the truth is missing.
         series: (samples,), the place of the id.
@@ -102,7 +103,8 @@ def _cut(table: Table, plan: Plan, origins: np.ndarray, place: int) -> Samples:
         )
     seen = origins[:, None] + np.arange(1 - plan.window, 1)
     ahead = origins[:, None] + np.arange(1, plan.horizon + 1)
-    channels = [table.values[seen], table.calendar[seen]]
+    # Not the calendar: a state that sees it learns by heart what came when.
+    channels = [table.values[seen]]
     if plan.missing != "refuse":
         channels.append(table.known[seen])
     x = {"past": np.concatenate(channels, axis=-1).astype("float32")}

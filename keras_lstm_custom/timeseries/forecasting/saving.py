@@ -90,7 +90,7 @@ def channels(plan: Plan) -> dict[str, list[str]]:
     calendar += ["holiday"] if plan.holidays else []
     known = [f"{column}_known" for column in plan.columns] if plan.missing != "refuse" else []
     return {
-        "past": [*plan.columns, *calendar, *known],
+        "past": [*plan.columns, *known],
         "future": [*plan.future, *calendar],
         "static": list(plan.static),
     }
