@@ -17,7 +17,7 @@ TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),tensor
 TORCH ?= torch==2.13.0
 #: The tests that any backend can run.
 NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/parity \
-	tests/diagnostics/test_trace.py tests/test_timeseries.py tests/test_saved_models.py tests/test_keras_hooks.py \
+	tests/diagnostics/test_trace.py tests/test_timeseries.py tests/timeseries tests/test_saved_models.py tests/test_keras_hooks.py \
 	$(addprefix tests/engines/test_,fast.py jax.py torch.py cudnn.py)
 #: Keras' own tests: five minutes of compilation on JAX, one on the others.
 SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
@@ -56,7 +56,7 @@ clean:
 
 .venv/demo: .venv/python pyproject.toml
 	@echo "Installing into .venv; this takes a few minutes the first time."
-	$(PIP) -e ".[plots,export]" "$(TENSORFLOW)>=2.21"
+	$(PIP) -e ".[plots,export,forecast]" "$(TENSORFLOW)>=2.21"
 	@touch $@
 
 .venv/dev: .venv/python pyproject.toml

@@ -160,7 +160,7 @@ def _numbers(table: pd.DataFrame) -> dict[str, str]:
 
 def _times(table: pd.DataFrame, time: str | None) -> _Times | None:
     """Return how to make the time stamps, of one column or of a date and a time of day."""
-    names = [time] if time in table.columns else list(table.columns)
+    names = [time] if time is not None and time in table.columns else [str(name) for name in table.columns]
     for name in names:
         known = _stamps(table[name])
         if known is not None:
@@ -178,7 +178,8 @@ def _times(table: pd.DataFrame, time: str | None) -> _Times | None:
         unit = _EPOCHS.get(len(table[name].iloc[0]))
         if unit and table[name].str.fullmatch(r"\d+").all():
             code = f"pd.to_datetime(table[{name!r}].astype('int64'), unit={unit!r}, utc=True)"
-            return _Times(f"table['time'] = {code}", pd.to_datetime(table[name].astype("int64"), unit=unit), (name,))
+            stamps = pd.Series(table[name].astype("int64").to_numpy().astype(f"datetime64[{unit}]"))
+            return _Times(f"table['time'] = {code}", stamps, (name,))
     parts = [name for name in table.columns if str(name).lower() in ("year", "month", "day", "hour", "minute")]
     if len(parts) >= 3 and {"year", "month", "day"} <= {str(p).lower() for p in parts}:
         renamed = {name: str(name).lower() for name in parts}

@@ -118,7 +118,8 @@ class Forecaster:
         self.levels = LEVELS if self.asked_levels is None else self.asked_levels
         self.shares = (float(validation), float(test))
         self.cell, self.units, self.options, self.anchor = cell, units, dict(options or {}), anchor
-        self.linear, self.penalty = linear, None
+        self.linear = linear
+        self.penalty: float | None = None
         self._wish: dict[str, Any] = {
             **{"target": target, "horizon": horizon, "window": window, "period": period, "past": past},
             **{"future": future, "static": static, "calendar": calendar, "holidays": holidays},
@@ -292,7 +293,7 @@ class Forecaster:
             columns[self.plan.target] = result.mean[k]
             for level, (lower, upper) in result.intervals.items():
                 columns[f"lower_{level:g}"], columns[f"upper_{level:g}"] = lower[k], upper[k]
-            parts.append(pd.DataFrame(columns, index=next_times(table.index, self.plan.horizon)))
+            parts.append(pd.DataFrame(columns, index=next_times(table.times, self.plan.horizon)))
         frame = pd.concat(parts)
         frame.index.name = next(iter(frames.values())).index.name or "time"
         return frame

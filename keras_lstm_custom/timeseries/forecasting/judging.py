@@ -138,7 +138,7 @@ def judge(
             )
     best = min(forecasters, key=lambda name: forecasters[name].history["validation_loss"])
     origins = samples.origins[samples.series == samples.series[0]]
-    stamps = next(iter(tables.values())).index.to_numpy()[origins[:, None] + np.arange(1, plan.horizon + 1)]
+    stamps = next(iter(tables.values())).times.to_numpy()[origins[:, None] + np.arange(1, plan.horizon + 1)]
     verdict = _verdict(samples, forecasts, list(baselines), best, scales, tables, plan)
     apart = sum(-(-int((samples.series == k).sum()) // plan.horizon) for k in np.unique(samples.series))
     if verdict["blocks"] < MIN_BLOCKS:
@@ -235,7 +235,7 @@ def _verdict(
     weights = scales if np.isfinite(scales).all() and len(plan.series) > 1 else np.ones_like(scales)
     gains: dict[str, tuple[str, float, Gain]] = {}
     names = plan.series or ("",)
-    times = np.array([tables[names[k]].index[r].value for k, r in zip(samples.series, samples.origins, strict=True)])
+    times = np.array([tables[names[k]].times[r].value for k, r in zip(samples.series, samples.origins, strict=True)])
     for measure, power in (("squared", 2), ("absolute", 1)):
         losses = {
             name: _by_origin(np.abs((samples.y - forecasts[name]) / weights) ** power, times)

@@ -77,7 +77,7 @@ def build(
     if plan.static:
         inputs["static"] = keras.Input((len(plan.static),), name="static")
         centre, spread = scales.static
-        state = _join([state, Affine(1 / spread, -centre / spread, name="static_scaled")(inputs["static"])])
+        state = _join([state, Affine(list(1 / spread), list(-centre / spread), name="static_scaled")(inputs["static"])])
     zeros = keras.initializers.Zeros()
     head = keras.layers.Dense(horizon * outputs, kernel_initializer=zeros, name="head")
     raw = head(state)
@@ -97,7 +97,7 @@ def build(
         hidden = keras.layers.Activation("tanh", name="step_hidden")(seen)
         raw = raw + keras.layers.Dense(outputs, kernel_initializer=zeros, use_bias=False, name="step_head")(hidden)
     centre = raw[:, :, :1]
-    width = std[:, :1] if len(plan.series) > 1 else float(scales.std[0, 0])
+    width: Any = std[:, :1] if len(plan.series) > 1 else float(scales.std[0, 0])
     learnt, model = {"mean": centre}, {"mean": base + width * centre[:, :, 0]}
     if quantiles:
         learnt["quantiles"] = OrderedQuantiles(name="ordered")(raw[:, :, 1:])
@@ -139,7 +139,7 @@ def _scaled(plan: Plan, scales: Scales, simple: np.ndarray) -> tuple[dict[str, A
 def _standardised(values: Any, mean: Any, std: Any, first: int, end: int) -> Any:
     """Return columns first ... end - 1 with mean 0 and standard deviation 1."""
     if isinstance(mean, np.ndarray):
-        return Affine(1 / std[first:end], -mean[first:end] / std[first:end])(values)
+        return Affine(list(1 / std[first:end]), list(-mean[first:end] / std[first:end]))(values)
     return (values - mean[:, None, first:end]) / std[:, None, first:end]
 
 

@@ -110,7 +110,7 @@ def _by_origin(axes: Any, judgement: Judgement, unit: str) -> None:
         where = np.arange(len(parts)) + (k - (len(names) - 1) / 2) * width
         axes.bar(where, parts[name], width=0.92 * width, color=_styles(judgement)[name]["color"], label=name)
     axes.set(xlabel="part of the held-out data, in time order", ylabel=f"RMSE [{unit}]" if unit else "RMSE")
-    axes.set_ylim(0, 1.35 * float(parts[names].max(axis=None)))  # room for the legend
+    axes.set_ylim(0, 1.35 * parts[names].to_numpy().max())  # room for the legend
     axes.set_xticks(range(len(parts)), [str(k + 1) for k in range(len(parts))])
     axes.set_title("Backtest: error by origin, without fitting again")
     axes.legend(frameon=False, fontsize="small", ncols=len(names), loc="upper center")

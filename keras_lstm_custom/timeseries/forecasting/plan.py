@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -68,7 +68,8 @@ class Plan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """Return the plan that `to_dict` gave."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 def as_frames(data: pd.DataFrame | Frames) -> dict[str, pd.DataFrame]:
@@ -101,6 +102,12 @@ def spacing(index: Any) -> tuple[str, str | None]:
     return index.freq.freqstr, None if index.tz is None else str(index.tz)
 
 
+def stamps_of(frame: pd.DataFrame) -> pd.DatetimeIndex:
+    """Return the index of a table, checked to be stamps with a known spacing."""
+    spacing(frame.index)
+    return cast(pd.DatetimeIndex, frame.index)
+
+
 def make_plan(
     frames: dict[str, pd.DataFrame],
     target: str,
@@ -122,7 +129,8 @@ def make_plan(
     See `Forecaster` for the arguments and errors.
     """
     first = next(iter(frames.values()))
-    frequency, zone = spacing(first.index)
+    stamps = stamps_of(first)
+    frequency, zone = spacing(stamps)
     for name, frame in frames.items():
         if spacing(frame.index) != (frequency, zone):
             raise DataError(
@@ -131,7 +139,7 @@ def make_plan(
                 received=f"{spacing(frame.index)} in {shown(name)}",
                 remedy="Bring them to the same steps, e.g. with pandas' resample().",
             )
-    seasons = periods_of(first.index)
+    seasons = periods_of(stamps)
     for name, size in (("period", period), ("window", window), ("horizon", horizon)):
         if size is not None:
             check_size(name, size)
@@ -162,9 +170,9 @@ def make_plan(
             received=names_shown(chosen),
             remedy="Pass past=[], or name those columns in `future` that are known in advance.",
         )
-    learnt = first.index[: max(round(len(first) * train), 2)]
+    learnt = stamps[: max(round(len(first) * train), 2)]
     cycles = cycles_for(learnt) if calendar is True else tuple(calendar or ())
-    calendar_columns(first.index[:2], cycles, holidays)  # raises for a name it does not know
+    calendar_columns(stamps[:2], cycles, holidays)  # raises for a name it does not know
     return Plan(
         target=target,
         past=tuple(chosen),

@@ -10,7 +10,7 @@ import pandas as pd
 from keras_lstm_custom.errors import DataError
 from keras_lstm_custom.timeseries.checks import check_columns, shown
 from keras_lstm_custom.timeseries.forecasting.calendar import calendar_columns
-from keras_lstm_custom.timeseries.forecasting.plan import Plan, spacing
+from keras_lstm_custom.timeseries.forecasting.plan import Plan, spacing, stamps_of
 from keras_lstm_custom.timeseries.windowing import next_times
 
 
@@ -21,7 +21,7 @@ class Table(NamedTuple):
         values: (rows, columns), the target, the past and the future columns, float64; holes hold the value before.
         known: (rows, columns), whether the value was there.
         calendar: (rows + horizon, features), also of the steps to come.
-        index: the stamps of the rows.
+        times: the stamps of the rows.
         ahead: (horizon, future columns) of the steps to come, or None.
         static: (static columns,)
     """
@@ -29,7 +29,7 @@ class Table(NamedTuple):
     values: np.ndarray
     known: np.ndarray
     calendar: np.ndarray
-    index: pd.DatetimeIndex
+    times: pd.DatetimeIndex
     ahead: np.ndarray | None
     static: np.ndarray
 
@@ -51,7 +51,8 @@ def make_table(frame: pd.DataFrame, plan: Plan, *, ahead: pd.DataFrame | None = 
     Raises:
         DataError: a column is not there or has holes that the plan refuses, or spacing or zone are not the plan's.
     """
-    got = spacing(frame.index)
+    times = stamps_of(frame)
+    got = spacing(times)
     if got != (plan.frequency, plan.zone):
         raise DataError(
             f"The time steps{_of(name)} are not those the forecaster was trained on.",
@@ -74,11 +75,10 @@ def make_table(frame: pd.DataFrame, plan: Plan, *, ahead: pd.DataFrame | None = 
             received=f"{len(frame)} missing values",
             remedy="Leave the column or the series out.",
         )
-    calendar = calendar_columns(
-        frame.index.append(next_times(frame.index, plan.horizon)), plan.calendar, plan.holidays
-    ).to_numpy()
+    seen = pd.DatetimeIndex(times.append(next_times(times, plan.horizon)))
+    calendar = calendar_columns(seen, plan.calendar, plan.holidays).to_numpy()
     filled = frame[columns].ffill().bfill().to_numpy("float64")
-    return Table(filled, known, calendar, frame.index, _ahead(frame, plan, ahead), _static(frame, plan, name))
+    return Table(filled, known, calendar, times, _ahead(frame, plan, ahead), _static(frame, plan, name))
 
 
 def _of(name: str) -> str:
@@ -88,7 +88,7 @@ def _of(name: str) -> str:
 def _ahead(frame: pd.DataFrame, plan: Plan, ahead: pd.DataFrame | None) -> np.ndarray | None:
     if ahead is None:
         return None
-    steps = next_times(frame.index, plan.horizon)
+    steps = next_times(stamps_of(frame), plan.horizon)
     columns = list(plan.future)
     check_columns(ahead, columns)
     got = ahead.index if isinstance(ahead.index, pd.DatetimeIndex) else pd.DatetimeIndex([])
