@@ -1,17 +1,26 @@
-"""From a table of measurements to arrays a recurrent network can learn from, and back to the data's units.
+"""From a table of measurements to a forecast one may trust, or to arrays for a network of one's own.
 
 ```python
 from keras_lstm_custom import timeseries
 
 frame = timeseries.read_csv("load.csv", target="load")          # strict: says which line or column is wrong
+forecaster = timeseries.Forecaster("load", horizon=24).fit(frame)
+print(timeseries.judge({"LSTM": forecaster}, frame))            # against every simple forecast, with a verdict
+print(forecaster.predict(frame))                                # the next 24 steps, with intervals
+timeseries.save_forecaster(forecaster, "runs/load")
+```
+
+For a network of your own, the parts:
+
+```python
 parts = timeseries.split(frame, validation=0.15, test=0.15)     # in time order
 scaler = timeseries.Scaler.fit(parts.train)                     # knows the training part only
 train = timeseries.windows(scaler.transform(parts.train), "load", window=48, horizon=24)
 # model.fit(train.x, train.y); scaler.inverse(model.predict(test.x), "load")
 ```
 
-Everything is NumPy and pandas and serves every Keras backend; only `dataset` imports TensorFlow. For stateful layers
-`consecutive_windows` cuts long series, and the callback `ResetStates` starts each epoch anew.
+Everything is NumPy, pandas and Keras and serves every Keras backend; only `dataset` imports TensorFlow. For stateful
+layers `consecutive_windows` cuts long series, and the callback `ResetStates` starts each epoch anew.
 """
 
 from keras_lstm_custom.layers.forecasting import OrderedQuantiles, QuantileLoss

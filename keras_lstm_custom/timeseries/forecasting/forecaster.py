@@ -22,7 +22,8 @@ from keras_lstm_custom.timeseries.forecasting.conformal import (
 )
 from keras_lstm_custom.timeseries.forecasting.network import build
 from keras_lstm_custom.timeseries.forecasting.plan import Frames, Plan, as_frames, make_plan
-from keras_lstm_custom.timeseries.forecasting.samples import Samples, make_samples, newest, part_samples
+from keras_lstm_custom.timeseries.forecasting.running import Bounds, at_once, step_by_step
+from keras_lstm_custom.timeseries.forecasting.samples import Samples, newest, part_samples
 from keras_lstm_custom.timeseries.forecasting.table import Table, make_table
 from keras_lstm_custom.timeseries.windowing import next_times
 
@@ -256,7 +257,8 @@ class Forecaster:
                 remedy="Train with this series too; each has its own scale.",
             )
         ahead = {} if future is None else as_frames(future)
-        return {name: make_table(frame, self.plan, ahead=ahead.get(name), name=name) for name, frame in frames.items()}
+        order = [name for name in self.plan.series or ("",) if name in frames]
+        return {name: make_table(frames[name], self.plan, ahead=ahead.get(name), name=name) for name in order}
 
     def forecast(self, samples: Samples) -> Forecasts:
         """Return the forecasts of samples, with calibrated intervals."""
@@ -298,41 +300,9 @@ class Forecaster:
         frame.index.name = next(iter(frames.values())).index.name or "time"
         return frame
 
-    def _says(self, samples: Samples) -> tuple[np.ndarray, dict[float, tuple[np.ndarray, np.ndarray]]]:
+    def _says(self, samples: Samples) -> tuple[np.ndarray, Bounds]:
         """Return the mean forecast, and lower and upper by level as the network says them."""
-        if self.plan.stepping:
-            mean = self._step(samples)
-            return mean, dict.fromkeys(self.levels, (mean, mean))
-        outputs = {name: np.asarray(v, "float64") for name, v in self._run(samples.x).items()}
-        place = {quantile: k for k, quantile in enumerate(self.quantiles)}
-        bounds = {level: (100 - level) / 200 for level in self.levels}
-        return outputs["mean"], {
-            level: (outputs["quantiles"][..., place[b]], outputs["quantiles"][..., place[1 - b]])
-            for level, b in bounds.items()
-        }
-
-    def _run(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return self.model.predict(x, batch_size=1024, verbose=0)
-
-    def _step(self, samples: Samples) -> np.ndarray:
-        """Forecast one step at a time; what was forecast is the last value of the next window."""
-        x = dict(samples.x)
-        steps = []
-        for k in range(self.plan.horizon):
-            now = dict(x)
-            if "future" in x:
-                now["future"] = x["future"][:, k : k + 1]
-            step = np.asarray(self._run(now)["mean"], "float64")
-            steps.append(step)
-            row = [step, x["future"][:, k, : len(self.plan.future)]] if self.plan.future else [step]
-            if self.plan.missing != "refuse":
-                row.append(np.ones((len(step), len(self.plan.columns))))
-            x["past"] = np.concatenate(
-                [x["past"][:, 1:], np.concatenate(row, axis=1)[:, None].astype("float32")], axis=1
-            )
-        return np.concatenate(steps, axis=1)
-
-
-def samples_at(forecaster: Forecaster, data: pd.DataFrame | Frames, origins: Mapping[str, np.ndarray]) -> Samples:
-    """Return the samples of a forecaster at given rows, the last known ones, of each series."""
-    return make_samples(forecaster.tables(data), forecaster.plan, origins)
+        if not self.plan.stepping:
+            return at_once(self.model, samples, self.levels, self.quantiles)
+        mean = step_by_step(self.model, samples, self.plan)
+        return mean, dict.fromkeys(self.levels, (mean, mean))

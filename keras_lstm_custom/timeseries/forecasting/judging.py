@@ -17,7 +17,8 @@ from keras_lstm_custom.timeseries.forecasting.forecaster import Forecaster, Fore
 from keras_lstm_custom.timeseries.forecasting.plan import Frames, Plan
 from keras_lstm_custom.timeseries.forecasting.samples import Samples, bounds, part_samples
 from keras_lstm_custom.timeseries.forecasting.table import Table
-from keras_lstm_custom.timeseries.measures import MIN_BLOCKS, Gain, coverage, gain, naive_scale
+from keras_lstm_custom.timeseries.forecasting.verdict import verdict
+from keras_lstm_custom.timeseries.measures import MIN_BLOCKS, coverage, naive_scale
 
 
 @dataclass
@@ -139,16 +140,16 @@ def judge(
     best = min(forecasters, key=lambda name: forecasters[name].history["validation_loss"])
     origins = samples.origins[samples.series == samples.series[0]]
     stamps = next(iter(tables.values())).times.to_numpy()[origins[:, None] + np.arange(1, plan.horizon + 1)]
-    verdict = _verdict(samples, forecasts, list(baselines), best, scales, tables, plan)
+    found = verdict(samples, forecasts, list(baselines), best, scales, tables, plan)
     apart = sum(-(-int((samples.series == k).sum()) // plan.horizon) for k in np.unique(samples.series))
-    if verdict["blocks"] < MIN_BLOCKS:
+    if found["blocks"] < MIN_BLOCKS:
         text = (
             f"Few held-out windows: {len(samples)}, of which {apart} do not overlap. That is too few to tell a gain"
             " from chance; a backtest with several origins, or a longer record, tells more."
         )
         warnings.warn(text, stacklevel=2)
         remarks.insert(0, text)
-    return Judgement(errors, verdict, len(samples), apart, samples, samples.y, forecasts, networks, stamps, remarks)
+    return Judgement(errors, found, len(samples), apart, samples, samples.y, forecasts, networks, stamps, remarks)
 
 
 def stamp(time: Any) -> str:
@@ -206,11 +207,12 @@ def _baselines(
 
 def _scales(tables: dict[str, Table], plan: Plan, shares: tuple[float, float]) -> np.ndarray:
     """Return what MASE divides by, for each series; NaN where the training part has no seasonal change."""
-    scales = [
-        naive_scale(table.truth[: bounds(len(table.values), shares)[0]], period=plan.period)
-        for table in (tables[name] for name in plan.series or ("",))
-    ]
-    return np.array(scales)
+    scales = np.full(max(len(plan.series), 1), np.nan)
+    for k, name in enumerate(plan.series or ("",)):
+        if name in tables:
+            learnt = tables[name].truth[: bounds(len(tables[name].values), shares)[0]]
+            scales[k] = naive_scale(learnt, period=plan.period)
+    return scales
 
 
 def _measured(truth: np.ndarray, values: np.ndarray, scales: np.ndarray) -> dict[str, Any]:
@@ -221,76 +223,3 @@ def _measured(truth: np.ndarray, values: np.ndarray, scales: np.ndarray) -> dict
         "rmse": float(np.sqrt(np.nanmean(np.square(error)))),
         "mase": scaled,
     }
-
-
-def _verdict(
-    samples: Samples,
-    forecasts: dict[str, np.ndarray],
-    baselines: list[str],
-    network: str,
-    scales: np.ndarray,
-    tables: dict[str, Table],
-    plan: Plan,
-) -> dict[str, Any]:
-    weights = scales if np.isfinite(scales).all() and len(plan.series) > 1 else np.ones_like(scales)
-    gains: dict[str, tuple[str, float, Gain]] = {}
-    names = plan.series or ("",)
-    times = np.array([tables[names[k]].times[r].value for k, r in zip(samples.series, samples.origins, strict=True)])
-    for measure, power in (("squared", 2), ("absolute", 1)):
-        losses = {
-            name: _by_origin(np.abs((samples.y - forecasts[name]) / weights) ** power, times)
-            for name in (*baselines, network)
-        }
-        best = min(baselines, key=lambda name: np.nanmean(losses[name]))
-        gains[measure] = (
-            best,
-            float(np.nanmean(losses[best])),
-            gain(losses[network], losses[best], horizon=plan.horizon),
-        )
-    (baseline, loss, one), (_, _, other) = gains["squared"], gains["absolute"]
-    better = one.sure and other.sure
-    return {
-        "better": better,
-        "network": network,
-        "baseline": baseline,
-        "reason": _reason(better, network, gains),
-        "gain": one.mean / loss if loss else 0.0,
-        "standard_error": None if np.isnan(one.error) or not loss else one.error / loss,
-        "blocks": one.blocks,
-        "windows_per_block": one.block,
-    }
-
-
-def _by_origin(loss: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return the mean loss of the windows of each origin, over steps and series, in time order."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of windows with no truth at all: they stay NaN
-        each = np.nanmean(loss, axis=1)
-    known = np.isfinite(each)
-    stamps, place = np.unique(times, return_inverse=True)
-    counts = np.bincount(place, weights=known, minlength=len(stamps))
-    sums = np.bincount(place, weights=np.where(known, each, 0.0), minlength=len(stamps))
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
-def _reason(better: bool, network: str, gains: dict[str, tuple[str, float, Gain]]) -> str:
-    baseline, loss, one = gains["squared"]
-    if one.blocks < MIN_BLOCKS:
-        return (
-            f"{network} is no better than the best simple forecast ({baseline}) as far as so few windows can tell: they"
-            f" make {one.blocks} blocks of {one.block}, and it takes {MIN_BLOCKS} to measure how much the gain varies."
-        )
-    numbers = f"{baseline} makes no error"
-    if loss:
-        numbers = (
-            f"its squared error is {abs(one.mean) / loss:.1%} {'less' if one.mean > 0 else 'more'}, with a standard"
-            f" error of {one.error / loss:.1%} over {one.blocks} blocks of {one.block} windows"
-        )
-    if better:
-        return f"{network} is better than the best simple forecast ({baseline}): {numbers}."
-    if one.sure:
-        numbers += f"; but its absolute error is not surely less than that of {gains['absolute'][0]}"
-    return (
-        f"{network} is no better than the best simple forecast ({baseline}): {numbers}. Use that one, or give the"
-        " network more data or inputs."
-    )

@@ -72,18 +72,21 @@ def part_samples(tables: Mapping[str, Table], plan: Plan, part: str, shares: Seq
     """Return the samples of one part of all series.
 
     Raises:
-        DataError: no series is long enough to have a window of this part.
+        DataError: a series is not long enough to have a window of this part.
     """
     origins = {name: part_origins(table, plan, part, shares) for name, table in tables.items()}
-    if not sum(len(rows) for rows in origins.values()):
+    short = [name for name, rows in origins.items() if not len(rows)]
+    if short:
         share = (1 - sum(shares), *shares)[PARTS.index(part)]
         needed = plan.horizon + (plan.window if part == "train" else 0)
-        rows = max(len(table.values) for table in tables.values())
+        rows = len(tables[short[0]].values)
+        several = f" {short[0]!r} ({len(short)} of {len(tables)} are)" if len(tables) > 1 else ""
         raise DataError(
-            f"The series is too short for a {part} part of its own.",
+            f"The series{several} is too short for a {part} part of its own.",
             expected=f"at least {needed} rows in it, so about {round(needed / share) + 1} in all",
             received=f"{rows} rows, of which {round(rows * share)} are for this part",
-            remedy="Use a longer record, a shorter window and horizon, or larger shares.",
+            remedy="Use a longer record, a shorter window and horizon, or larger shares"
+            + ("; or leave these series out." if len(tables) > 1 else "."),
         )
     return make_samples(tables, plan, origins)
 
