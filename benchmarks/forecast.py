@@ -1,6 +1,6 @@
 """Forecasts of this package against others, on series that published packages ship: MASE, coverage, seconds.
 
-    python benchmarks/forecast.py [--only NAME] [--out runs/benchmark-forecast]
+    python benchmarks/forecast.py [--only WORD ...] [--out runs/benchmark-forecast]
 
 Each series is cut alike for all: the last 15 % are held out, the 15 % before decide when to stop and calibrate. At each
 held-out row the next season is forecast, from what is known there. Compared are, at the settings a user gets without
@@ -223,14 +223,14 @@ def table(results: dict[str, dict[str, dict]]) -> str:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="series whose name holds this")
+    parser.add_argument("--only", nargs="*", default=[""], help="series whose name holds one of these words")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-forecast"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, dict]] = {}
     warnings.simplefilter("ignore")
     for name in SERIES:
-        if options.only.lower() not in name.lower():
+        if not any(word.lower() in name.lower() for word in options.only):
             continue
         try:
             task = make_task(name)

@@ -178,6 +178,6 @@ def _told() -> Iterator[None]:
             typer.secho(type(error).__name__, fg="red", bold=True, err=True)
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from error
-        except OSError as error:
+        except (OSError, ImportError) as error:
             typer.echo(f"{type(error).__name__}: {error}", err=True)
             raise typer.Exit(1) from error
