@@ -10,7 +10,8 @@ choosing any:
 - the best simple forecast: by MASE on the held-out part, which favours it;
 - ETS: exponential smoothing of statsmodels, as `timeseries.judge` runs it (without intervals);
 - AutoETS: statsforecast, fitted once on all rows before the held-out part, at most the last 3000;
-- darts LSTM: `BlockRNNModel("LSTM")` with as many units and epochs, quantile regression, scaled by darts.
+- darts LSTM: `BlockRNNModel("LSTM")` with as many units, batches and epochs as ours may take, quantile regression, scaled
+  by darts, and normalised by window (`use_reversible_instance_norm`), without which it cannot follow a trend.
 
 What is not installed is left out, and named. Prints a table and writes `results.json`.
 """
@@ -34,6 +35,7 @@ import pandas as pd
 
 from keras_lstm_custom import timeseries
 from keras_lstm_custom.timeseries.forecasting.samples import bounds, part_samples
+from keras_lstm_custom.timeseries.forecasting.training import BATCHES, EPOCHS
 
 LEVELS = (80, 95)
 SHIPPED = Path(__file__).parents[1] / "examples" / "data" / "jfk_weather_2013.csv"
@@ -175,12 +177,17 @@ def darts(name: str, task: Task) -> dict[str, dict]:
     whole = TimeSeries.from_series(task.values.astype("float32"))
     train, stop = whole[: task.validation], whole[task.validation - task.window : task.test]
     scaler = Scaler().fit(train)
+    count = task.validation - task.window - task.horizon + 1
+    batch_size = int(np.clip(2 ** int(np.log2(max(count / 16, 1))), 8, 64))
+    epochs = int(np.clip(np.ceil(BATCHES / np.ceil(count / batch_size)), EPOCHS, 150))
     model = BlockRNNModel(
         task.window,
         task.horizon,
         model="LSTM",
         hidden_dim=32,
-        n_epochs=15,
+        n_epochs=epochs,
+        batch_size=batch_size,
+        use_reversible_instance_norm=True,
         likelihood=QuantileRegression(quantiles),
         random_state=1,
         pl_trainer_kwargs={"accelerator": "cpu", "enable_progress_bar": False, "logger": False},

@@ -132,7 +132,7 @@ def test_a_column_known_in_advance_is_used(frame):
     data = pd.DataFrame({"load": 50 + 20 * switch + rng.normal(0, 1, 400), "switch": switch}, index=hourly(400).index)
     sizes = {**SMALL, "calendar": False}
     forecaster = timeseries.Forecaster("load", future=["switch"], **sizes)
-    forecaster.fit(data, epochs=12, batch_size=16, learning_rate=0.03)
+    forecaster.fit(data, epochs=6, batch_size=32, learning_rate=0.05)
     judged = timeseries.judge(forecaster, data, statistics=False)
     assert judged.errors["network"]["rmse"] < 0.5 * min(judged.errors[n]["rmse"] for n in ("last value", "window mean"))
     assert judged.verdict["better"]
