@@ -10,8 +10,8 @@ choosing any:
 - the best simple forecast: by MASE on the held-out part, which favours it;
 - ETS: exponential smoothing of statsmodels, as `timeseries.judge` runs it (without intervals);
 - AutoETS: statsforecast, fitted once on all rows before the held-out part, at most the last 3000;
-- darts LSTM: `BlockRNNModel("LSTM")` with as many units, batches and epochs as ours may take, quantile regression, scaled
-  by darts, and normalised by window (`use_reversible_instance_norm`), without which it cannot follow a trend.
+- darts LSTM: `BlockRNNModel("LSTM")` with as many units, batches and epochs as ours may take, quantile regression,
+  scaled by darts, and normalised by window (`use_reversible_instance_norm`), without which it follows no trend.
 
 What is not installed is left out, and named. Prints a table and writes `results.json`.
 """
