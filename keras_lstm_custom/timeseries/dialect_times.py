@@ -28,7 +28,7 @@ class Times(NamedTuple):
     @property
     def plain(self) -> bool:
         """Whether `read_csv` reads them as they stand."""
-        return len(self.used) == 1 and "format=" not in self.code and "unit=" not in self.code
+        return len(self.used) == 1 and not any(word in self.code for word in ("format=", "unit=", "Period"))
 
 
 def find_times(table: pd.DataFrame, time: str | None) -> Times | None:
@@ -50,10 +50,14 @@ def find_times(table: pd.DataFrame, time: str | None) -> Times | None:
                         code = f"pd.to_datetime(table[{name!r}] + ' ' + table[{clock!r}]{both[0]})"
                         return Times(f"table['time'] = {code}", both[1], (name, clock))
             return Times(f"table['time'] = pd.to_datetime(table[{name!r}]{how})", stamps, (name,))
-        unit = _EPOCHS.get(len(table[name].iloc[0]))
-        if unit and table[name].str.fullmatch(r"\d+").all():
-            code = f"pd.to_datetime(table[{name!r}].astype('int64'), unit={unit!r}, utc=True)"
-            stamps = pd.Series(table[name].astype("int64").to_numpy().astype(f"datetime64[{unit}]"))
+        unit = _EPOCHS.get(len(table[name].iloc[0].partition(".")[0]))
+        if unit and table[name].str.fullmatch(r"\d+(\.\d*)?").all():
+            code = f"pd.to_datetime(table[{name!r}].astype('float').astype('int64'), unit={unit!r}, utc=True)"
+            stamps = pd.Series(table[name].astype("float").astype("int64").to_numpy().astype(f"datetime64[{unit}]"))
+            return Times(f"table['time'] = {code}", stamps, (name,))
+        if table[name].str.fullmatch(r"\d{4}-?Q[1-4]").all():
+            code = f"pd.PeriodIndex(table[{name!r}].str.replace('-', ''), freq='Q').to_timestamp()"
+            stamps = pd.Series(pd.PeriodIndex(table[name].str.replace("-", ""), freq="Q").to_timestamp())
             return Times(f"table['time'] = {code}", stamps, (name,))
     parts = [name for name in table.columns if str(name).lower() in ("year", "month", "day", "hour", "minute")]
     if len(parts) >= 3 and {"year", "month", "day"} <= {str(p).lower() for p in parts}:

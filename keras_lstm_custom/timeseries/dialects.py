@@ -22,6 +22,8 @@ from keras_lstm_custom.timeseries.sheets import MISSING_CELLS
 #: How much of a file is looked at; its dialect shows in the first rows.
 _BYTES, _ROWS = 2_000_000, 20_000
 _ENCODINGS = ("utf-8-sig", "cp1252")
+_BLANKS = r"\s+"
+_WITH_UNIT = re.compile(r"[+-]?\d[\d.,]*+(\s*[^\d\s.,:/-][^\d]{0,9})")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+,\d+|[+-]?\d+,\d+")
 _THOUSANDS = {".": re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?"), ",": re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")}
 _NUMERIC = re.compile(r"[+-]?[\d.,]++(?:[eE][+-]?\d++)?")
@@ -50,7 +52,7 @@ def _code(path: Path, content: bytes, time: str | None) -> Iterator[str]:
     encoding, text = _decoded(content)
     rows = text.splitlines()[:_ROWS]
     separator, start, width = _layout(rows)
-    cells = [[c.strip() for c in row] for row in csv.reader(io.StringIO("\n".join(rows[start:])), delimiter=separator)]
+    cells = _cells(rows[start:], separator)
     cells = [row for row in cells if len(row) == width]
     if len(cells) < 4 or width < 2:
         return
@@ -76,10 +78,11 @@ def _code(path: Path, content: bytes, time: str | None) -> Iterator[str]:
     if times is None:
         yield from _without_times(path, table, options)
         return
-    others = [c for c in table.columns if c not in times.used]
+    others = [c for c in table.columns if c not in times.used and not (c.startswith("Unnamed") or _is_empty(table[c]))]
     identity = _identity(table, times.stamps, others)
-    mending = [*_mending(times.stamps, identity), *_filling(table[others])]
-    if not options and not mending and identity is None and times.plain:
+    mending = [*_mending(times.stamps, identity), *_without_units(table[others]), *_filling(table[others])]
+    named = all(c in others or c in times.used for c in table.columns) and table.columns[0] == times.used[0]
+    if not options and not mending and identity is None and times.plain and named:
         return  # tidy as it stands: what is wrong is something else
     yield _call("table", path, options | {"dtype": dict.fromkeys(times.used, "str")})
     yield times.code
@@ -112,8 +115,10 @@ def _layout(rows: list[str]) -> tuple[str, int, int]:
     """Return the separator, the line of the header, and the number of cells: those that most lines agree on."""
     best = (",", 0, 0)
     agreement = 0.0
-    for separator in (";", "\t", "|", ","):
-        widths = [len(row) for row in csv.reader(rows[:200], delimiter=separator) if row]
+    for separator in (";", "\t", "|", ",", _BLANKS):
+        if separator == _BLANKS and agreement:
+            break
+        widths = [len(row) for row in _cells(rows[:200], separator) if row]
         if not widths:
             continue
         width, count = Counter(widths).most_common(1)[0]
@@ -124,8 +129,15 @@ def _layout(rows: list[str]) -> tuple[str, int, int]:
     return best
 
 
+def _cells(rows: list[str], separator: str) -> list[list[str]]:
+    """Return the cells of some lines; blanks may be what stands between them."""
+    if separator == _BLANKS:
+        return [row.split() for row in rows]
+    return [[c.strip() for c in row] for row in csv.reader(io.StringIO("\n".join(rows)), delimiter=separator)]
+
+
 def _widths(rows: list[str], separator: str) -> list[int]:
-    return [len(next(csv.reader([row], delimiter=separator), [])) for row in rows]
+    return [len(next(iter(_cells([row], separator)), [])) for row in rows]
 
 
 def _numbers(table: pd.DataFrame) -> dict[str, str]:
@@ -176,6 +188,19 @@ def _mending(stamps: pd.Series, identity: str | None) -> Iterator[str]:
             yield f"# {holes} rows are missing: straight lines between the known ones (or read with missing='keep')"
             yield f"table = table.set_index('time').asfreq({pd.tseries.frequencies.to_offset(step).freqstr!r})"
             yield "table = table.interpolate().reset_index()"
+
+
+def _is_empty(cells: pd.Series) -> bool:
+    return bool((cells == "").all())
+
+
+def _without_units(table: pd.DataFrame) -> Iterator[str]:
+    """Yield what takes a unit off the numbers, where all of a column have the same."""
+    for name in table.columns:
+        found = {match[1] if (match := _WITH_UNIT.fullmatch(cell)) else "" for cell in table[name] if len(cell) < 60}
+        if len(found) == 1 and "" not in found:
+            (unit,) = found
+            yield f"table[{name!r}] = table[{name!r}].str.removesuffix({unit!r}).astype('float')"
 
 
 def _filling(table: pd.DataFrame) -> Iterator[str]:

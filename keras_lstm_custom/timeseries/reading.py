@@ -61,8 +61,8 @@ def read_csv(
     path = Path(path)
     try:
         sheet = read_sheet(path, separator)
-        time, wanted = _columns(sheet, target, columns, time, without=None)
-        frame = _table(sheet, time, wanted, zone, missing)
+        stamps, wanted = _columns(sheet, target, columns, time, without=None)
+        frame = _table(sheet, stamps, wanted, zone, missing)
     except DataError as error:
         raise _with_tidying(error, path, time) from error
     _tell(sheet.name, frame, len(sheet.lines), missing)
@@ -100,7 +100,7 @@ def read_series(
     try:
         sheet = read_sheet(path, separator)
         sheet.check_present(id)
-        time, wanted = _columns(sheet, target, columns, time, without=id)
+        stamps, wanted = _columns(sheet, target, columns, time, without=id)
         rows: dict[str, list[int]] = {}
         for k, name in enumerate(sheet.columns[id]):
             rows.setdefault(name, []).append(k)
@@ -114,7 +114,7 @@ def read_series(
             )
         for name, chosen in rows.items():
             part = sheet.rows(chosen)
-            frame = _table(part._replace(name=f"{sheet.name} ({shown(name)})"), time, wanted, zone, missing)
+            frame = _table(part._replace(name=f"{sheet.name} ({shown(name)})"), stamps, wanted, zone, missing)
             _tell(f"{sheet.name} ({shown(name)})", frame, len(chosen), missing)
             frames[name] = _filled(frame, missing)
     except DataError as error:

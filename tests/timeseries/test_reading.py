@@ -60,6 +60,21 @@ DIALECTS = {
     "units below the header": (lines(HOURS).replace("load\n", "load\n,MW\n", 1), ["skiprows=[1]"]),
     "upside down": (lines(HOURS[::-1], VALUES[::-1]), ["sort_values('time')"]),
     "rows twice": (lines(HOURS) + f"{HOURS[-1]},{VALUES[-1]}\n", ["drop_duplicates('time'", "1 stamps"]),
+    "time not first": (
+        "\n".join(["load,when", *(f"{v},{s:%d.%m.%Y %H:%M}" for s, v in zip(HOURS, VALUES, strict=True))]),
+        ["table['when']", "format='%d.%m.%Y %H:%M'"],
+    ),
+    "numbered rows": (
+        "\n".join([",time,load", *(f"{k},{s},{v}" for k, (s, v) in enumerate(zip(HOURS, VALUES, strict=True)))]),
+        ["[['load']]"],
+    ),
+    "a separator at the end": (
+        "\n".join(["time,load,", *(f"{s},{v}," for s, v in zip(HOURS, VALUES, strict=True))]),
+        ["[['load']]"],
+    ),
+    "epoch seconds with a point": (lines([f"{t}.0" for t in HOURS.astype("datetime64[s]").asi8]), ["unit='s'"]),
+    "units in the cells": (lines(HOURS, [f"{v} kW" for v in VALUES]), ["removesuffix(' kW')"]),
+    "blanks": (lines(HOURS.strftime("%Y-%m-%dT%H:%M"), header="time load", separator="  "), ["sep='\\\\s+'"]),
     "compact months": (lines(pd.date_range("2001-01-01", periods=60, freq="MS").strftime("%Y%m")), ["format='%Y%m'"]),
 }
 
@@ -81,6 +96,14 @@ def run(tmp_path, code, **options):
     """Run the advice, and read what it writes."""
     exec("\n".join(line[4:] for line in code.splitlines()), {})
     return timeseries.read_csv(tmp_path / "load-tidy.csv", **options)
+
+
+def test_quarters_are_recognised(tmp_path):
+    quarters = [f"{year}-Q{quarter}" for year in range(2001, 2006) for quarter in (1, 2, 3, 4)]
+    with pytest.raises(DataError, match="PeriodIndex") as caught:
+        timeseries.read_csv(write(tmp_path, lines(quarters)))
+    frame = run(tmp_path, str(caught.value).partition("In pandas:\n")[2])
+    assert list(frame.index) == list(pd.date_range("2001-01-01", periods=20, freq="QS"))
 
 
 def test_latin_1_and_utf_16_are_recognised(tmp_path):
@@ -140,6 +163,9 @@ def test_an_id_column_is_recognised_and_read(tmp_path):
     path = write(tmp_path, text)
     with pytest.raises(DataError, match=r"read_series\([^)]*id='place'\)"):
         timeseries.read_csv(path, "load", columns=[])
+    first = write(tmp_path, "\n".join(["place,time,load", *(f"{name},{s},1" for s, name in TWO)]), name="first.csv")
+    with pytest.raises(DataError, match=r"read_series\([^)]*id='place'\)"):
+        timeseries.read_csv(first)
     frames = timeseries.read_series(path, "load", id="place")
     assert list(frames) == ["north", "south"]
     assert list(frames["south"].index) == list(HOURS[:30])
