@@ -1,6 +1,6 @@
 """Forecasts of this package against others, on series that published packages ship: MASE, coverage, seconds.
 
-    python benchmarks/forecast.py [--only WORD ...] [--out runs/benchmark-forecast]
+    python benchmarks/forecast.py [--only WORD ...] [--without darts] [--out runs/benchmark-forecast]
 
 Each series is cut alike for all: the last 15 % are held out, the 15 % before decide when to stop and calibrate. At each
 held-out row the next season is forecast, from what is known there. Compared are, at the settings a user gets without
@@ -231,6 +231,8 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=[""], help="series whose name holds one of these words")
+    names = [rival.__name__ for rival in RIVALS]
+    parser.add_argument("--without", nargs="*", default=[], choices=names, help="what to leave out, to save time")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-forecast"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -246,7 +248,7 @@ def main() -> None:
             continue
         print(f"{name}: {len(task.values)} rows, {len(task.truth)} windows of {task.window} and {task.horizon}")
         results[name] = {}
-        for rival in RIVALS:
+        for rival in (rival for rival in RIVALS if rival.__name__ not in options.without):
             try:
                 results[name] |= rival(name, task)
             except ImportError as error:
