@@ -21,7 +21,7 @@ TORCH ?= torch==2.13.0
 #: The tests that any backend can run.
 NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/parity \
 	tests/diagnostics/test_trace.py tests/diagnostics/test_attribution.py \
-	tests/diagnostics/test_contributions.py tests/test_timeseries.py tests/test_saved_models.py tests/test_keras_hooks.py \
+	tests/diagnostics/test_contributions.py tests/test_timeseries.py tests/timeseries tests/test_saved_models.py tests/test_keras_hooks.py \
 	$(addprefix tests/engines/test_,fast.py jax.py torch.py cudnn.py)
 #: Keras' own tests: five minutes of compilation on JAX, one on the others.
 SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
@@ -60,7 +60,7 @@ clean:
 
 .venv/demo: .venv/python pyproject.toml
 	$(INSTALLING)
-	$(BIN)/python $(PIP) -e ".[plots,export]" "$(TENSORFLOW)>=2.21"
+	$(BIN)/python $(PIP) -e ".[plots,export,forecast]" "$(TENSORFLOW)>=2.21"
 	@touch $@
 
 .venv/dev: .venv/python pyproject.toml

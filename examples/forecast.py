@@ -1,16 +1,13 @@
-"""Forecast a time series: a vanilla RNN and an LSTM against the seasonal-naive forecast, and the better one exported.
+"""Forecast a time series: a vanilla RNN and an LSTM against every simple forecast, and the better one exported.
 
     python examples/forecast.py                                       # a year of hourly weather, shipped
     python examples/forecast.py --csv my.csv --target load --unit MW  # a file of your own
 
-The file has a header, a first column of time stamps in equal steps, and columns of numbers. The last
-30 % of it is held out: half decides when to stop learning, half measures the forecasts. The networks
-count the target from its last known value y_T, in what they see and in what they forecast:
-ŷ_{T+k} = y_T + (V h_T + d)_k, where h_T is the hidden state after the window. So they can follow a series
-that leaves the range seen in training.
+The file has a header, a first column of time stamps in equal steps, and columns of numbers. The last 30 % of it is
+held out: half decides when to stop learning and calibrates the intervals, half measures the forecasts.
 
-Everything is written to `runs/`: the measured errors, the forecasts (also those beyond the end of the
-file), a picture, both models as `.keras`, and the better one as SavedModel and TFLite.
+Everything is written to `runs/`: the verdict and the measured errors, the forecasts (also those beyond the end of the
+file) with their intervals, a picture, and the better network as a forecaster, SavedModel and TFLite file.
 """
 
 from __future__ import annotations
@@ -20,46 +17,18 @@ import json
 import math
 import os
 import sys
-import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-import numpy as np
-import pandas as pd
-from forecast_output import describe, file_name, plot, stamp, summarise, write_tables
-
-from keras_lstm_custom import LSTM, VanillaRNN, timeseries, writing
-from keras_lstm_custom.errors import ArgumentError, RecurrentError
+from keras_lstm_custom import LSTM, VanillaRNN, timeseries
+from keras_lstm_custom.errors import RecurrentError
+from keras_lstm_custom.timeseries.forecasting import job
+from keras_lstm_custom.timeseries.forecasting.samples import part_samples
 
 SHIPPED = Path(__file__).parent / "data" / "jfk_weather_2013.csv"
 NETWORKS = {"vanilla RNN": VanillaRNN, "LSTM": LSTM}
-NAIVE = "seasonal naive"
-#: Steps of windows in one epoch; of a longer series, only every so many windows are learnt from.
-STEPS_PER_EPOCH = 1_000_000
-OURS = "metrics.json"
-
-
-class Plan(NamedTuple):
-    """What is forecast from what; counts are in time steps."""
-
-    target: str
-    features: tuple[str, ...]
-    period: int
-    window: int
-    horizon: int
-    stride: int  #: of the windows that are learnt from; all held-out windows are used
-
-
-class Samples(NamedTuple):
-    """The windows of each part, scaled, and the way back to the data's units."""
-
-    train: timeseries.Windows
-    validation: timeseries.Windows
-    test: timeseries.Windows
-    scaler: timeseries.Scaler
 
 
 def run(
@@ -70,11 +39,12 @@ def run(
     features: list[str] | None = None,
     time_column: str | None = None,
     separator: str = ",",
+    zone: str | None = None,
     period: int | None = None,
     window: int | None = None,
     horizon: int | None = None,
     units: int = 32,
-    epochs: int = 15,
+    epochs: int | None = None,
     seed: int = 1,
     out: Path = Path("runs/forecast"),
     exported: bool = True,
@@ -82,150 +52,52 @@ def run(
     """Do the whole job and return what was measured, as in `metrics.json`.
 
     Args:
-        csv, target, features, time_column, separator: see `timeseries.read_csv`; None: all columns of numbers.
+        csv, target, features, time_column, separator, zone: see `timeseries.read_csv`; None: all columns of numbers.
         unit: of the target, for the picture and the table.
-        period: steps in a season; None tells it from the spacing of the rows (a day of hours, a week of days, ...).
-        window: steps the networks see; None takes two seasons, at least 24 steps.
-        horizon: steps to forecast; None takes one season.
-        units, epochs, seed: of the networks and their training.
+        period, window, horizon, units: see `timeseries.Forecaster`.
+        epochs, seed: of the training.
         out: the folder to write to.
         exported: whether to export the better model.
     """
-    frame = timeseries.read_csv(csv, target, columns=features, time=time_column, separator=separator)
-    plan = make_plan(frame, target, period, window, horizon)
-    samples = cut(frame, plan)
-    make_ours(out)
-    describe(csv, frame, plan, samples)
-
-    models, training = {}, {}
-    for name, network in NETWORKS.items():
-        models[name], training[name] = train(network, samples, units=units, epochs=epochs, seed=seed)
-        with writing.new_file(out / f"{file_name(name)}.keras") as file:
-            models[name].save(file)
-    best = min(training, key=lambda name: training[name]["validation_loss"])
-
-    truth, forecasts = forecast(models, samples, plan)
-    errors = {
-        name: {"mae": timeseries.mae(truth, values), "rmse": timeseries.rmse(truth, values)}
-        for name, values in forecasts.items()
-    }
-    for name, row in errors.items():
-        row["rmse_below_naive"] = 1 - row["rmse"] / errors[NAIVE]["rmse"]
-        row.update(training.get(name, {}))
-    metrics = {
-        "data": csv.name,
-        "rows": len(frame),
-        "plan": plan._asdict(),
-        "unit": unit,
-        "held_out": {"from": stamp(samples.test.times[0, 0]), "to": stamp(samples.test.times[-1, -1])},
-        "errors": errors,
-        "best": best,
-        "scaler": samples.scaler.to_dict(),
-    }
+    reading = {"time": time_column, "separator": separator, "zone": zone}
+    frame = timeseries.read_csv(csv, target, columns=features, **reading)
+    sizes = {"period": period, "window": window, "horizon": horizon, "units": units}
+    forecasters = {name: timeseries.Forecaster(target, cell=cell, **sizes) for name, cell in NETWORKS.items()}
+    training = {"epochs": epochs, "seed": seed, "verbose": 2}
+    metrics, judgement = job.run(forecasters, frame, out, source=csv.name, unit=unit, reading=reading, **training)
     if exported:
-        metrics["exports"] = export_and_prove(models[best], samples, target, out)
-    beyond = forecast_beyond(models[best], frame, samples, plan)
-    write_tables(out, frame, plan, samples, truth, forecasts, beyond)
-    plot(out / "forecast.png", plan, unit, samples.test.times, truth, forecasts)
-    writing.write_text(out / OURS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    summarise(metrics, out)
+        metrics["exports"] = export_and_prove(forecasters[judgement.best], frame, out)
+        (out / job.METRICS).write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for name, proof in metrics["exports"].items():
+            errors = ", ".join(f"{error:.1e} {unit} on {runtime}" for runtime, error in proof["max_error"].items())
+            print(
+                f"{name}: {proof['bytes'] / 1024:.0f} KiB, {proof['windows']} held-out windows, largest error {errors}"
+            )
+            if proof["ops"]:
+                print(f"  ops: {', '.join(proof['ops'])}")
+    print(f"Everything is in {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     return metrics
 
 
-def make_ours(out: Path) -> None:
-    """Make the folder to write to; one that holds anything but an earlier run is refused."""
-    if out.exists() and not (out.is_dir() and ((out / OURS).exists() or not any(out.iterdir()))):
-        raise ArgumentError(
-            f"{out} is there already, and is not the result of an earlier run.",
-            expected="a new or empty folder, or one that holds an earlier run",
-            received="a file" if out.is_file() else f"a folder without {OURS}",
-            remedy="Choose another folder with --out.",
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / OURS).touch()
+def export_and_prove(forecaster: timeseries.Forecaster, frame: Any, out: Path) -> dict[str, Any]:
+    """Write SavedModel and TFLite, run both on held-out windows, and return how far they are from the model.
 
-
-def make_plan(frame: pd.DataFrame, target: str, period: int | None, window: int | None, horizon: int | None) -> Plan:
-    """Return the plan, with what was not asked for told from the spacing of the rows."""
-    period = timeseries.period_of(frame.index) if period is None else period
-    window = max(2 * period, 24) if window is None else window
-    stride = math.ceil(len(frame) * window / STEPS_PER_EPOCH)
-    while math.gcd(stride, period) > 1:  # a stride that divides the season would show one time of day only
-        stride += 1
-    return Plan(target, tuple(frame.columns), period, window, period if horizon is None else horizon, stride)
-
-
-def cut(frame: pd.DataFrame, plan: Plan) -> Samples:
-    """Return the scaled windows of the three parts; the scaler knows the training part only."""
-    parts = timeseries.split(frame, at_least=plan.window + plan.horizon)
-    scaler = timeseries.Scaler.fit(parts.train)
-    sizes = {"window": plan.window, "horizon": plan.horizon, "relative": True}
-    train, validation, test = (
-        timeseries.windows(scaler.transform(part), plan.target, stride=stride, **sizes)
-        for part, stride in zip(parts, (plan.stride, plan.stride, 1), strict=True)
-    )
-    return Samples(train, validation, test, scaler)
-
-
-def train(network: type, samples: Samples, *, units: int, epochs: int, seed: int) -> tuple[keras.Model, dict]:
-    """Return a network trained on the change since the last known value, and how the training went."""
-    keras.utils.set_random_seed(seed)
-    _, window, features = samples.train.x.shape
-    model = keras.Sequential(
-        [keras.Input((window, features)), network(units), keras.layers.Dense(samples.train.y.shape[1])],
-        name=file_name(network.__name__),
-    )
-    model.compile(keras.optimizers.Adam(2e-3), "mse")
-    print(f"\n{network.__name__}({units}), {model.count_params():,} weights")
-    start = time.perf_counter()
-    history = model.fit(
-        samples.train.x,
-        samples.train.y,
-        validation_data=(samples.validation.x, samples.validation.y),
-        epochs=epochs,
-        batch_size=64,
-        callbacks=[keras.callbacks.EarlyStopping(patience=4, restore_best_weights=True)],
-    ).history
-    return model, {
-        "validation_loss": min(history["val_loss"]),
-        "epochs": len(history["loss"]),
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-
-
-def forecast(models: dict[str, keras.Model], samples: Samples, plan: Plan) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return truth and forecasts of the test part in the data's units, each (samples, horizon)."""
-    test, scaler = samples.test, samples.scaler
-    scaled = {NAIVE: timeseries.seasonal_naive(test.past, horizon=plan.horizon, period=plan.period)}
-    for name, model in models.items():
-        scaled[name] = test.past[:, -1:] + model.predict(test.x, verbose=0)
-    return scaler.inverse(test.past[:, -1:] + test.y, plan.target), {
-        name: scaler.inverse(values, plan.target) for name, values in scaled.items()
-    }
-
-
-def forecast_beyond(model: keras.Model, frame: pd.DataFrame, samples: Samples, plan: Plan) -> np.ndarray:
-    """Return the forecast of the steps after the end of the file, (horizon,), in the data's units."""
-    last = timeseries.latest(samples.scaler.transform(frame), plan.target, window=plan.window, relative=True)
-    return samples.scaler.inverse(last.past[0, -1] + model.predict(last.x, verbose=0)[0], plan.target)
-
-
-def export_and_prove(model: keras.Model, samples: Samples, target: str, out: Path) -> dict[str, Any]:
-    """Write SavedModel and TFLite, run both on held-out windows, and return how far they are from the model."""
+    The model takes and gives the data's units, so the errors are in them as well.
+    """
     from keras_lstm_custom import export
 
-    windows = samples.test.x[:: math.ceil(len(samples.test.x) / 50)]
+    held_out = part_samples(forecaster.tables(frame), forecaster.plan, "test", forecaster.shares).x
+    windows = {name: values[:: math.ceil(len(values) / 50)] for name, values in held_out.items()}
     reports = {
-        "saved_model": export.saved_model(model, out / "saved_model", x=windows),
-        "model.tflite": export.tflite(model, out / "model.tflite", calibration=windows),
+        "saved_model": export.saved_model(forecaster.model, out / "saved_model", x=windows),
+        "model.tflite": export.tflite(forecaster.model, out / "model.tflite", calibration=windows),
     }
     return {
         name: {
             "bytes": report.bytes,
             "ops": report.ops,
-            "windows": len(windows),
-            # Errors are measured on scaled values; the scale's std takes them to the data's units.
-            "max_error": {c.runtime: c.max_error * samples.scaler.std[target] for c in report.checks if c.ran},
+            "windows": len(windows["past"]),
+            "max_error": {check.runtime: check.max_error for check in report.checks if check.ran},
         }
         for name, report in reports.items()
     }
@@ -240,9 +112,10 @@ def main() -> None:
     parser.add_argument("--features", type=lambda text: text.split(","), help="columns to see, a,b,c (default: all)")
     parser.add_argument("--time-column", help="the column of time stamps (default: the first)")
     parser.add_argument("--separator", default=",", help="what stands between the cells (default: ,)")
+    parser.add_argument("--zone", help="time zone of local times, such as Europe/Berlin")
     for name, text in (("period", "steps in a season"), ("window", "steps to see"), ("horizon", "steps to forecast")):
         parser.add_argument(f"--{name}", type=int, help=f"{text} (default: told from the spacing of the rows)")
-    parser.add_argument("--epochs", type=int, default=15, help="at most (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="at most (default: 15, more for a short record)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="where to write (default: a folder in runs/)")
     options = vars(parser.parse_args())

@@ -1,8 +1,10 @@
-"""Train the main job again, and put its artefacts in `saved_models/` with a record of their making and their errors.
+"""Train the two networks of `saved_models/`, and put them there with a record of their making and their errors.
 
     python examples/publish_forecast.py
 
-`run` and `held_out_errors` are also what `tests/test_saved_models.py` measures them by.
+They are plain networks of one recurrent and one Dense layer, which see scaled windows: small files that anyone can run.
+(What `forecast.py` trains knows its scaling and has intervals.) `cut`, `ARTEFACTS` and `held_out_errors` are also what
+the tests measure them by.
 """
 
 from __future__ import annotations
@@ -12,19 +14,22 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import forecast
 import keras
 import numpy as np
+import pandas as pd
 
 import keras_lstm_custom
-from keras_lstm_custom import timeseries
+from keras_lstm_custom import LSTM, VanillaRNN, export, timeseries
 
 TARGET = "temperature"
+NETWORKS = {"vanilla_rnn": VanillaRNN, "lstm": LSTM}
 ROOT = Path(__file__).parents[1]
+DATA = ROOT / "examples" / "data" / "jfk_weather_2013.csv"
 FOLDER = ROOT / "saved_models" / "jfk_temperature"
 
 
@@ -66,13 +71,64 @@ ARTEFACTS: dict[str, Callable[[Path, np.ndarray], np.ndarray]] = {
 }
 
 
-def held_out(plan: dict[str, Any]) -> forecast.Samples:
+class Plan(NamedTuple):
+    """What is forecast from what; counts are in time steps."""
+
+    target: str
+    features: tuple[str, ...]
+    period: int
+    window: int
+    horizon: int
+    stride: int  #: of the windows that are learnt from; all held-out windows are used
+
+
+class Samples(NamedTuple):
+    """The windows of each part, scaled, and the way back to the data's units."""
+
+    train: timeseries.Windows
+    validation: timeseries.Windows
+    test: timeseries.Windows
+    scaler: timeseries.Scaler
+
+
+def cut(frame: pd.DataFrame, plan: Plan) -> Samples:
+    """Return the scaled windows of the three parts; the scaler knows the training part only."""
+    parts = timeseries.split(frame, at_least=plan.window + plan.horizon)
+    scaler = timeseries.Scaler.fit(parts.train)
+    sizes = {"window": plan.window, "horizon": plan.horizon, "relative": True}
+    train, validation, test = (
+        timeseries.windows(scaler.transform(part), plan.target, stride=stride, **sizes)
+        for part, stride in zip(parts, (plan.stride, plan.stride, 1), strict=True)
+    )
+    return Samples(train, validation, test, scaler)
+
+
+def train(network: type, samples: Samples, *, units: int = 32, epochs: int = 15) -> tuple[keras.Model, float]:
+    """Return a network trained on the change since the last known value, and its loss on the validation part."""
+    keras.utils.set_random_seed(1)
+    _, window, features = samples.train.x.shape
+    model = keras.Sequential(
+        [keras.Input((window, features)), network(units), keras.layers.Dense(samples.train.y.shape[1])],
+        name=network.__name__.lower(),
+    )
+    model.compile(keras.optimizers.Adam(2e-3), "mse")
+    history = model.fit(
+        samples.train.x,
+        samples.train.y,
+        validation_data=(samples.validation.x, samples.validation.y),
+        epochs=epochs,
+        batch_size=64,
+        callbacks=[keras.callbacks.EarlyStopping(patience=4, restore_best_weights=True)],
+    ).history
+    return model, min(history["val_loss"])
+
+
+def held_out(plan: dict[str, Any]) -> Samples:
     """Return the windows of the shipped record, cut as for the training."""
-    frame = timeseries.read_csv(forecast.SHIPPED, TARGET)
-    return forecast.cut(frame, forecast.Plan(**plan))
+    return cut(timeseries.read_csv(DATA, TARGET), Plan(**plan))
 
 
-def held_out_errors(samples: forecast.Samples, outputs: np.ndarray) -> dict[str, float]:
+def held_out_errors(samples: Samples, outputs: np.ndarray) -> dict[str, float]:
     """Return MAE and RMSE of an artefact's outputs on all held-out windows, in °C."""
     std = samples.scaler.std[TARGET]
     return {
@@ -103,42 +159,62 @@ def versions() -> dict[str, str]:
 
 
 def publish() -> None:
-    """Run the main job, copy its artefacts, and write a JSON beside each."""
-    out = Path("runs") / "forecast"
-    metrics = forecast.run(out=out, unit="°C")
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir()
-    samples = held_out(metrics["plan"])
-    some = samples.test.x[:: len(samples.test.x) // 3]
-    best = forecast.file_name(metrics["best"])
-    outputs = {name: run(out / name, samples.test.x) for name, run in ARTEFACTS.items()}
+    """Train both networks, export the better one, and write all artefacts with a JSON beside each."""
+    frame = timeseries.read_csv(DATA, TARGET)
+    plan = Plan(TARGET, tuple(frame.columns), period=24, window=48, horizon=24, stride=1)
+    samples = cut(frame, plan)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        losses = {}
+        for name, network in NETWORKS.items():
+            model, losses[name] = train(network, samples)
+            model.save(made / f"{name}.keras")
+        best = min(losses, key=lambda name: losses[name])
+        model = keras.models.load_model(made / f"{best}.keras")
+        some = samples.test.x[:: -(-len(samples.test.x) // 50)]
+        export.saved_model(model, made / "saved_model", x=some)
+        export.tflite(model, made / "model.tflite", calibration=some)
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER.mkdir()
+        for name in ARTEFACTS:
+            (shutil.copytree if (made / name).is_dir() else shutil.copy)(made / name, FOLDER / name)
+    record(plan, samples, best)
+
+
+def record(plan: Plan, samples: Samples, best: str) -> None:
+    """Write the JSON and the stored outputs beside each artefact."""
+    every = len(samples.test.x) // 3
+    naive = timeseries.seasonal_naive(samples.test.past, horizon=plan.horizon, period=plan.period)
+    outputs = {name: run(FOLDER / name, samples.test.x) for name, run in ARTEFACTS.items()}
     for name, y in outputs.items():
         path = FOLDER / name
-        (shutil.copytree if (out / name).is_dir() else shutil.copy)(out / name, path)
         network = name.removesuffix(".keras") if name.endswith(".keras") else best
         difference = np.max(np.abs(y - outputs[f"{network}.keras"]))
-        np.savez(FOLDER / f"{name}.npz", x=some, y=y[:: len(samples.test.x) // 3])
-        record = {
+        np.savez(FOLDER / f"{name}.npz", x=samples.test.x[::every], y=y[::every])
+        facts = {
             "artefact": name,
             "network": network,
             "script": Path(__file__).relative_to(ROOT).as_posix(),
             "command": "python examples/publish_forecast.py",
             "versions": versions(),
             "processor": platform.machine(),
-            "data": {"file": forecast.SHIPPED.relative_to(ROOT).as_posix(), "sha256": sha256(forecast.SHIPPED)},
-            "plan": metrics["plan"],
-            "scaler": metrics["scaler"],
-            "held_out": metrics["held_out"],
+            "data": {"file": DATA.relative_to(ROOT).as_posix(), "sha256": sha256(DATA)},
+            "plan": plan._asdict(),
+            "scaler": samples.scaler.to_dict(),
+            "held_out": {
+                "from": f"{pd.Timestamp(samples.test.times[0, 0]):%Y-%m-%d %H:%M}",
+                "to": f"{pd.Timestamp(samples.test.times[-1, -1]):%Y-%m-%d %H:%M}",
+            },
             "unit": "°C",
             "errors": held_out_errors(samples, y),
-            "seasonal_naive_errors": {name: metrics["errors"][forecast.NAIVE][name] for name in ("mae", "rmse")},
+            "seasonal_naive_errors": held_out_errors(samples, naive - samples.test.past[:, -1:]),
             "max_difference_to_keras_file": float(difference) * samples.scaler.std[TARGET],
             "bytes": sum(file.stat().st_size for file in files_of(path)),
             "sha256": {file.relative_to(FOLDER).as_posix(): sha256(file) for file in files_of(path)},
         }
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
         (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
-        print(f"{path.relative_to(ROOT)}: RMSE {record['errors']['rmse']:.3f} °C, {record['bytes']:,} bytes")
+        print(f"{path.relative_to(ROOT)}: RMSE {facts['errors']['rmse']:.3f} °C, {facts['bytes']:,} bytes")
 
 
 if __name__ == "__main__":

@@ -16,16 +16,18 @@ from rich.table import Table
 from keras_lstm_custom.array_files import read_arrays
 from keras_lstm_custom.errors import ExportError, RecurrentError
 from keras_lstm_custom.model_files import check_file, load_model
+from keras_lstm_custom.timeseries import commands as forecasting
 from keras_lstm_custom.version import __version__
 from keras_lstm_custom.writing import check_file as check_file_target
 from keras_lstm_custom.writing import ending_cleanly, target_of, write_text
 
-HELP = """LSTM models to files for the edge.
+HELP = """LSTM models to files for the edge, and forecasts of time series.
 
 Ends with 0 if all was right; with 1 if a file was not written, or does not give the model's numbers; with 2 if the \
 command was called wrongly. What is wrong stands on the error output, or in the report.
 """
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=HELP)
+app.add_typer(forecasting.app)  # forecast, predict
 console = Console()
 
 Model = Annotated[Path, typer.Argument(help="A model saved by Keras: model.keras.", show_default=False)]

@@ -1,5 +1,6 @@
 """The benchmarks compare what they say they compare."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,29 @@ def test_scan_of_jax_is_an_lstm(harness):
     expected = numpy_cells.lstm(x.astype("float64"), *weights)["y"]
     # float32 against float64: a few rounding errors of outputs below 1
     np.testing.assert_allclose(np.swapaxes(layers.jax_scan(weights, x), 0, 1), expected, atol=2e-6)
+
+
+@pytest.fixture(scope="module")
+def forecasts():
+    """The module, under a name of its own: `examples/` has a `forecast` too."""
+    spec = importlib.util.spec_from_file_location("benchmark_of_forecasts", BENCHMARKS / "forecast.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_forecasts_shows_what_was_measured_and_leaves_out_what_was_not(forecasts):
+    row = {"mase": 0.5, "coverage": {"80": 0.79, "95": 0.94}, "seconds": 3}
+    ets = {"mase": 0.75, "coverage": {}, "seconds": None}
+    lines = forecasts.table({"a series": {"LSTM": row, "ETS": ets}}).splitlines()
+    assert lines[0] == "| series | LSTM | best simple | ETS | AutoETS | darts LSTM |"
+    assert lines[2] == "| a series | 0.500 (79/94) |  | 0.750 |  |  |"
+
+
+@pytest.mark.parametrize("series", ["JFK temperature, hourly (shipped)", "Sunspots, yearly (statsmodels)"])
+def test_all_forecasts_of_a_series_are_made_at_the_same_rows(forecasts, series):
+    task = forecasts.make_task(series)
+    values = task.values.to_numpy()
+    assert task.origins[0] == task.test - 1
+    assert task.origins[-1] == len(values) - 1 - task.horizon
+    np.testing.assert_allclose(task.truth[-1], values[-task.horizon :])

@@ -284,7 +284,7 @@ def test_other_separator_time_column_offset_quotes_and_byte_order_mark(tmp_path)
     path = write(tmp_path, "\r\n".join(lines), encoding="utf-8-sig")
     frame = timeseries.read_csv(path, target="a, b", columns=[], time="when", separator=";")
     assert list(frame.columns) == ["a, b"]
-    assert frame.index[0] == pd.Timestamp("2012-12-31 23:00")
+    assert frame.index[0].isoformat() == "2013-01-01T00:00:00+01:00"
 
 
 def replaced(number, line):

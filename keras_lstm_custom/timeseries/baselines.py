@@ -1,17 +1,29 @@
-"""The forecast every model must beat, and how far a forecast is from the truth."""
+"""The simple forecasts that every model must beat."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from keras_lstm_custom.errors import ArgumentError, DataError, InputError
+from keras_lstm_custom.errors import DataError, InputError
 from keras_lstm_custom.timeseries.checks import check_size
 
-#: Steps in the season that one expects at a spacing of days or more, by the name of the spacing.
-_CALENDAR = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "QS": 4, "QE": 4, "YS": 1, "YE": 1}
+#: Steps in the seasons that one expects at a spacing of days or more, by the name of the spacing, shortest first.
+_CALENDAR = {
+    "D": (7, 365),
+    "B": (5, 261),
+    "W": (52,),
+    "MS": (12,),
+    "ME": (12,),
+    "QS": (4,),
+    "QE": (4,),
+    "YS": (1,),
+    "YE": (1,),
+}
+LAST, MEAN, DRIFT = "last value", "window mean", "drift"
 
 
 def seasonal_naive(past: Any, *, horizon: int, period: int) -> np.ndarray:
@@ -43,13 +55,93 @@ def seasonal_naive(past: Any, *, horizon: int, period: int) -> np.ndarray:
     return past[:, past.shape[1] - period + np.arange(horizon) % period]
 
 
-def period_of(index: pd.DatetimeIndex) -> int:
-    """Return how many steps one expects in a season.
+def simple_forecasts(
+    values: Any, origins: Any, *, horizon: int, window: int, periods: Sequence[int] = ()
+) -> dict[str, np.ndarray]:
+    """Return what one forecasts without a model, at each origin, from all that is known there.
 
-    That is a day of hours or minutes, a week of days, a year of weeks, months or quarters.
+    With y_T the value at the origin, for k = 1 ... horizon:
+
+    - last value: y_T;
+    - window mean: the mean of the last `window` values;
+    - drift: y_T + k (y_T - y_1) / (T - 1), the line through the first value of the record and the last;
+    - seasonal naive: see `seasonal_naive`; one for each period that is known to its full length at every origin.
+
+    Source: Hyndman & Athanasopoulos, Forecasting: Principles and Practice, section 5.2.
+
+    Args:
+        values: (rows,), the whole record of the target.
+        origins: (samples,), the row of the last known value of each forecast.
+        horizon, window, periods: counts of steps.
+
+    Returns:
+        Name to (samples, horizon), float64.
 
     Raises:
-        DataError: the spacing is not one of these, or `index.freq` is not set.
+        InputError: an origin has fewer than `window` values up to it.
+    """
+    check_size("horizon", horizon)
+    check_size("window", window)
+    values, origins = np.asarray(values, dtype="float64"), np.asarray(origins)
+    first = int(origins.min()) if origins.size else -1
+    if first < window - 1 or values.ndim != 1:
+        raise InputError(
+            "A simple forecast looks back over a whole window.",
+            expected=f"values (rows,), and origins at row {window - 1} or later",
+            received=f"values of shape {values.shape}, first origin at row {first}",
+            remedy="Leave out the first origins, or use a shorter window.",
+        )
+    ahead, last = np.arange(1, horizon + 1), values[origins][:, None]
+    # From the first value: a mean over the whole record would overflow no earlier, but lose digits.
+    sums = np.concatenate([[0.0], np.cumsum(values - values[0])])
+    mean = values[0] + (sums[origins + 1] - sums[origins + 1 - window]) / window
+    slope = (values[origins] - values[0]) / np.maximum(origins, 1)
+    forecasts = {
+        LAST: np.repeat(last, horizon, axis=1),
+        MEAN: np.repeat(mean[:, None], horizon, axis=1),
+        DRIFT: last + slope[:, None] * ahead,
+    }
+    for period in periods:
+        if 1 < period <= first + 1:
+            forecasts[seasonal_name(period)] = values[origins[:, None] + 1 - period + (ahead - 1) % period]
+    return forecasts
+
+
+def seasonal_name(period: int) -> str:
+    """Return what the table calls the seasonal-naive forecast of a period."""
+    return f"seasonal naive ({period})"
+
+
+def simple_kernel(name: str, *, horizon: int, window: int) -> np.ndarray:
+    """Return the matrix K, (window, horizon), with forecast = past @ K, for a simple forecast by its name.
+
+    Last value, window mean and seasonal naive are such linear maps of the window, so a network can have one inside.
+
+    Raises:
+        InputError: the forecast needs more than the window.
+    """
+    kernel = np.zeros((window, horizon))
+    if name == LAST:
+        kernel[-1] = 1.0
+    elif name == MEAN:
+        kernel[:] = 1.0 / window
+    else:
+        period = int(name.rpartition("(")[2].rstrip(")")) if name.startswith("seasonal naive (") else window + 1
+        if period > window:
+            raise InputError(
+                f"The forecast {name!r} does not follow from a window.",
+                expected=f"{LAST!r}, {MEAN!r} or {seasonal_name(window)!r} with a period of at most {window}",
+                received=repr(name),
+                remedy="Use a longer window.",
+            )
+        kernel[window - period + np.arange(horizon) % period, np.arange(horizon)] = 1.0
+    return kernel
+
+
+def periods_of(index: pd.DatetimeIndex) -> tuple[int, ...]:
+    """Return the lengths in steps of all seasons that the spacing suggests, shortest first; () if it suggests none.
+
+    A day and a week of hours or minutes, a week and a year of days, a year of weeks, months or quarters.
     """
     frequency: Any = getattr(index, "freq", None)
     name = "" if frequency is None else frequency.name.split("-")[0]
@@ -58,32 +150,24 @@ def period_of(index: pd.DatetimeIndex) -> int:
     if isinstance(frequency, pd.tseries.offsets.Tick):
         day, step = pd.Timedelta(days=1), pd.Timedelta(frequency)
         if step < day and day % step == pd.Timedelta(0):
-            return day // step
+            return day // step, 7 * (day // step)
+    return ()
+
+
+def period_of(index: pd.DatetimeIndex) -> int:
+    """Return how many steps one expects in the shortest season.
+
+    That is a day of hours or minutes, a week of days, a year of weeks, months or quarters.
+
+    Raises:
+        DataError: the spacing is not one of these, or `index.freq` is not set.
+    """
+    periods = periods_of(index)
+    if periods:
+        return periods[0]
     raise DataError(
         "The length of a season cannot be told from the spacing of the rows.",
         expected="a spacing that divides a day, or days, business days, weeks, months, quarters or years",
-        received=f"freq {frequency}",
+        received=f"freq {getattr(index, 'freq', None)}",
         remedy="Pass the number of steps in a season yourself.",
     )
-
-
-def mae(truth: Any, forecast: Any) -> float:
-    """Return the mean absolute error, in the units of the data."""
-    return float(np.mean(np.abs(_difference(truth, forecast))))
-
-
-def rmse(truth: Any, forecast: Any) -> float:
-    """Return the root of the mean squared error, in the units of the data."""
-    return float(np.sqrt(np.mean(np.square(_difference(truth, forecast)))))
-
-
-def _difference(truth: Any, forecast: Any) -> np.ndarray:
-    truth, forecast = np.asarray(truth, dtype="float64"), np.asarray(forecast, dtype="float64")
-    if truth.shape != forecast.shape or truth.size == 0:
-        raise ArgumentError(
-            "Truth and forecast cannot be compared.",
-            expected="two arrays of the same shape, not empty",
-            received=f"{truth.shape} and {forecast.shape}",
-            remedy="Cut both from the same windows.",
-        )
-    return truth - forecast

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from keras_lstm_custom.errors import ArgumentError, DataError
+
+#: Longest piece of a file that a message repeats, and how many names it lists.
+SHOWN, NAMES = 120, 12
+
+
+def shown(value: Any) -> str:
+    """Return `value` as it stands in a message: its repr, cut where it is too long to be read."""
+    text = repr(value[: 2 * SHOWN] if isinstance(value, str) else value)
+    if len(text) <= SHOWN and (not isinstance(value, str) or len(value) <= SHOWN):
+        return text
+    return f"{text[:SHOWN]}... ({len(value) if isinstance(value, str) else len(text):,} characters)"
+
+
+def names_shown(names: Iterable[Any], near: Any = None) -> str:
+    """Return a list of names for a message: all of a few; of many the nearest to what was asked for, and the number."""
+    names = [str(name) for name in names]
+    if len(names) <= NAMES:
+        return "[" + ", ".join(shown(name) for name in names) + "]"
+    # Among so many that comparing all of them would take seconds, the first ones are compared.
+    nearest = difflib.get_close_matches(str(near)[:SHOWN], names[:2000], n=3) if near is not None else []
+    first = nearest + [name for name in names[:NAMES] if name not in nearest]
+    return "[" + ", ".join(shown(name) for name in first[:NAMES]) + f", ...] ({len(names):,} in all)"
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -23,15 +46,15 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     for column in columns:
         if column not in frame.columns:
             raise DataError(
-                f"There is no column {column!r}.",
-                expected=f"one of {list(frame.columns)}",
-                received=repr(column),
+                f"There is no column {shown(column)}.",
+                expected=f"one of {names_shown(frame.columns, column)}",
+                received=shown(column),
                 remedy="Check the spelling, capitals included.",
             )
         values = frame[column]
         if not pd.api.types.is_numeric_dtype(values):
             raise DataError(
-                f"The column {column!r} does not hold numbers.",
+                f"The column {shown(column)} does not hold numbers.",
                 expected="a numeric dtype",
                 received=str(values.dtype),
                 remedy="Convert it with pandas.to_numeric, or leave it out of the features.",
@@ -39,7 +62,7 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
         wrong = np.flatnonzero(~np.isfinite(values.to_numpy(dtype=float, na_value=np.nan)))
         if wrong.size:
             raise DataError(
-                f"The column {column!r} is not finite everywhere.",
+                f"The column {shown(column)} is not finite everywhere.",
                 expected="a number in every row",
                 received=f"{values.iloc[wrong[0]]} at {frame.index[wrong[0]]} ({wrong.size} rows in all)",
                 remedy="Fill or leave out these rows, knowing how; e.g. frame.interpolate() for short holes.",

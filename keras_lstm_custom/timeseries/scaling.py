@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from keras_lstm_custom.errors import DataError
-from keras_lstm_custom.timeseries.checks import check_columns
+from keras_lstm_custom.timeseries.checks import check_columns, names_shown, shown
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Scaler:
         constant = std.index[std <= 1e-12 * frame.abs().max()]
         if len(constant):
             raise DataError(
-                f"The column {constant[0]!r} is constant, so it says nothing about time and cannot be scaled.",
+                f"The column {shown(constant[0])} is constant, so it says nothing about time and cannot be scaled.",
                 expected="at least two different values in each column of the training part",
                 received=f"{frame[constant[0]].iloc[0]} in all {len(frame)} rows",
                 remedy="Leave the column out.",
@@ -56,9 +56,9 @@ class Scaler:
         unknown = [column for column in frame.columns if column not in self.mean]
         if unknown:
             raise DataError(
-                f"The scaler does not know the column {unknown[0]!r}.",
-                expected=f"columns among {list(self.mean)}",
-                received=f"{list(frame.columns)}",
+                f"The scaler does not know the column {shown(unknown[0])}.",
+                expected=f"columns among {names_shown(self.mean, unknown[0])}",
+                received=names_shown(frame.columns),
                 remedy="Fit and transform tables with the same columns.",
             )
         return (frame - pd.Series(self.mean)[frame.columns]) / pd.Series(self.std)[frame.columns]
@@ -67,9 +67,9 @@ class Scaler:
         """Return scaled `values` of one column, of any shape, in the data's units (float64)."""
         if column not in self.mean:
             raise DataError(
-                f"The scaler does not know the column {column!r}.",
-                expected=f"one of {list(self.mean)}",
-                received=repr(column),
+                f"The scaler does not know the column {shown(column)}.",
+                expected=f"one of {names_shown(self.mean, column)}",
+                received=shown(column),
                 remedy="Check the spelling, capitals included.",
             )
         return np.asarray(values, dtype="float64") * self.std[column] + self.mean[column]

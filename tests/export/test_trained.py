@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 
-import keras_lstm_custom as klc
 from tests.export.interpreters import LITERT, MICRO, run
 from tests.export.test_quantized import quantized
 
@@ -23,11 +22,9 @@ EVERY = 8  #: of the held-out windows, which overlap by 47 of 48 hours
 def samples():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "examples"))
-        import forecast
+        import publish_forecast
 
-        frame = klc.timeseries.read_csv(forecast.SHIPPED, "temperature")
-        record = json.loads((FOLDER / "lstm.keras.json").read_text("utf-8"))
-        yield forecast.cut(frame, forecast.Plan(**record["plan"]))
+        yield publish_forecast.held_out(json.loads((FOLDER / "lstm.keras.json").read_text("utf-8"))["plan"])
 
 
 @pytest.mark.parametrize("network", ["lstm", "vanilla_rnn"])

@@ -1,0 +1,1 @@
+"""Forecasters: from tables to a trained, calibrated, judged and saved network, and to what comes next."""
