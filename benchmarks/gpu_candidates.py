@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -17,6 +18,7 @@ import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 
 BACKEND = keras.backend.backend()
+UNROLLED = (4, 16)  #: steps of the scan that XLA sees at once, tried next to the engine's own choice
 
 
 class Workload(NamedTuple):
@@ -77,6 +79,13 @@ def layers(workload: Workload, shape: tuple, dtype: str, training: bool) -> dict
     return found
 
 
+def forced(engine: str, workload: Workload, shape: tuple, dtype: str):
+    """Return our layer on one engine."""
+    layer = workload.ours(shape[3], engine=engine, return_sequences=True, dtype=dtype, **workload.options)
+    layer.build(shape[:3])
+    return layer
+
+
 def mask_of(shape: tuple) -> np.ndarray:
     """Row b leaves out its first steps: none to half of them."""
     batch, steps, _, _ = shape
@@ -92,6 +101,8 @@ def jax_candidates(workload, shape, dtype, training, pool: ThreadPoolExecutor):
     """Return futures of compiled candidates: lowered here, compiled on the pool."""
     import jax
     from jax import numpy as jnp
+
+    from keras_lstm_custom.engines import jax_recurrence
 
     batch, _, features, units = shape
     found = layers(workload, shape, dtype, training)
@@ -121,10 +132,19 @@ def jax_candidates(workload, shape, dtype, training, pool: ThreadPoolExecutor):
         return future(forward, [v.value for v in layer.trainable_variables], note_of(layer))
 
     futures = {name: of_layer(layer) for name, layer in found.items()}
+    loop = forced("jax_scan", workload, shape, dtype)
+    own = jax_recurrence.OUTSIDE
+    for steps in (
+        UNROLLED if training and (workload.options.get("recurrent_dropout") or workload.plain == "rnn") else ()
+    ):
+        jax_recurrence.OUTSIDE = own._replace(unroll=steps)
+        futures[f"unroll {steps}"] = of_layer(loop)
+    jax_recurrence.OUTSIDE = own
     if workload.plain in ("lstm", "lstm without bias") and jax.default_backend() == "gpu":
         from jax.experimental import rnn
 
-        layout = dict(input_size=features, hidden_size=units, num_layers=1, dropout=0.0, bidirectional=False)
+        layout = {"input_size": features, "hidden_size": units, "num_layers": 1, "dropout": 0.0}
+        layout["bidirectional"] = False
         sizes = (features, units, 1, False)
         weights = jax.random.normal(jax.random.key(1), (rnn.get_num_params_in_lstm(*sizes),)) * 0.02
         zeros, lengths = jnp.zeros((1, batch, units)), jnp.full((batch,), shape[1], jnp.int32)
@@ -177,9 +197,19 @@ def torch_candidates(workload, shape, dtype, training, pool):
         return candidate(lambda: call(x, mask=mask, training=training), weights, note_of(layer))
 
     futures = {name: of_layer(layer) for name, layer in found.items()}
+    if (
+        training and device == "cuda" and not workload.options.get("recurrent_dropout")
+    ):  # that draws, which no graph does
+        module = torch.nn.Module()
+        module.layer = forced("torch_loop", workload, shape, dtype)
+        module.forward = lambda x: module.layer(x, mask=mask, training=True)
+        weights = list(module.parameters())
+        futures["loop in a graph"] = _Later(
+            lambda: candidate(partial(torch.cuda.make_graphed_callables(module, (x,)), x), weights, lambda: "").result()
+        )
     if pool is None:  # the part that measures torch.compile
         for name in ("keras", "auto"):
-            futures[f"{name}, torch.compile"] = of_layer(found[name], torch.compile(found[name]))
+            futures[f"{name}, torch.compile"] = of_layer(found[name], torch.compile(_call(found[name])))
     modules = {"lstm": torch.nn.LSTM, "lstm without bias": torch.nn.LSTM, "rnn": torch.nn.RNN, "gru": torch.nn.GRU}
     if workload.plain is not None:
         bias = workload.plain != "lstm without bias"
@@ -187,9 +217,22 @@ def torch_candidates(workload, shape, dtype, training, pool):
             shape[2], shape[3], batch_first=True, bias=bias, device=device, dtype=tensor_type
         )
         futures["plain cuDNN"] = candidate(
-            lambda: module(x)[0], list(module.parameters()), lambda: type(module).__name__ + ", no mask" * workload.padded
+            lambda: module(x)[0],
+            list(module.parameters()),
+            lambda: type(module).__name__ + ", no mask" * workload.padded,
         )
     return futures
+
+
+def _call(layer):
+    """A plain function, which torch.compile takes."""
+    return lambda x, mask, training: layer(x, mask=mask, training=training)
+
+
+class _Later(NamedTuple):
+    """A future that is made when it is asked for."""
+
+    result: Callable[[], Candidate]
 
 
 class _Done(NamedTuple):

@@ -53,8 +53,6 @@ def initial_state_of(request: Request) -> list[Tensor]:
 
 def whole_layer_refusal(request: Request) -> str | None:
     """Return why a library that runs the whole layer, from its inputs on, cannot serve the request, or None."""
-    if request.mask is not None:
-        return "knows no masks"
     if request.dropout.recurrent is not None:
         return "knows no recurrent dropout"
     if len(masks_of(request.dropout.inputs)) > 1:

@@ -38,6 +38,17 @@ class Affine(NamedTuple):
     recurrent_masks: tuple[Tensor, ...]  #: r: likewise, `(batch, units)`
 
 
+class Form(NamedTuple):
+    """How the loops are built."""
+
+    inside: bool  #: what does not depend on the state is computed in the loops, step by step
+    unroll: int  #: how many steps XLA sees at once
+
+
+INSIDE = Form(inside=True, unroll=1)
+OUTSIDE = Form(inside=False, unroll=1)
+
+
 class Kind(NamedTuple):
     """The equations of one cell, forward and backward."""
 
@@ -86,12 +97,13 @@ def recurrence(
         affine: weights and dropout masks. The masks are data: no gradient goes to them.
         mask: `(timesteps, batch, 1)` booleans: a masked step keeps the state. Or None.
     """
-    return _compiled(kind, jax.default_backend() == "cpu", x, state, affine, mask)
+    form = INSIDE if jax.default_backend() == "cpu" else OUTSIDE
+    return _compiled(kind, form, x, state, affine, mask)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _recurrence(kind, inside, x, state, affine, mask):
-    hs, final, _ = _forward(kind, inside, False, x, state, affine, mask)
+def _recurrence(kind, form, x, state, affine, mask):
+    hs, final, _ = _forward(kind, form, False, x, state, affine, mask)
     return hs, final
 
 
@@ -99,11 +111,11 @@ def _recurrence(kind, inside, x, state, affine, mask):
 _compiled = jax.jit(_recurrence, static_argnums=(0, 1))
 
 
-def _forward(kind, inside, keep, x, state, affine, mask):
+def _forward(kind, form, keep, x, state, affine, mask):
     kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
     of_x, of_h = _product(kernel, input_masks), _product(recurrent_kernel, recurrent_masks)
     add_bias = (lambda z: z) if bias is None else (lambda z: z + bias)
-    if not inside:
+    if not form.inside:
         x = add_bias(of_x(x))
 
         def of_both(x, h):
@@ -125,16 +137,17 @@ def _forward(kind, inside, keep, x, state, affine, mask):
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
         return new, (new[0], kept if keep else ())
 
-    final, (hs, kept) = jax.lax.scan(step, state, (x, mask))
+    final, (hs, kept) = jax.lax.scan(step, state, (x, mask), unroll=form.unroll)
     return hs, final, kept
 
 
-def _forward_and_keep(kind, inside, x, state, affine, mask):
-    hs, final, kept = _forward(kind, inside, True, x, state, affine, mask)
+def _forward_and_keep(kind, form, x, state, affine, mask):
+    hs, final, kept = _forward(kind, form, True, x, state, affine, mask)
     return (hs, final), (kept, x, hs, state[0], affine, mask)
 
 
-def _backward(kind, inside, residuals, incoming):
+def _backward(kind, form, residuals, incoming):
+    inside = form.inside
     kept, x, hs, h0, affine, mask = residuals
     d_hs, d_final = incoming
     h_before = jnp.concatenate([h0[None], hs[:-1]])
@@ -168,7 +181,8 @@ def _backward(kind, inside, residuals, incoming):
     kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
     parts = _by_mask(kernel, input_masks), _by_mask(recurrent_kernel, recurrent_masks), bias
     sums = jax.tree.map(lambda part: jnp.zeros(part.shape, exact), parts) if inside else None
-    (d_state, sums), out = jax.lax.scan(step, (d_final, sums), (kept, x, h_before, d_hs, mask), reverse=True)
+    steps = kept, x, h_before, d_hs, mask
+    (d_state, sums), out = jax.lax.scan(step, (d_final, sums), steps, reverse=True, unroll=form.unroll)
     d_x, sums = (out, sums) if inside else (to_x(out), weights(x, h_before, out))
     *d_kernels, d_bias = jax.tree.map(lambda total, part: total.astype(part.dtype), sums, parts)
     d_kernels = [jnp.concatenate(columns, axis=1) for columns in d_kernels]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from keras_lstm_custom.engines.contract import Request, Support
+from keras_lstm_custom.structures import Tensor
 
 
 class Rule(NamedTuple):
@@ -39,7 +40,16 @@ def _portable(request: Request) -> bool:
 
 
 def _torch_nn(request: Request) -> bool:
+    if request.mask is not None and not _on_cuda(request.sequences):
+        return False  # on a CPU `torch_loop` leaves out nothing, and moves nothing
     return request.sequences.shape[1] not in (2, 3, 4)  # a call of torch.lstm costs more than the steps themselves
+
+
+def _on_cuda(tensor: Tensor) -> bool:
+    import torch
+
+    # A symbolic tensor is nowhere; Keras will put it on the GPU if there is one.
+    return tensor.is_cuda if isinstance(tensor, torch.Tensor) else torch.cuda.is_available()
 
 
 RULES: dict[str, Rule] = {
@@ -49,7 +59,10 @@ RULES: dict[str, Rule] = {
         "could serve, but is measured faster only over a fixed number of steps, more than one: in training, on one "
         "sequence, under a mask, for a vanilla RNN, in float16 or float64; and in bfloat16 on one sequence only",
     ),
-    "torch_nn": Rule(_torch_nn, "could serve, but is measured faster only over one step, or more than four"),
+    "torch_nn": Rule(
+        _torch_nn,
+        "could serve, but is measured faster only over one step, or more than four, and under a mask only on a GPU",
+    ),
 }
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_lstm_custom.engines import fast_path
+from keras_lstm_custom.engines import compaction, fast_path
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.structures import Tensor
 
 
 def supports(request: Request) -> Support:
-    """Serve every direction, state and dtype of both cells without a mask and recurrent dropout, under torch."""
+    """Serve every mask, direction, state and dtype of both cells without recurrent dropout, under torch."""
     reason = fast_path.refusal(request, "torch") or fast_path.whole_layer_refusal(request) or _forbidden(request)
     return Support(False, reason) if reason else Support(True, "torch.nn, by cuDNN on a GPU")
 
@@ -19,20 +19,26 @@ def run(request: Request) -> Result:
     """Call the functions behind `torch.nn.LSTM` and `torch.nn.RNN` with the weights in their layout: transposed."""
     import torch
 
-    cell = request.cell
-    x = request.sequences.flip(1) if request.go_backwards else request.sequences
+    cell, x = request.cell, request.sequences
     for m in fast_path.masks_of(request.dropout.inputs):  # none, or one
         x = x * m[:, None]
     kernel, recurrent_kernel, bias = fast_path.weights_of(cell)
+    order = compaction.of(request)
+    if order is not None:
+        x = compaction.inputs(order, x, tell_idle_steps=cell.kind == "lstm")
+        kernel = compaction.kernel(kernel) if cell.kind == "lstm" else kernel
+    elif request.go_backwards:
+        x = x.flip(1)
     weights = [kernel.t(), recurrent_kernel.t()]
-    if x.shape[1] == 1 and not x.is_cuda:
+    if x.shape[1] == 1 and not x.is_cuda and order is None:
         return _one_step(request, x[:, 0], *weights, bias)
     if bias is not None:  # bias and zeros, so that training changes what it changes in Keras
         weights += [bias, torch.zeros_like(bias)]
     if x.is_cuda:  # as pieces of one vector cuDNN can read them as they are
         pieces = torch.cat([w.reshape(-1) for w in weights]).split([w.numel() for w in weights])
         weights = [piece.view(w.shape) for piece, w in zip(pieces, weights, strict=True)]
-    state = [s[None] for s in fast_path.initial_state_of(request)]
+    initial = fast_path.initial_state_of(request)
+    state = [s[None] for s in initial]
     # One layer without dropout inside, in one direction, batch first.
     options = (bias is not None, 1, 0.0, torch.is_grad_enabled(), False, True)
     if cell.kind == "lstm":
@@ -40,6 +46,9 @@ def run(request: Request) -> Result:
     else:
         outputs, *final = torch.rnn_tanh(x, state[0], weights, *options)
     final = [s[0] for s in final]
+    if order is not None:
+        outputs = compaction.outputs(order, outputs, initial[0], request.return_sequences)
+        return Result(outputs, [outputs[:, -1], *final[1:]], ENGINE.name)
     outputs = outputs if request.return_sequences else final[0][:, None]
     return Result(outputs, final, ENGINE.name)
 

@@ -12,10 +12,13 @@ Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, sin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
+from keras_lstm_custom.engines import torch_fused
+from keras_lstm_custom.engines.torch_products import kernel_gradient, product, transposed_product
 from keras_lstm_custom.errors import EngineError
 from keras_lstm_custom.structures import Tensor
 
@@ -113,7 +116,8 @@ def recurrence(
     masks = torch.stack(list(dropout)) if dropout else None
     # Not inside the Function: there the gradient mode is always off.
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, recurrent_kernel, *state))
-    hs, *final = _Recurrence.apply(KINDS[kind], keep, z_x, recurrent_kernel, mask, masks, *state)
+    way = "fused" if torch_fused.serves(kind, z_x) else kind
+    hs, *final = _Recurrence.apply(way, keep, z_x, recurrent_kernel, mask, masks, *state)
     return hs, final
 
 
@@ -128,42 +132,19 @@ def _step_by_step(step, z_x, state, recurrent_kernel, mask):
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, kind, keep, z_x, recurrent_kernel, mask, dropout, *state):
-        count, batch, _ = z_x.shape
-        slots = count if keep else 1
-
-        def places(number, width):
-            return z_x.new_empty(number, batch, width)
-
-        units = recurrent_kernel.shape[0]
-        z = places(slots if kind.kept else 1, z_x.shape[2])
-        # Around the steps: states[n][t] is before step t, states[n][t + 1] after it. Only h is given out.
-        states = [places(count + 1, units), *(places(slots + 1, units) for _ in state[1:])]
-        kept = [places(slots, units) for _ in range(kind.kept)]
-        for values, initial in zip(states, state, strict=True):
-            values[0] = initial
-        product = _product(recurrent_kernel, dropout)
-        for t in range(count):
-            before = [values[t % len(values)] for values in states]
-            after = [values[(t + 1) % len(values)] for values in states]
-            z_t = product(z_x[t], before[0], z[t % len(z)])
-            kind.forward(z_t, before, after, [values[t % slots] for values in kept])
-            if mask is not None:
-                for new, old in zip(after, before, strict=True):
-                    torch.where(mask[t], new, old, out=new)
-        hs = states[0][1:]
+    def forward(ctx, way, keep, z_x, recurrent_kernel, mask, dropout, *state):
+        hs, final, saved = WAYS[way].forward(keep, z_x, recurrent_kernel, mask, dropout, state)
         if keep:
-            ctx.kind, ctx.states = kind, len(states)
-            ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, z, *states, *kept)
+            ctx.way = way
+            ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, *saved)
             ctx.set_materialize_grads(False)
-        return hs, *(values[count % len(values)].clone() for values in states)
+        return hs, *final
 
     @staticmethod
     def backward(ctx, *incoming):
-        hs, recurrent_kernel, mask, dropout, z, *saved = ctx.saved_tensors
+        hs, recurrent_kernel, mask, dropout, *saved = ctx.saved_tensors
         with torch.no_grad():
-            states, kept = saved[: ctx.states], saved[ctx.states :]
-            dz, d_kernel, d_state = _backward(ctx.kind, incoming, recurrent_kernel, mask, dropout, z, states, kept)
+            dz, d_kernel, d_state = WAYS[ctx.way].backward(incoming, hs, recurrent_kernel, mask, dropout, saved)
         gradients = [dz, d_kernel, *d_state]
         if torch.is_grad_enabled():  # create_graph=True; what the gradients depend on came in, or `hs` leads to it
             gradients = _FirstOrderOnly.apply(len(gradients), *gradients, hs, *incoming)
@@ -171,13 +152,48 @@ class _Recurrence(torch.autograd.Function):
         return None, None, dz, d_kernel, None, None, *d_state
 
 
-def _backward(kind, incoming, recurrent_kernel, mask, dropout, z, states, kept):
+class Way(NamedTuple):
+    """How all steps run, forward and backward."""
+
+    forward: Callable  #: (keep, z_x, recurrent kernel, mask, dropout, state) -> h of all steps, final state, saved
+    backward: Callable  #: (incoming, hs, recurrent kernel, mask, dropout, saved) -> dz, dU, gradients of the state
+
+
+def _forward(kind, keep, z_x, recurrent_kernel, mask, dropout, state):
+    count, batch, _ = z_x.shape
+    slots = count if keep else 1
+
+    def places(number, width):
+        return z_x.new_empty(number, batch, width)
+
+    units = recurrent_kernel.shape[0]
+    z = places(slots if kind.kept else 1, z_x.shape[2])
+    # Around the steps: states[n][t] is before step t, states[n][t + 1] after it. Only h is given out.
+    states = [places(count + 1, units), *(places(slots + 1, units) for _ in state[1:])]
+    kept = [places(slots, units) for _ in range(kind.kept)]
+    for values, initial in zip(states, state, strict=True):
+        values[0] = initial
+    of_step = product(recurrent_kernel, dropout)
+    for t in range(count):
+        before = [values[t % len(values)] for values in states]
+        after = [values[(t + 1) % len(values)] for values in states]
+        z_t = of_step(z_x[t], before[0], z[t % len(z)])
+        kind.forward(z_t, before, after, [values[t % slots] for values in kept])
+        if mask is not None:
+            for new, old in zip(after, before, strict=True):
+                torch.where(mask[t], new, old, out=new)
+    final = [values[count % len(values)].clone() for values in states]
+    return states[0][1:], final, [z, *states, *kept]
+
+
+def _backward(kind, incoming, hs, recurrent_kernel, mask, dropout, saved):
     d_hs, *d_state = incoming
+    z, states, kept = saved[0], saved[1 : 1 + len(d_state)], saved[1 + len(d_state) :]
     coefficients = kind.coefficients(z, states, kept)
     if mask is not None:
         coefficients[0].masked_fill_(~mask, 0.0)
     dh, *rest = [torch.zeros_like(s[0]) if d is None else d for d, s in zip(d_state, states, strict=True)]
-    to_h = _transposed_product(recurrent_kernel, dropout)
+    to_h = transposed_product(recurrent_kernel, dropout)
     dz = coefficients[0]  # written step by step
     for t in reversed(range(len(dz))):
         if d_hs is not None:
@@ -186,8 +202,11 @@ def _backward(kind, incoming, recurrent_kernel, mask, dropout, z, states, kept):
         if mask is not None:  # the state was kept: its gradients pass on
             before = [torch.where(mask[t], *pair) for pair in zip(before, [*rest, dh], strict=True)]
         *rest, dh = before
-    d_kernel = _kernel_gradient(states[0][:-1], dz, dropout)
-    return dz, d_kernel, [dh, *rest]
+    return dz, kernel_gradient(states[0][:-1], dz, dropout), [dh, *rest]
+
+
+WAYS = {name: Way(partial(_forward, kind), partial(_backward, kind)) for name, kind in KINDS.items()}
+WAYS["fused"] = Way(torch_fused.forward, torch_fused.backward)
 
 
 class _FirstOrderOnly(torch.autograd.Function):
@@ -205,40 +224,3 @@ class _FirstOrderOnly(torch.autograd.Function):
             received="a second derivative through a recurrent layer",
             remedy="Pass engine='reference' to the layer.",
         )
-
-
-def _product(kernel, dropout):
-    """Return (z_x, h, out) -> z_x + h U, with the dropout masks on h, written to `out`."""
-    if dropout is None:
-        return lambda z_x, h, out: torch.addmm(z_x, h, kernel, out=out)
-    if len(dropout) == 1:
-        return lambda z_x, h, out: torch.addmm(z_x, h * dropout[0], kernel, out=out)
-    blocks = _blocks(kernel, len(dropout))
-    return lambda z_x, h, out: torch.add(z_x, _rows_of(torch.bmm(h * dropout, blocks)), out=out)
-
-
-def _transposed_product(kernel, dropout):
-    """Return dz -> dh, the transpose of `_product`."""
-    if dropout is None:
-        return lambda dz: torch.mm(dz, kernel.t())
-    if len(dropout) == 1:
-        return lambda dz: torch.mm(dz, kernel.t()).mul_(dropout[0])
-    blocks = _blocks(kernel, len(dropout)).transpose(1, 2)
-    return lambda dz: torch.bmm(_blocks(dz, len(dropout)), blocks).mul_(dropout).sum(dim=0)
-
-
-def _kernel_gradient(h_before, dz, dropout):
-    """Return dU as one product over all steps and rows, for each dropout mask."""
-    masked = [h_before] if dropout is None else [h_before * m for m in dropout]
-    parts = zip(masked, dz.chunk(len(masked), dim=2), strict=True)
-    return torch.cat([torch.mm(h.flatten(0, 1).t(), d.flatten(0, 1)) for h, d in parts], dim=1)
-
-
-def _blocks(matrix, count):
-    """Return `(rows, count * columns)` as `(count, rows, columns)`."""
-    return matrix.unflatten(1, (count, -1)).transpose(0, 1)
-
-
-def _rows_of(blocks):
-    """Return `(count, rows, columns)` as `(rows, count * columns)`."""
-    return blocks.transpose(0, 1).flatten(1)
