@@ -172,7 +172,6 @@ def test_torch_export(engine, x):
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        (Case(mask="right padded"), "no masks"),
         (Case(recurrent_dropout=1), "recurrent dropout"),
         (Case(inputs_dropout=4), "not one for each"),
     ],
@@ -217,9 +216,18 @@ def test_stateful_training(engine, x, timesteps):
     ("dtype", "tolerance"), [("float16", 2e-2), ("bfloat16", 1e-1), ("mixed_float16", 2e-2), ("mixed_bfloat16", 1e-1)]
 )
 def test_torch_nn_in_half_precision(kind, dtype, tolerance):
-    """The parity matrix has its dtypes with a mask, which is not for this engine; the same tolerances."""
+    """The parity matrix has float32 only on this backend; the tolerances of its other dtypes."""
     case = Case(kind, go_backwards=True, dtype=dtype)
     assert_same(run("torch_nn", case), run("reference", case), tolerance)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_auto_takes_torch_nn_for_a_mask_on_a_gpu_only(monkeypatch, there):
+    """A symbolic request, as before the first call: Keras puts everything on the GPU if there is one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    explained = klc.LSTM(4).explain_engine((3, 6, 2), masked=True)
+    assert explained.chosen == ("torch_nn" if there else "torch_loop")
+    assert klc.LSTM(4, engine="torch_nn").explain_engine((3, 6, 2), masked=True).chosen == "torch_nn"
 
 
 @pytest.mark.parametrize(("steps", "taken"), [(1, "torch_nn"), (2, "torch_loop"), (4, "torch_loop"), (5, "torch_nn")])
