@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import keras
+
 from keras_lstm_custom.engines.contract import Request, Support
 from keras_lstm_custom.structures import Tensor
 
@@ -19,6 +21,10 @@ class Rule(NamedTuple):
 
     holds: Callable[[Request], bool]
     otherwise: str  #: what "auto" says where it does not hold
+
+
+def _cudnn(request: Request) -> bool:
+    return keras.backend.backend() != "jax"
 
 
 def _native(request: Request) -> bool:
@@ -53,6 +59,9 @@ def _on_cuda(tensor: Tensor) -> bool:
 
 
 RULES: dict[str, Rule] = {
+    "cudnn": Rule(
+        _cudnn, "could serve, but JAX's call of it is measured slower than the scan, and keeps three times as much"
+    ),
     "native": Rule(_native, "could serve, but is measured faster in float16 and bfloat16 only over more than one step"),
     "portable": Rule(
         _portable,
@@ -66,8 +75,23 @@ RULES: dict[str, Rule] = {
 }
 
 
+def runs_on_cudnn(name: str) -> bool:
+    """Return whether an engine is cuDNN, here."""
+    if name == "torch_nn":
+        import torch
+
+        return torch.cuda.is_available()
+    return name == "cudnn"
+
+
 def worthwhile(name: str, request: Request) -> Support:
-    """Return whether "auto" uses the engine for a request that it can serve."""
+    """Return whether "auto" uses the engine for a request that it can serve.
+
+    `use_cudnn=True` leaves it nothing but cuDNN, as in Keras, whose layer raises where that cannot serve.
+    """
+    if request.use_cudnn is True:
+        on_cudnn = runs_on_cudnn(name)
+        return Support(on_cudnn, ("is" if on_cudnn else "is not") + " cuDNN, which use_cudnn=True asks for")
     rule = RULES.get(name)
     if rule is None or rule.holds(request):
         return Support(True, "faster wherever it serves")

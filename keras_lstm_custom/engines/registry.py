@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import keras
+
 from keras_lstm_custom.engines import (
     checkpoint,
     cudnn,
@@ -69,7 +71,10 @@ def choose(name: str, request: Request) -> Engine:
     """
     request = checkpoint.segment_of(request)
     if check_name(name) == AUTO:
-        return next(engine for engine in ENGINES.values() if _answer(engine, request).ok)
+        chosen = next((engine for engine in ENGINES.values() if _answer(engine, request).ok), None)
+        if chosen is None:  # the reference engine serves everything, unless it may not
+            raise _no_cudnn(request)
+        return chosen
     engine = ENGINES[name]
     support = engine.supports(request)
     if not support.ok:
@@ -80,6 +85,18 @@ def choose(name: str, request: Request) -> Engine:
             remedy="Pass engine='auto', or change what the reason names; `layer.explain_engine` lists every engine.",
         )
     return engine
+
+
+def _no_cudnn(request: Request) -> EngineError:
+    reasons = {name: engine.supports(request) for name, engine in ENGINES.items() if name in ("cudnn", "torch_nn")}
+    own = "torch_nn" if keras.backend.backend() == "torch" else "cudnn"
+    why = reasons[own].reason if not reasons[own].ok else "no GPU is there: torch.cuda.is_available() is False"
+    return EngineError(
+        "use_cudnn=True, but cuDNN cannot serve this call.",
+        expected="a call that cuDNN can serve, on an NVIDIA GPU",
+        received=f"the engine {own!r} {why}",
+        remedy="Change what the reason names, or leave use_cudnn at 'auto'; `layer.explain_engine` lists every engine.",
+    )
 
 
 def _answer(engine: Engine, request: Request) -> Support:

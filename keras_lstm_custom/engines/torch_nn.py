@@ -32,13 +32,15 @@ def run(request: Request) -> Result:
     weights = [kernel.t(), recurrent_kernel.t()]
     if x.shape[1] == 1 and not x.is_cuda and order is None:
         return _one_step(request, x[:, 0], *weights, bias)
+    if bias is None and x.is_cuda:  # cuDNN has two biases
+        bias = weights[1].new_zeros(len(weights[1]))
     if bias is not None:  # bias and zeros, so that training changes what it changes in Keras
         weights += [bias, torch.zeros_like(bias)]
     if x.is_cuda:  # as pieces of one vector cuDNN can read them as they are
         pieces = torch.cat([w.reshape(-1) for w in weights]).split([w.numel() for w in weights])
         weights = [piece.view(w.shape) for piece, w in zip(pieces, weights, strict=True)]
     initial = fast_path.initial_state_of(request)
-    state = [s[None] for s in initial]
+    state = [s[None].contiguous() for s in initial]  # cuDNN takes no others
     # One layer without dropout inside, in one direction, batch first.
     options = (bias is not None, 1, 0.0, torch.is_grad_enabled(), False, True)
     if cell.kind == "lstm":

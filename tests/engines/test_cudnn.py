@@ -183,9 +183,9 @@ def test_fit_runs_on_it(replaced):
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(6, 7, 3)).astype("float32"), rng.normal(size=(6, 7, 1)).astype("float32")
     trained = []
-    for engine in ("auto", "reference"):
+    for engine, use_cudnn in (("auto", True), ("reference", "auto")):
         keras.utils.set_random_seed(1)
-        both = keras.layers.Bidirectional(klc.LSTM(4, return_sequences=True, engine=engine))
+        both = keras.layers.Bidirectional(klc.LSTM(4, return_sequences=True, engine=engine, use_cudnn=use_cudnn))
         model = keras.Sequential([keras.Input((7, 3)), both, keras.layers.Dense(1)])
         model.compile("sgd", "mse")
         model.fit(x, y, epochs=2, batch_size=3, shuffle=False, verbose=0)
@@ -194,6 +194,13 @@ def test_fit_runs_on_it(replaced):
         assert [layer.last_engine for layer in (both.forward_layer, both.backward_layer)] == [expected] * 2
     for ours, reference in zip(*trained, strict=True):
         np.testing.assert_allclose(ours, reference, atol=1e-5)
+
+
+@pytest.mark.parametrize(("use_cudnn", "backends"), [("auto", {"tensorflow"}), (True, {"tensorflow", "jax"})])
+def test_auto_takes_it_where_it_is_measured_faster_or_asked_for(no_gpu_needed, use_cudnn, backends):
+    """On JAX the scan is faster, but a layer may insist."""
+    explained = klc.LSTM(4, use_cudnn=use_cudnn).explain_engine((2, 9, 3), training=True)
+    assert (explained.chosen == "cudnn") is (BACKEND in backends)
 
 
 @pytest.mark.tensorflow
