@@ -74,7 +74,7 @@ def test_without_a_gpu_it_does_not_serve():
 
 
 def test_torch_has_the_kernels_that_it_calls():
-    """They are behind `torch.nn.LSTMCell` on a GPU; this fails if torch takes them away or gives them other arguments."""
+    """They are behind `torch.nn.LSTMCell` on a GPU; this fails if torch changes or drops them."""
     schema = torch.ops.aten._thnn_fused_lstm_cell.default._schema
     assert [a.name for a in schema.arguments][:3] == ["input_gates", "hidden_gates", "cx"]
     schema = torch.ops.aten._thnn_fused_lstm_cell_backward_impl.default._schema
