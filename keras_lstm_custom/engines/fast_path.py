@@ -36,6 +36,11 @@ def refusal(request: Request, *backends: str) -> str | None:
     for name, function in ACTIVATIONS[cell.kind].items():
         if getattr(cell, name) is not function:
             return f"has the gradient of {name}={function.__name__!r} only"
+    return loop_refusal(request)
+
+
+def loop_refusal(request: Request) -> str | None:
+    """Return why no engine with a loop of its own can serve the request, or None."""
     if request.keep_steps:
         return "does not return what each step computed"
     if request.unroll:

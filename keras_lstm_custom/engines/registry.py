@@ -8,6 +8,7 @@ from functools import partial
 from keras_lstm_custom.engines import (
     checkpoint,
     cudnn,
+    derived,
     jax_scan,
     masking,
     measured,
@@ -24,7 +25,8 @@ from keras_lstm_custom.errors import EngineError
 
 #: Every engine by name, in the order in which "auto" asks them.
 ENGINES: dict[str, Engine] = {
-    module.ENGINE.name: module.ENGINE for module in (cudnn, native, portable, jax_scan, torch_nn, torch_loop, reference)
+    module.ENGINE.name: module.ENGINE
+    for module in (cudnn, native, portable, jax_scan, torch_nn, torch_loop, derived, reference)
 }
 
 AUTO = "auto"
