@@ -23,7 +23,7 @@ KINDS = tuple(_REGISTERED)
 
 def changed_methods(cell: Any) -> list[str]:
     """Return the methods of a cell that are not those of the equations of its kind; of an unknown kind all."""
-    registered = _REGISTERED.get(getattr(cell, "kind", None), dict.fromkeys(("call", "project_inputs", "step")))
+    registered = _REGISTERED.get(getattr(cell, "kind", ""), dict.fromkeys(("call", "project_inputs", "step")))
     return [name for name, function in registered.items() if _function(cell, name) is not function]
 
 

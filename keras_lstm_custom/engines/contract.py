@@ -72,3 +72,4 @@ class Engine:
     supports: Callable[[Request], Support]
     run: Callable[[Request], Result]
     graph: Literal["plain", "xla", "own"] = "plain"  #: what a TensorFlow graph of it holds (`saved_graphs`)
+    derivatives: Literal["all", "first"] = "all"  #: "first": under TensorFlow `higher_derivatives` adds the others

@@ -45,4 +45,11 @@ def run(request: Request) -> Result:
     return Result(outputs, state, ENGINE.name)
 
 
-ENGINE = Engine("derived", "loop and gradient derived from the cell's own step", supports, run)
+ENGINE = Engine(
+    "derived",
+    "loop and gradient derived from the cell's own step",
+    supports,
+    run,
+    graph="xla",
+    derivatives="first",
+)

@@ -9,6 +9,7 @@ from keras_lstm_custom.engines import (
     checkpoint,
     cudnn,
     derived,
+    higher_derivatives,
     jax_scan,
     masking,
     measured,
@@ -65,7 +66,9 @@ def check_name(name: str) -> str:
 
 
 def choose(name: str, request: Request) -> Engine:
-    """Return the engine `name`, or for "auto" the first that can serve, is worth it (`measured`) and allowed (`saved_graphs`).
+    """Return the engine `name`, or for "auto" the first that can serve, is worth it and may be in the graph.
+
+    `measured` says where an engine is worth it, `saved_graphs` what may be in which graph.
 
     Raises:
         EngineError: the name is unknown, or a forced engine cannot serve; the message has its reasons.
@@ -112,5 +115,6 @@ def run(name: str, request: Request) -> Result:
         engine = choose(name, request)
         if name == AUTO:
             saved_graphs.forbid_saving(engine)
+        engine = higher_derivatives.of_every_order(engine)
         serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
     return masking.masked(request, serve(request))
