@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras this package stands on; there are three, and they are all in this file.
+"""The undocumented parts of Keras and TensorFlow this package stands on; there are five, all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -6,6 +6,8 @@
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
+4. The names of the functions in which Keras' TensorFlow trainer calls a model: their graphs are in no SavedModel.
+5. `could_possibly_record` of TensorFlow's `eager.record`: whether a gradient tape is open.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -13,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import keras
@@ -60,6 +63,29 @@ def symbolic_dropout_masks(cell: Any, x_shape: tuple, h_shape: tuple, training: 
         return mask if count is None else [mask] * count
 
     return DropoutMasks(masks(cell.dropout, x_shape), masks(cell.recurrent_dropout, h_shape))
+
+
+#: The functions of Keras' TensorFlow trainer around `train_step`, `test_step` and `predict_step`.
+TRAINER_FUNCTIONS = frozenset(
+    ("one_step_on_data", "multi_step_on_iterator", "one_step_on_data_distributed", "multi_step_on_data")
+)
+
+
+def inside_trainer() -> bool:
+    """Return whether the TensorFlow graph under construction is part of Keras' fit, evaluate or predict."""
+    import tensorflow as tf
+
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if getattr(graph, "name", None) in TRAINER_FUNCTIONS:
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def recording_gradients() -> bool:
+    """Return whether a `tf.GradientTape` is open."""
+    return import_module("tensorflow.python.eager.record").could_possibly_record()
 
 
 class EngineRNN(keras.layers.RNN):

@@ -21,6 +21,25 @@ def parameters_of(keras_class: type) -> list[str]:
     return [p.name for p in inspect.signature(keras_class).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
+class ClassSignature:
+    """The arguments of a class whose `__init__` takes `*args, **kwargs`, as `__signature__` for `inspect.signature`.
+
+    Only the class shows it: an instance is called with other arguments, and a subclass may have its own `__init__`.
+    """
+
+    def __init__(self, signature: inspect.Signature):
+        self._signature = signature
+        self._init: Any = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._init = owner.__init__  # type: ignore[misc]
+
+    def __get__(self, instance: Any, owner: type) -> inspect.Signature:
+        if instance is not None or owner.__init__ is not self._init:  # type: ignore[misc]
+            raise AttributeError("__signature__")
+        return self._signature
+
+
 def bind(keras_class: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call of `keras_class` by name, defaults filled in, and checked.
 

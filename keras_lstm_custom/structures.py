@@ -35,6 +35,19 @@ class RNNState(NamedTuple):
     h: Tensor  #: hidden state
 
 
+class GRUStep(NamedTuple):
+    """All that one GRU step computes; each `(batch, units)`. The first field is the new state."""
+
+    h: Tensor  #: hidden state after the step
+    z: Tensor  #: update gate
+    r: Tensor  #: reset gate
+    n: Tensor  #: candidate
+
+    @property
+    def state(self) -> RNNState:
+        return RNNState(self.h)
+
+
 class RNNStep(NamedTuple):
     """All that one vanilla RNN step computes; each `(batch, units)`. The first field is the new state."""
 

@@ -28,9 +28,14 @@ class EquationCell(keras.layers.Layer):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(**bind(self.keras_class, args, kwargs))
 
+    @property
+    def input_bias(self) -> Tensor | None:
+        """Return what is added to the projected input: `bias`, or a part of it."""
+        return self.bias
+
     def project_inputs(self, x: Tensor, dropout: DropoutMask = None) -> Tensor:
         """Return the input part of the pre-activations, `(..., gates * units)`, for any leading axes."""
-        bias = None if self.bias is None else ops.cast(self.bias, self.compute_dtype)
+        bias = None if self.input_bias is None else ops.cast(self.input_bias, self.compute_dtype)
         return project(x, ops.cast(self.kernel, self.compute_dtype), bias, dropout)
 
     def step(self, z_x: Tensor, state: Any, recurrent_dropout: DropoutMask = None) -> Any:

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import lstm_step
+from keras_lstm_custom.options import ClassSignature
 from keras_lstm_custom.structures import LSTMState, LSTMStep
 
 
@@ -45,7 +46,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
     kind = "lstm"
     state_type = LSTMState
     step_type = LSTMStep
-    __signature__ = inspect.signature(keras_class)
+    __signature__ = ClassSignature(inspect.signature(keras_class))
 
     def step(self, z_x, state, recurrent_dropout=None):
         return lstm_step(

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import rnn_step
+from keras_lstm_custom.options import ClassSignature
 from keras_lstm_custom.structures import RNNState, RNNStep
 
 
@@ -41,7 +42,7 @@ class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
     kind = "vanilla_rnn"
     state_type = RNNState
     step_type = RNNStep
-    __signature__ = inspect.signature(keras_class)
+    __signature__ = ClassSignature(inspect.signature(keras_class))
 
     def step(self, z_x, state, recurrent_dropout=None):
         return rnn_step(

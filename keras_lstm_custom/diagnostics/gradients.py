@@ -11,10 +11,11 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_lstm_custom.cells.equations_of import changed_methods
 from keras_lstm_custom.diagnostics.autodiff import no_gradients, value_and_gradients
 from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows
 from keras_lstm_custom.diagnostics.inputs import check_batch
-from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable, selection
+from keras_lstm_custom.diagnostics.recurrent_layers import Observable, can_look_into, observable, selection
 from keras_lstm_custom.engines import Request, Result, reference
 from keras_lstm_custom.engines.recording import recording
 from keras_lstm_custom.errors import ArgumentError, InputError
@@ -37,8 +38,9 @@ def gradient_flow(
 
     For each layer and step it is the norm over the units of the total derivative: $\partial L /
     \partial h_t$ over everything that $h_t$ reaches (the output at t and all later steps), and for
-    an LSTM $\partial L / \partial c_t$ likewise, through $h_t$ and through $c_{t+1}$. In a vanilla
-    RNN the way from one step to the one before is the Jacobian
+    an LSTM $\partial L / \partial c_t$ likewise, through $h_t$ and through $c_{t+1}$ (of a cell that
+    overrides `step` through $c_{t+1}$ only: how its $h_t$ comes of its $c_t$ is not known). In a
+    vanilla RNN the way from one step to the one before is the Jacobian
 
     $$ \frac{\partial h_t}{\partial h_{t-1}} = \operatorname{diag}(\tanh'(z_t))\,U, $$
 
@@ -107,7 +109,7 @@ def flow_of_observable(
         remaining = iter(taps)
 
         def serve(request: Request) -> Result:
-            if wanted(watched.name_of(request.cell)):
+            if can_look_into(request.cell) and wanted(watched.name_of(request.cell)):
                 tapped = ops.concatenate([request.sequences, next(remaining)], axis=-1)
                 request = replace(request, cell=_TappedCell(request.cell), sequences=tapped)
             return reference.run(request)
@@ -163,7 +165,7 @@ class _Survey:
         self._counts[layer] = count = self._counts.get(layer, 0) + 1
         batch, timesteps, _ = request.sequences.shape
         self._check_memory(layer, batch * timesteps * cell.units)
-        if self._wanted(layer):
+        if can_look_into(cell) and self._wanted(layer):
             states = cell.state_type._fields
             self.calls.append(
                 _Call(
@@ -203,9 +205,11 @@ class _TappedCell:
         return ops.concatenate([z_x, x[..., -self._width :]], axis=-1)
 
     def step(self, z_x, state, recurrent_dropout=None):
-        taps = ops.split(z_x[:, -self._width :], len(self.state_type._fields), axis=-1)
+        taps = self.state_type(*ops.split(z_x[:, -self._width :], len(self.state_type._fields), axis=-1))
         new = self._cell.step(z_x[:, : -self._width], state, recurrent_dropout)
-        return _TAP[self.kind](new, self.state_type(*taps), self._cell.activation)
+        if changed_methods(self._cell):  # how its h comes of its c is not known: the states are tapped as they leave
+            return new._replace(**{name: getattr(new, name) + tap for name, tap in taps._asdict().items()})
+        return _TAP[self.kind](new, taps, self._cell.activation)
 
 
 def _tap_lstm(new: LSTMStep, tap: Any, activation: Callable) -> LSTMStep:

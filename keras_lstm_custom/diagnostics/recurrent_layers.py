@@ -12,6 +12,7 @@ from keras import ops, tree
 
 from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
 from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.cells.equations_of import has_own_call
 from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
 from keras_lstm_custom.keras_hooks import EngineRNN
@@ -19,6 +20,7 @@ from keras_lstm_custom.layers.convert import from_keras, rebuild
 from keras_lstm_custom.layers.recurrent import Recurrent
 
 KERAS_LAYERS = (keras.layers.LSTM, keras.layers.SimpleRNN)
+TRACED = {cell.kind: cell.step_type for cell in (LSTMCell, VanillaRNNCell)}  #: what a trace has a place for
 KNOWN_CELLS = (keras.layers.LSTMCell, keras.layers.SimpleRNNCell, LSTMCell, VanillaRNNCell)
 
 
@@ -152,6 +154,11 @@ class WatchedRNN(EngineRNN):
         )
 
 
+def can_look_into(cell: EquationCell) -> bool:
+    """Say whether what a step of the cell computes stands in its `step`, and has a place in a trace."""
+    return not has_own_call(cell) and cell.step_type is TRACED.get(cell.kind)
+
+
 def _watch_cells(entry: dict) -> dict:
     """Rewrite a serialised `keras.layers.RNN` over known cells into a `WatchedRNN`."""
     if (entry.get("module"), entry.get("class_name")) != ("keras.layers", "RNN"):
@@ -166,7 +173,9 @@ def _watch_cells(entry: dict) -> dict:
 
 def _is_known(layer: keras.layers.RNN) -> bool:
     """Say whether the layer is ours, or Keras' own (not a subclass) over cells whose equations are ours."""
-    if isinstance(layer, Recurrent) or type(layer) in KERAS_LAYERS:
+    if isinstance(layer, Recurrent):
+        return can_look_into(layer.cell)
+    if type(layer) in KERAS_LAYERS:
         return True
     stack = getattr(layer.cell, "cells", [layer.cell])
     if isinstance(layer, WatchedRNN):

@@ -14,7 +14,13 @@ from keras_lstm_custom.diagnostics.autodiff import no_gradients
 from keras_lstm_custom.diagnostics.inputs import check_batch, rows
 from keras_lstm_custom.diagnostics.progress import Progress
 from keras_lstm_custom.diagnostics.records import TRACES, Traces
-from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable, recurrent_layers, selection
+from keras_lstm_custom.diagnostics.recurrent_layers import (
+    Observable,
+    can_look_into,
+    observable,
+    recurrent_layers,
+    selection,
+)
 from keras_lstm_custom.engines import Request, Result, reference
 from keras_lstm_custom.engines.recording import recording
 from keras_lstm_custom.errors import InputError
@@ -123,7 +129,7 @@ class _TraceRecorder:
         layer = self._watched.name_of(request.cell)
         self._calls[layer] = call = self._calls.get(layer, 0) + 1
         name = layer if call == 1 else f"{layer}#{call}"
-        if not self._wanted(layer):
+        if not (can_look_into(request.cell) and self._wanted(layer)):
             self._progress.add(self._count)
             return reference.run(request)
         if name not in self._arrays:

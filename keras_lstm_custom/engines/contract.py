@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from keras_lstm_custom.keras_hooks import NO_DROPOUT, DropoutMasks
 from keras_lstm_custom.structures import Tensor
@@ -71,3 +71,5 @@ class Engine:
     summary: str
     supports: Callable[[Request], Support]
     run: Callable[[Request], Result]
+    graph: Literal["plain", "xla", "own"] = "plain"  #: what a TensorFlow graph of it holds (`saved_graphs`)
+    derivatives: Literal["all", "first"] = "all"  #: "first": under TensorFlow `higher_derivatives` adds the others

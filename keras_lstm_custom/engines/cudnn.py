@@ -140,4 +140,4 @@ def _refusal(request: Request) -> str | None:
     return binding.place()
 
 
-ENGINE = Engine("cudnn", "cuDNN's LSTM, under TensorFlow and JAX", supports, run)
+ENGINE = Engine("cudnn", "cuDNN's LSTM, under TensorFlow and JAX", supports, run, derivatives="first")

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_lstm_custom.cells.equations_of import changed_methods
 from keras_lstm_custom.engines.contract import Request
 from keras_lstm_custom.structures import Tensor
 
@@ -29,9 +30,17 @@ def refusal(request: Request, *backends: str) -> str | None:
     cell = request.cell
     if cell.kind not in ACTIVATIONS:
         return f"knows the cells {', '.join(ACTIVATIONS)}, not {cell.kind!r}"
+    changed = changed_methods(cell)
+    if changed:
+        return f"has the equations of {cell.kind!r} only, and {type(cell).__name__} has its own {' and '.join(changed)}"
     for name, function in ACTIVATIONS[cell.kind].items():
         if getattr(cell, name) is not function:
             return f"has the gradient of {name}={function.__name__!r} only"
+    return loop_refusal(request)
+
+
+def loop_refusal(request: Request) -> str | None:
+    """Return why no engine with a loop of its own can serve the request, or None."""
     if request.keep_steps:
         return "does not return what each step computed"
     if request.unroll:
@@ -64,7 +73,9 @@ def weights_of(cell: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return kernel, recurrent kernel and bias (or None) in the dtype that the cell computes in."""
 
     def tensor(weight: Any) -> Tensor:
-        return weight.value if as_they_are else ops.cast(weight, cell.compute_dtype)
+        if as_they_are and isinstance(weight, keras.Variable):  # a subclass may compute its weights
+            return weight.value
+        return ops.cast(weight, cell.compute_dtype)
 
     as_they_are = cell.variable_dtype == cell.compute_dtype  # a cast that changes nothing costs time all the same
     return tensor(cell.kernel), tensor(cell.recurrent_kernel), None if cell.bias is None else tensor(cell.bias)

@@ -52,4 +52,6 @@ def _recurrence(kind: str, compiled: bool):
     return Recurrence(kind, compiled=compiled)
 
 
-ENGINE = Engine("portable", "fused loops with their own gradient, in TensorFlow's own operations", supports, run)
+ENGINE = Engine(
+    "portable", "fused loops with their own gradient, in TensorFlow's own operations", supports, run, graph="xla"
+)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
-from keras import ops
+from keras import ops, tree
 
+from keras_lstm_custom.cells.equations_of import has_own_call
 from keras_lstm_custom.engines import masking
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.equations.projection import DropoutMask
+from keras_lstm_custom.errors import EngineError
 from keras_lstm_custom.keras_hooks import loop_over_time
 
 
@@ -20,6 +23,8 @@ def supports(request: Request) -> Support:
 def run(request: Request) -> Result:
     """Loop over the steps, the product with x inside: for all steps at once it would go through memory."""
     cell, sequences, dropout = request.cell, request.sequences, request.dropout.inputs
+    if has_own_call(cell):
+        return _run_call(request)
     # But TensorFlow fuses a product in float16 with the bias that follows, if they are two-dimensional, into an
     # operation that takes thirty times as long.
     at_once = cell.compute_dtype == "float16"
@@ -54,6 +59,35 @@ def run(request: Request) -> Result:
     # Before the first step that is read, what the loop gives is the backend's own matter.
     h = ops.where(masking.anything_read(mask)[..., None], outputs, request.initial_state[0][:, None])
     return Result(h, state, ENGINE.name)
+
+
+def _run_call(request: Request) -> Result:
+    """Loop over the cell's own `call`, whose output need not be h."""
+    cell = request.cell
+    if request.keep_steps:
+        raise EngineError(
+            f"What a step of {type(cell).__name__} computes cannot be returned: it stands in a `call` of its own.",
+            expected="a cell that computes in `project_inputs` and `step`",
+            received=f"{type(cell).__name__}, which overrides `call`",
+            remedy="Override `step` instead, or look at the outputs only.",
+        )
+    options = {"training": request.training} if "training" in inspect.signature(cell.call).parameters else {}
+
+    def step(x_t, states):
+        output, new = cell(x_t, list(states), **options)
+        return output, tree.flatten(new)
+
+    last_output, outputs, state = loop_over_time(
+        step,
+        request.sequences,
+        request.initial_state,
+        request.mask,
+        go_backwards=request.go_backwards,
+        unroll=request.unroll,
+        return_sequences=request.return_sequences,
+        stateful=request.stateful,
+    )
+    return Result(outputs if request.return_sequences else last_output[:, None], state, ENGINE.name)
 
 
 def _over_time(masks: DropoutMask) -> DropoutMask:

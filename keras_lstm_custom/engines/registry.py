@@ -10,6 +10,8 @@ import keras
 from keras_lstm_custom.engines import (
     checkpoint,
     cudnn,
+    derived,
+    higher_derivatives,
     jax_scan,
     masking,
     measured,
@@ -17,6 +19,7 @@ from keras_lstm_custom.engines import (
     portable,
     recording,
     reference,
+    saved_graphs,
     torch_loop,
     torch_nn,
 )
@@ -25,7 +28,8 @@ from keras_lstm_custom.errors import EngineError
 
 #: Every engine by name, in the order in which "auto" asks them.
 ENGINES: dict[str, Engine] = {
-    module.ENGINE.name: module.ENGINE for module in (cudnn, native, portable, jax_scan, torch_nn, torch_loop, reference)
+    module.ENGINE.name: module.ENGINE
+    for module in (cudnn, native, portable, jax_scan, torch_nn, torch_loop, derived, reference)
 }
 
 AUTO = "auto"
@@ -64,7 +68,9 @@ def check_name(name: str) -> str:
 
 
 def choose(name: str, request: Request) -> Engine:
-    """Return the engine `name`, or for "auto" the first that can serve the request and is worth it (`measured`).
+    """Return the engine `name`, or for "auto" the first that can serve, is worth it and may be in the graph.
+
+    `measured` says where an engine is worth it, `saved_graphs` what may be in which graph.
 
     Raises:
         EngineError: the name is unknown, or a forced engine cannot serve; the message has its reasons.
@@ -104,8 +110,10 @@ def _answer(engine: Engine, request: Request) -> Support:
     support = engine.supports(request)
     if not support.ok:
         return support
-    worth = measured.worthwhile(engine.name, request)
-    return support if worth.ok else worth
+    for limit in (measured.worthwhile(engine.name, request), saved_graphs.allows(engine, request)):
+        if not limit.ok:
+            return limit
+    return support
 
 
 def explain(name: str, request: Request) -> Explanation:
@@ -122,5 +130,8 @@ def run(name: str, request: Request) -> Result:
     serve = recording.active()
     if serve is None:
         engine = choose(name, request)
+        if name == AUTO:
+            saved_graphs.forbid_saving(engine)
+        engine = higher_derivatives.of_every_order(engine)
         serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
     return masking.masked(request, serve(request))

@@ -1,7 +1,8 @@
 """The public layers, and the conversion of models between them and Keras' own."""
 
 from keras_lstm_custom.layers.convert import from_keras, to_keras
+from keras_lstm_custom.layers.gru import GRU
 from keras_lstm_custom.layers.lstm import LSTM
 from keras_lstm_custom.layers.vanilla_rnn import VanillaRNN
 
-__all__ = ["LSTM", "VanillaRNN", "from_keras", "to_keras"]
+__all__ = ["GRU", "LSTM", "VanillaRNN", "from_keras", "to_keras"]

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
+from keras_lstm_custom.cells.equations_of import lost_by_rebuilding
 from keras_lstm_custom.errors import ConversionError
 from keras_lstm_custom.layers.lstm import LSTM
 from keras_lstm_custom.layers.recurrent import OWN_OPTIONS
@@ -21,6 +22,8 @@ COUNTERPARTS: dict[type, type] = {
     VanillaRNN: keras.layers.SimpleRNN,
     VanillaRNNCell: keras.layers.SimpleRNNCell,
 }
+#: The cells that Keras' layers make for themselves.
+CELLS: dict[type, type] = {keras.layers.LSTM: keras.layers.LSTMCell, keras.layers.SimpleRNN: keras.layers.SimpleRNNCell}
 
 
 def from_keras(model: keras.Model) -> keras.Model:
@@ -174,3 +177,16 @@ def _check(model: Any) -> None:
             received="an unbuilt one",
             remedy="Give it an Input, call it once on data, or call model.build(input_shape).",
         )
+    for part in parts(model):
+        lost = lost_by_rebuilding(part)
+        cell_class = CELLS.get(type(part)) or getattr(part, "cell_class", None)
+        if cell_class is not None and type(part.cell) is not cell_class:
+            lost = [f"cell ({type(part.cell).__name__})"]
+        if lost:
+            raise ConversionError(
+                f"{part.name!r} was changed after it was made, and a copy of the model would not have the change.",
+                expected="layers and cells that compute what their class says",
+                received=f"{type(part).__name__} with its own {' and '.join(lost)}",
+                remedy="Write a subclass that overrides the method (or names the `cell_class`), and register it with "
+                "keras.saving.register_keras_serializable.",
+            )

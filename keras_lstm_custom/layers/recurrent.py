@@ -15,7 +15,7 @@ from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
 from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, symbolic_dropout_masks
 from keras_lstm_custom.layers import checks
-from keras_lstm_custom.options import bind, parameters_of
+from keras_lstm_custom.options import ClassSignature, bind, parameters_of
 
 OWN_OPTIONS = ("engine", "checkpoint_every")  #: what the layers take and their Keras counterparts do not
 
@@ -168,7 +168,8 @@ def mirror_keras(layer_class: Any) -> Any:
     signature = inspect.signature(layer_class.keras_class)
     own = [inspect.signature(Recurrent).parameters[name] for name in OWN_OPTIONS]
     *named, kwargs = signature.parameters.values()
-    layer_class.__signature__ = signature.replace(parameters=[*named, *own, kwargs])
+    layer_class.__signature__ = ClassSignature(signature.replace(parameters=[*named, *own, kwargs]))
+    layer_class.__dict__["__signature__"].__set_name__(layer_class, "__signature__")
     for name in parameters_of(layer_class.cell_class.keras_class):
         setattr(layer_class, name, property(attrgetter(f"cell.{name}")))
     return layer_class

@@ -70,4 +70,11 @@ def _place() -> str | None:
     return None
 
 
-ENGINE = Engine("native", "C++, vectorised for the processor, with a gradient of its own", supports, run)
+ENGINE = Engine(
+    "native",
+    "C++, vectorised for the processor, with a gradient of its own",
+    supports,
+    run,
+    graph="own",
+    derivatives="first",
+)

@@ -1,0 +1,55 @@
+"""The derived engine: loop and gradient made of a cell's own step by the backend's autodiff. Serves any cell.
+
+What does not depend on the state is taken out of the loops: the products with the inputs come before them, the
+gradient of a kernel that the step multiplies by (`equations.project`) is one product after them. Forward, the states
+and these products are kept; backward, each step is computed again from them, without its products, and differentiated.
+So a cell costs no more than its step says, and its derivative stands nowhere.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import keras
+from keras import ops
+
+from keras_lstm_custom.cells.equations_of import has_own_call
+from keras_lstm_custom.engines import fast_path, masking
+from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+
+
+def supports(request: Request) -> Support:
+    """Serve every cell whose step is a function of its input, its state and its weights."""
+    reason = fast_path.loop_refusal(request)
+    if reason is None and has_own_call(request.cell):
+        reason = f"derives a loop from a cell's `step`, and {type(request.cell).__name__} has a `call` of its own"
+    return Support(False, reason) if reason else Support(True, "loop and gradient derived from the cell's own step")
+
+
+def run(request: Request) -> Result:
+    """Project all inputs at once, then run the recurrence."""
+    cell = request.cell
+    recurrence = import_module(f"keras_lstm_custom.engines.derived_{keras.backend.backend()}").recurrence
+    mask = masking.in_running_order(request)
+    x = ops.flip(request.sequences, axis=1) if request.go_backwards else request.sequences
+    z_x = cell.project_inputs(ops.swapaxes(x, 0, 1), request.dropout.inputs)
+    hs, state = recurrence(
+        cell,
+        z_x,
+        fast_path.initial_state_of(request),
+        [weight.value for weight in cell.weights],
+        None if mask is None else ops.transpose(mask)[..., None],
+        fast_path.masks_of(request.dropout.recurrent),
+    )
+    outputs = ops.swapaxes(hs, 0, 1) if request.return_sequences else state[0][:, None]
+    return Result(outputs, state, ENGINE.name)
+
+
+ENGINE = Engine(
+    "derived",
+    "loop and gradient derived from the cell's own step",
+    supports,
+    run,
+    graph="xla",
+    derivatives="first",
+)

@@ -1,0 +1,70 @@
+"""Derivatives of every order from engines that have the first one only, under TensorFlow.
+
+The engine computes the outputs and their gradient. What is a gradient of that gradient (a gradient penalty, a Hessian,
+forward mode) is computed from the same inputs by the reference engine, whose plain operations TensorFlow can
+differentiate as often as it is asked to: slower, and only where it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import keras
+
+from keras_lstm_custom.engines import reference
+from keras_lstm_custom.engines.contract import Engine, Request, Result
+from keras_lstm_custom.keras_hooks import recording_gradients
+from keras_lstm_custom.structures import Tensor
+
+
+def of_every_order(engine: Engine) -> Engine:
+    """Return the engine; under TensorFlow, if it has first derivatives only, with those of higher order added."""
+    if engine.derivatives == "all" or keras.backend.backend() != "tensorflow":
+        return engine
+    return replace(engine, run=partial(_run, engine))
+
+
+def _run(engine: Engine, request: Request) -> Result:
+    if not recording_gradients():
+        return engine.run(request)
+    import tensorflow as tf
+
+    def outputs_of(engine: Engine, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        state, values = tensors[:states], tensors[states:]
+        mapping = list(zip(weights, values, strict=True))
+        with keras.StatelessScope(mapping, initialize_variables=False):
+            result = engine.run(replace(request, sequences=x, initial_state=list(state)))
+        return (result.outputs, *result.state)
+
+    @tf.custom_gradient
+    def recurrence(*inputs):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(inputs)
+            outputs = outputs_of(engine, *inputs)
+
+        def gradient(*incoming):
+            @tf.custom_gradient
+            def first(*_):
+                gradients = tape.gradient(outputs, inputs, incoming, tf.UnconnectedGradients.ZERO)
+                return gradients, partial(_second, tf, partial(outputs_of, reference.ENGINE), inputs, incoming)
+
+            return first(*inputs, *incoming)
+
+        return outputs, gradient
+
+    states, weights = len(request.initial_state), request.cell.weights
+    tensors = [tf.convert_to_tensor(w.value) for w in weights]
+    outputs, *state = recurrence(request.sequences, *request.initial_state, *tensors)
+    return Result(outputs, state, engine.name)
+
+
+def _second(tf, outputs_of, inputs, incoming, *incoming_to_gradients):
+    """Return the gradients of the gradients, with respect to what they were computed from."""
+    with tf.GradientTape() as outer:
+        outer.watch([*inputs, *incoming])
+        with tf.GradientTape() as inner:
+            inner.watch(inputs)
+            outputs = outputs_of(*inputs)
+        gradients = inner.gradient(outputs, inputs, incoming, tf.UnconnectedGradients.ZERO)
+    return outer.gradient(gradients, [*inputs, *incoming], incoming_to_gradients, tf.UnconnectedGradients.ZERO)
