@@ -13,6 +13,7 @@ import jax
 from jax import numpy as jnp
 
 from keras_lstm_custom.engines.derived_step import Step
+from keras_lstm_custom.engines.jax_accelerator import steps_at_once
 from keras_lstm_custom.structures import Tensor
 
 
@@ -61,7 +62,7 @@ def _forward(step, keep, z_x, state, weights, mask, dropout):
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
         return new, (new[0], (state, products) if keep else ())
 
-    final, (hs, kept) = jax.lax.scan(body, state, (z_x, mask))
+    final, (hs, kept) = jax.lax.scan(body, state, (z_x, mask), unroll=steps_at_once())
     return hs, final, kept
 
 
@@ -105,7 +106,7 @@ def _backward(step, residuals, incoming):
 
     zeros = tuple(jnp.zeros(w.shape, exact if jnp.issubdtype(w.dtype, jnp.floating) else w.dtype) for w in weights)
     (d_state, d_weights), (dz_x, d_products, operands) = jax.lax.scan(
-        body, (d_final, zeros), (z_x, kept, d_hs, mask), reverse=True
+        body, (d_final, zeros), (z_x, kept, d_hs, mask), reverse=True, unroll=steps_at_once()
     )
     d_kernels = [
         _kernel_gradient(a, dz_x if dz is None else dz, exact).astype(kernel.dtype)

@@ -15,6 +15,7 @@ from keras_lstm_custom.structures import Tensor
 ACTIVATIONS = {
     "lstm": {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid},
     "vanilla_rnn": {"activation": keras.activations.tanh},
+    "gru": {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid},
 }
 
 
@@ -22,14 +23,14 @@ ACTIVATIONS = {
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
 
 
-def refusal(request: Request, *backends: str) -> str | None:
-    """Return why no fast engine, or none for these backends, can serve the request, or None."""
+def refusal(request: Request, *backends: str, kinds: tuple[str, ...] = ("lstm", "vanilla_rnn")) -> str | None:
+    """Return why no fast engine that knows these cells, or none for these backends, can serve the request, or None."""
     active = keras.backend.backend()
     if backends and active not in backends:
         return f"needs the {' or '.join(BACKENDS[b] for b in backends)} backend, and {active!r} is active"
     cell = request.cell
-    if cell.kind not in ACTIVATIONS:
-        return f"knows the cells {', '.join(ACTIVATIONS)}, not {cell.kind!r}"
+    if cell.kind not in kinds:
+        return f"knows the cells {', '.join(kinds)}, not {cell.kind!r}"
     changed = changed_methods(cell)
     if changed:
         return f"has the equations of {cell.kind!r} only, and {type(cell).__name__} has its own {' and '.join(changed)}"

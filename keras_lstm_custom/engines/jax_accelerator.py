@@ -20,6 +20,11 @@ from keras_lstm_custom.engines.jax_products import kernel_gradient, product, tra
 UNROLL = 4
 
 
+def steps_at_once() -> int:
+    """Return how many steps of a scan XLA is to see at once, where it runs."""
+    return 1 if jax.default_backend() == "cpu" else UNROLL
+
+
 class Kind(NamedTuple):
     """The equations of one cell, forward and backward. All steps have the axis of time in front."""
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from keras_lstm_custom.engines import torch_fused
+from keras_lstm_custom.engines import torch_fused, torch_graphs
 from keras_lstm_custom.engines.torch_products import kernel_gradient, product, transposed_product
 from keras_lstm_custom.errors import EngineError
 from keras_lstm_custom.structures import Tensor
@@ -117,6 +117,8 @@ def recurrence(
     # Not inside the Function: there the gradient mode is always off.
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, recurrent_kernel, *state))
     way = "fused" if torch_fused.serves(kind, z_x) else kind
+    if torch_graphs.serves(z_x):
+        way = f"{way} in graphs"
     hs, *final = _Recurrence.apply(way, keep, z_x, recurrent_kernel, mask, masks, *state)
     return hs, final
 
@@ -207,6 +209,10 @@ def _backward(kind, incoming, hs, recurrent_kernel, mask, dropout, saved):
 
 WAYS = {name: Way(partial(_forward, kind), partial(_backward, kind)) for name, kind in KINDS.items()}
 WAYS["fused"] = Way(torch_fused.forward, torch_fused.backward)
+WAYS |= {
+    f"{name} in graphs": Way(partial(torch_graphs.forward, way), partial(torch_graphs.backward, way))
+    for name, way in WAYS.items()
+}
 
 
 class _FirstOrderOnly(torch.autograd.Function):
