@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import own_cell
 
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 
 BACKEND = keras.backend.backend()
-UNROLLED = (4, 16)  #: steps of the scan that XLA sees at once, tried next to the engine's own choice
+UNROLLED = (1, 2, 8)  #: steps of the scan that XLA sees at once, tried next to the engine's own choice
 
 
 class Workload(NamedTuple):
@@ -43,13 +43,14 @@ def _ours(name):
 #: The most important ones first. What this version does not have yet is left out, and said.
 WORKLOADS: dict[str, Workload] = {
     "plain": Workload(_ours("LSTM"), _keras("LSTM")),
+    "GRU": Workload(_ours("GRU"), _keras("GRU"), plain="gru"),
     "left padding": Workload(_ours("LSTM"), _keras("LSTM"), padded=True),
     "recurrent dropout": Workload(
         _ours("LSTM"), _keras("LSTM"), {"recurrent_dropout": 0.2}, plain=None, inference=False
     ),
     "no bias": Workload(_ours("LSTM"), _keras("LSTM"), {"use_bias": False}, plain="lstm without bias"),
     "vanilla RNN": Workload(_ours("VanillaRNN"), _keras("SimpleRNN"), plain="rnn"),
-    "GRU": Workload(_ours("GRU"), _keras("GRU"), plain="gru"),
+    "own cell": Workload(own_cell.OwnLayer, own_cell.keras_layer, plain=None),
     "layer norm": Workload(_ours("LayerNormLSTM"), _keras("LSTM"), plain=None),
     "peepholes": Workload(_ours("PeepholeLSTM"), _keras("LSTM"), plain=None),
 }
@@ -102,7 +103,7 @@ def jax_candidates(workload, shape, dtype, training, pool: ThreadPoolExecutor):
     import jax
     from jax import numpy as jnp
 
-    from keras_lstm_custom.engines import jax_recurrence
+    from keras_lstm_custom.engines import jax_accelerator
 
     batch, _, features, units = shape
     found = layers(workload, shape, dtype, training)
@@ -131,15 +132,16 @@ def jax_candidates(workload, shape, dtype, training, pool: ThreadPoolExecutor):
 
         return future(forward, [v.value for v in layer.trainable_variables], note_of(layer))
 
-    futures = {name: of_layer(layer) for name, layer in found.items()}
-    loop = forced("jax_scan", workload, shape, dtype)
-    own = jax_recurrence.OUTSIDE
-    for steps in (
-        UNROLLED if training and (workload.options.get("recurrent_dropout") or workload.plain == "rnn") else ()
-    ):
-        jax_recurrence.OUTSIDE = own._replace(unroll=steps)
-        futures[f"unroll {steps}"] = of_layer(loop)
-    jax_recurrence.OUTSIDE = own
+    futures = {name: attempted(of_layer, layer) for name, layer in found.items()}
+    own = jax_accelerator.UNROLL
+    probed = dtype == "float32" and shape[3] == 512 and training and workload.plain in ("lstm", "rnn")
+    for steps in UNROLLED if probed and not workload.padded else ():
+        jax.clear_caches()  # the engine's own compiled function knows nothing of this
+        jax_accelerator.UNROLL = steps
+        futures[f"unroll {steps}"] = of_layer(forced("jax_scan", workload, shape, dtype))
+    jax_accelerator.UNROLL = own
+    if probed:
+        jax.clear_caches()
     if workload.plain in ("lstm", "lstm without bias") and jax.default_backend() == "gpu":
         from jax.experimental import rnn
 
@@ -197,18 +199,8 @@ def torch_candidates(workload, shape, dtype, training, pool):
         return candidate(lambda: call(x, mask=mask, training=training), weights, note_of(layer))
 
     futures = {name: of_layer(layer) for name, layer in found.items()}
-    if (
-        training and device == "cuda" and not workload.options.get("recurrent_dropout")
-    ):  # that draws, which no graph does
-        module = torch.nn.Module()
-        module.layer = forced("torch_loop", workload, shape, dtype)
-        module.forward = lambda x: module.layer(x, mask=mask, training=True)
-        weights = list(module.parameters())
-        futures["loop in a graph"] = _Later(
-            lambda: candidate(partial(torch.cuda.make_graphed_callables(module, (x,)), x), weights, lambda: "").result()
-        )
     if pool is None:  # the part that measures torch.compile
-        for name in ("keras", "auto"):
+        for name in ("auto", "keras"):
             futures[f"{name}, torch.compile"] = of_layer(found[name], torch.compile(_call(found[name])))
     modules = {"lstm": torch.nn.LSTM, "lstm without bias": torch.nn.LSTM, "rnn": torch.nn.RNN, "gru": torch.nn.GRU}
     if workload.plain is not None:
@@ -229,10 +221,21 @@ def _call(layer):
     return lambda x, mask, training: layer(x, mask=mask, training=training)
 
 
-class _Later(NamedTuple):
-    """A future that is made when it is asked for."""
+def attempted(make: Callable, layer) -> Any:
+    """Return what `make` returns; an error is raised when its result is asked for, so that the others are measured."""
+    try:
+        return make(layer)
+    except Exception as error:
+        return _Failed(error)
 
-    result: Callable[[], Candidate]
+
+class _Failed(NamedTuple):
+    """A future of something that cannot be made."""
+
+    error: Exception
+
+    def result(self) -> Candidate:
+        raise self.error
 
 
 class _Done(NamedTuple):

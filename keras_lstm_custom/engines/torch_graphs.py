@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -60,68 +61,73 @@ def serves(z_x: Tensor) -> bool:
     )
 
 
-def forward(way, keep, z_x, recurrent_kernel, mask, dropout, state):
-    """Return h of all steps, the final state, and what `backward` needs: the inputs and some states."""
-    constants, some = (recurrent_kernel, dropout), slice(0, STEPS)
-    inputs = (z_x[some], _of(mask, some), *state)
-    run = _Runner(way, "forward", _forward_function(way), constants, inputs)
+class Steps(NamedTuple):
+    """What is recorded: any number of steps forward, and their gradient."""
+
+    key: Hashable  #: equal for functions that compute the same
+    forward: Callable  #: (z_x, mask, state, constants) -> h of all steps, *final state
+    gradient: Callable  #: (z_x, mask, state, constants, incoming) -> dz, *gradients of the state, *those of constants
+
+
+def forward(steps: Steps, keep: bool, z_x: Tensor, mask: Tensor | None, state: Sequence, constants: Sequence):
+    """Return h of all steps, the final state, and with `keep` the states before all recordings, for `backward`."""
+    inputs = (z_x[:STEPS], _of(mask, slice(0, STEPS)), *state)
+    run = _Runner(steps, "forward", constants, inputs, len(state))
     if keep:  # recorded here, not by a thread of the gradient's
-        incoming = (torch.zeros_like(s) for s in (z_x[some, :, : state[0].shape[1]], *state))
-        _Runner(way, "backward", _backward_function(way, len(state)), constants, (*inputs, *incoming))
-    hs, before, state = z_x.new_empty(len(z_x), *state[0].shape), [], [*state]
+        incoming = (torch.stack([state[0]] * STEPS), *state)
+        _Runner(steps, "gradient", constants, (*inputs, *incoming), len(state))
+    hs, before, state = None, [], [*state]
     for part in _parts(len(z_x)):
-        before += state
-        hs[part], *state = run(z_x[part], _of(mask, part), *state)
+        before += state if keep else []
+        of_part, *state = run(z_x[part], _of(mask, part), *state)
+        hs = of_part.new_empty(len(z_x), *of_part.shape[1:]) if hs is None else hs
+        hs[part] = of_part
         state = [s.clone() for s in state]  # the next run overwrites its outputs
-    return hs, state, [z_x, *before] if keep else []
+    return hs, state, before
 
 
-def backward(way, incoming, hs, recurrent_kernel, mask, dropout, saved):
-    """Return the gradients of the projected inputs, the recurrent kernel and the state."""
+def backward(steps: Steps, incoming, z_x: Tensor, mask: Tensor | None, before: Sequence, constants: Sequence):
+    """Return the gradients of the projected inputs, of the state, and of the constants; None for those without."""
     d_hs, *d_state = incoming
-    z_x, before, parts, states = saved[0], saved[1:], _parts(len(saved[0])), len(d_state)
-    d_state = [torch.zeros_like(s) if d is None else d for d, s in zip(d_state, before[:states], strict=True)]
-    d_hs = torch.zeros_like(hs) if d_hs is None else d_hs
-    constants, some = (recurrent_kernel, dropout), slice(0, STEPS)
-    inputs = (z_x[some], _of(mask, some), *before[:states], d_hs[some], *d_state)
-    run = _Runner(way, "backward", _backward_function(way, states), constants, inputs, may_record=False)
-    dz = torch.empty_like(z_x)
-    exact = torch.promote_types(z_x.dtype, torch.float32)
-    d_kernel = torch.zeros_like(recurrent_kernel, dtype=exact)  # a sum over the parts
+    parts, count = _parts(len(z_x)), len(d_state)
+    d_state = [torch.zeros_like(s) if d is None else d for d, s in zip(d_state, before[:count], strict=True)]
+    d_hs = z_x.new_zeros(len(z_x), *before[0].shape) if d_hs is None else d_hs
+    inputs = (z_x[:STEPS], _of(mask, slice(0, STEPS)), *before[:count], d_hs[:STEPS], *d_state)
+    run = _Runner(steps, "gradient", constants, inputs, count, may_record=False)
+    dz, sums = torch.empty_like(z_x), None
     for number, part in reversed([*enumerate(parts)]):
-        state = before[number * states : (number + 1) * states]
-        dz[part], of_part, *d_state = run(z_x[part], _of(mask, part), *state, d_hs[part], *d_state)
-        d_kernel += of_part
-        d_state = [d.clone() for d in d_state]
-    return dz, d_kernel.to(recurrent_kernel.dtype), d_state
+        state = before[number * count : (number + 1) * count]
+        dz[part], *gradients = run(z_x[part], _of(mask, part), *state, d_hs[part], *d_state)
+        d_state, of_part = [d.clone() for d in gradients[:count]], gradients[count:]
+        if sums is None:
+            sums = [None if d is None else torch.zeros_like(d, dtype=_exact(d)) for d in of_part]
+        for total, d in zip(sums, of_part, strict=True):
+            if d is not None:
+                total += d
+    return dz, d_state, [None if t is None else t.to(c.dtype) for t, c in zip(sums, constants, strict=True)]
 
 
-def _forward_function(way) -> Callable:
-    def run(kernel, dropout, z_x, mask, *state):
-        hs, final, _ = way.forward(False, z_x, kernel, mask, dropout, state)
-        return (hs, *final)
-
-    return run
-
-
-def _backward_function(way, states: int) -> Callable:
-    def run(kernel, dropout, z_x, mask, *rest):
-        state, incoming = rest[:states], rest[states:]
-        hs, _, kept = way.forward(True, z_x, kernel, mask, dropout, state)
-        dz, d_kernel, d_state = way.backward(incoming, hs, kernel, mask, dropout, kept)
-        return (dz, d_kernel, *d_state)
-
-    return run
+def _exact(tensor: Tensor) -> torch.dtype:
+    """Return what gradients of this dtype are summed in."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 class _Runner:
     """Runs parts of a sequence by a recording, if there is one and they are as long as it."""
 
-    def __init__(self, way, name: str, function: Callable, constants: Sequence, inputs: Sequence, may_record=True):
-        self._function, self._constants, self._loaded = function, constants, False
-        inputs = (*constants, *inputs)
-        key = (way, name, inputs[0].device, _stream(), *(None if t is None else (t.shape, t.dtype) for t in inputs))
-        self._recording = _recorded(key, function, inputs) if may_record else _known.get(key) or None
+    def __init__(self, steps, name: str, constants: Sequence, inputs: Sequence, states: int, may_record=True):
+        self._constants, self._loaded = constants, False
+        function = getattr(steps, name)
+
+        def run(*values):
+            fixed, (z_x, mask, *others) = values[: len(constants)], values[len(constants) :]
+            incoming = [others[states:]] if name == "gradient" else []
+            return function(z_x, mask, others[:states], fixed, *incoming)
+
+        self._function, inputs = run, (*constants, *inputs)
+        shapes = (None if t is None else (t.shape, t.dtype) for t in inputs)
+        key = (steps.key, name, inputs[len(constants)].device, _stream(), *shapes)
+        self._recording = _recorded(key, run, inputs) if may_record else _known.get(key) or None
 
     def __call__(self, z_x, *others):
         if self._recording is None or len(z_x) != STEPS:

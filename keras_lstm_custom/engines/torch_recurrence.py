@@ -209,10 +209,37 @@ def _backward(kind, incoming, hs, recurrent_kernel, mask, dropout, saved):
 
 WAYS = {name: Way(partial(_forward, kind), partial(_backward, kind)) for name, kind in KINDS.items()}
 WAYS["fused"] = Way(torch_fused.forward, torch_fused.backward)
-WAYS |= {
-    f"{name} in graphs": Way(partial(torch_graphs.forward, way), partial(torch_graphs.backward, way))
-    for name, way in WAYS.items()
-}
+
+
+def _in_graphs(name: str, way: Way) -> Way:
+    """Return the same way, recorded as CUDA graphs."""
+
+    def of_steps(z_x, mask, state, constants):
+        hs, final, _ = way.forward(False, z_x, constants[0], mask, constants[1], state)
+        return hs, *final
+
+    def gradient(z_x, mask, state, constants, incoming):
+        kernel, dropout = constants
+        hs, _, saved = way.forward(True, z_x, kernel, mask, dropout, state)
+        dz, d_kernel, d_state = way.backward(incoming, hs, kernel, mask, dropout, saved)
+        return dz, *d_state, d_kernel, None
+
+    steps = torch_graphs.Steps(name, of_steps, gradient)
+
+    def forward(keep, z_x, recurrent_kernel, mask, dropout, state):
+        hs, final, before = torch_graphs.forward(steps, keep, z_x, mask, state, (recurrent_kernel, dropout))
+        return hs, final, [z_x, *before]
+
+    def backward(incoming, hs, recurrent_kernel, mask, dropout, saved):
+        z_x, *before = saved
+        constants = recurrent_kernel, dropout
+        dz, d_state, (d_kernel, _) = torch_graphs.backward(steps, incoming, z_x, mask, before, constants)
+        return dz, d_kernel, d_state
+
+    return Way(forward, backward)
+
+
+WAYS |= {f"{name} in graphs": _in_graphs(name, way) for name, way in WAYS.items()}
 
 
 class _FirstOrderOnly(torch.autograd.Function):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import keras
 import pytest
 
-from tests.engines.harness import LAYERS, Case, arrays, assert_same, layer_of, request_of, run
+from tests.engines.harness import ALL_LAYERS, LAYERS, Case, arrays, assert_same, layer_of, request_of, run
 
 if keras.backend.backend() != "torch":
     pytest.skip("needs the torch backend", allow_module_level=True)
 
 import torch
 
+import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES, torch_graphs
 
 
@@ -23,7 +24,7 @@ class Played(torch_graphs.Recording):
     def __init__(self, function, examples):
         self.inputs = [None if t is None else t.detach().clone() for t in examples]
         self.function, self.calls = function, 0
-        self.outputs = [t.clone() for t in function(*self.inputs)]
+        self.outputs = [None if t is None else t.clone() for t in function(*self.inputs)]
         Played.made.append(self)
 
     def __call__(self, *values):
@@ -32,7 +33,8 @@ class Played(torch_graphs.Recording):
             if value is not None:
                 own.copy_(value)
         for own, value in zip(self.outputs, self.function(*self.inputs), strict=True):
-            own.copy_(value)
+            if value is not None:
+                own.copy_(value)
         return self.outputs
 
 
@@ -49,19 +51,30 @@ def made(monkeypatch):
     torch_graphs._known.clear()
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("engine", "kind"), [*(("torch_loop", kind) for kind in LAYERS), ("derived", "gru")])
 @pytest.mark.parametrize("steps", [6, 5])
 @pytest.mark.parametrize("dropout", [0, 1, "each"])
 @pytest.mark.parametrize("mask", ["none", "scattered"])
-def test_agrees_with_the_reference(made, kind, steps, dropout, mask):
+def test_agrees_with_the_reference(made, engine, kind, steps, dropout, mask):
     """Step by step at the first time, from recordings at the second; a step that is left over runs by itself."""
-    count = LAYERS[kind][1] if dropout == "each" else dropout
+    count = ALL_LAYERS[kind][1] if dropout == "each" else dropout
     case = Case(kind, mask, recurrent_dropout=count, timesteps=steps, return_sequences=dropout != 1)
     expected = run("reference", case)
-    for times in (1, 2):
-        assert_same(run("torch_loop", case), expected, 5e-6)  # rounding, as in the parity matrix
-        assert len(made) == (0 if times == 1 else 2)
+    first = []
+
+    def twice(function):
+        """Of the same layer: the derived engine records for one cell."""
+
+        def call(*arguments):
+            first.append(function(*arguments))
+            assert not made
+            return function(*arguments)
+
+        return call
+
+    assert_same(run(engine, case, wrap=twice), expected, 5e-6)  # rounding, as in the parity matrix
     assert [r.calls for r in made] == [steps // 2] * 2
+    assert first
 
 
 def test_layers_of_one_shape_share_a_recording_and_disturb_nothing(made):
@@ -84,6 +97,47 @@ def test_layers_of_one_shape_share_a_recording_and_disturb_nothing(made):
         for ours, reference in zip(gradients("torch_loop"), expected, strict=True):
             torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
     assert len(made) == 2
+
+
+def test_a_recording_is_for_the_values_a_cell_has(made):
+    """A setting or a step that changes is not overlooked, nor is another cell of the same class."""
+    x = torch.randn(3, 8, 2)
+    layers = [klc.GRU(4, engine="derived"), klc.GRU(4, engine="derived", recurrent_activation="hard_sigmoid")]
+    twins = [klc.GRU.from_config({**layer.get_config(), "engine": "reference"}) for layer in layers]
+    for layer, twin in zip(layers, twins, strict=True):
+        layer.build(x.shape)
+        twin.build(x.shape)
+        twin.set_weights(layer.get_weights())
+
+    def compare():
+        for layer, twin in zip(layers, twins, strict=True):
+            for _ in range(3):
+                torch.testing.assert_close(layer(x), twin(x), atol=1e-5, rtol=1e-5)
+
+    compare()
+    assert len(made) == 4  # forward and gradient
+    for layer in (*layers, *twins):
+        layer.cell.activation = keras.activations.softsign
+    compare()
+    assert len(made) == 8
+
+
+def test_the_derived_engine_has_second_derivatives_from_recordings_too(made):
+    layer = klc.GRU(4, engine="derived")
+    x = torch.randn(3, 8, 2, requires_grad=True)
+
+    def second():
+        (by_x,) = torch.autograd.grad((layer(x) ** 2).sum(), x, create_graph=True)
+        return torch.autograd.grad((by_x**2).sum(), [x, *(w.value for w in layer.weights)])
+
+    results = []
+    for _ in range(3):
+        layer.engine = "derived"
+        results.append(second())
+    assert made
+    layer.engine = "reference"
+    for got, expected in zip(results[-1], second(), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_old_recordings_are_let_go(made, monkeypatch):
