@@ -101,11 +101,11 @@ def engines_for(case: Case) -> list[str]:
 def parity(case: Case, oracle_too: bool = True, bound: float | None = None) -> Iterator[dict]:
     """Compare each engine that claims the case; the reference, too, with the oracle."""
     bound = tolerance(case) if bound is None else bound
-    served = engines_for(case)
-    if not served:
+    engines = engines_for(case)
+    if not engines:
         return
     reference = run("reference", case, wrap=compiled)
-    for engine in ["reference", *served]:
+    for engine in ["reference", *engines]:
         row = {"check": "parity", "case": str(case), "engine": engine, "bound": bound}
         try:
             got = reference if engine == "reference" else served(engine, case)
