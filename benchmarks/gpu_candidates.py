@@ -36,8 +36,17 @@ def _keras(name):
     return lambda units, **options: getattr(keras.layers, name)(units, **options)
 
 
-def _ours(name):
-    return lambda units, **options: getattr(klc, name)(units, **options)
+def _ours(name, **own):
+    return lambda units, **options: getattr(klc, name)(units, **own, **options)
+
+
+def _loop(**own):
+    """Keras' own loop over the same cell: it has no such layer."""
+
+    def layer(units, dtype=None, recurrent_initializer=None, **options):
+        return keras.layers.RNN(klc.LSTMCell(units, dtype=dtype, **own), dtype=dtype, **options)
+
+    return layer
 
 
 #: The most important ones first. What this version does not have yet is left out, and said.
@@ -51,8 +60,8 @@ WORKLOADS: dict[str, Workload] = {
     "no bias": Workload(_ours("LSTM"), _keras("LSTM"), {"use_bias": False}, plain="lstm without bias"),
     "vanilla RNN": Workload(_ours("VanillaRNN"), _keras("SimpleRNN"), plain="rnn"),
     "own cell": Workload(own_cell.OwnLayer, own_cell.keras_layer, plain=None),
-    "layer norm": Workload(_ours("LayerNormLSTM"), _keras("LSTM"), plain=None),
-    "peepholes": Workload(_ours("PeepholeLSTM"), _keras("LSTM"), plain=None),
+    "layer norm": Workload(_ours("LSTM", layer_normalization="joint"), _loop(layer_normalization="joint"), plain=None),
+    "peepholes": Workload(_ours("LSTM", peepholes=True), _loop(peepholes=True), plain=None),
 }
 
 

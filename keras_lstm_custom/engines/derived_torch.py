@@ -116,8 +116,10 @@ def _steps(cell, counts) -> torch_graphs.Steps:
 def _settings(cell) -> Iterator[tuple]:
     """Yield the attributes of a cell that its step may look at: what is recorded is for these values."""
     for name, value in vars(cell).items():
-        if isinstance(value, bool | int | float | str) or (callable(value) and not isinstance(value, torch.nn.Module)):
+        if callable(value) and not isinstance(value, torch.nn.Module):
             yield name, value
+        elif isinstance(value, bool | int | float | str | tuple):
+            yield name, repr(value)
 
 
 class _Kernel(torch.autograd.Function):

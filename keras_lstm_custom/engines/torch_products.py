@@ -38,6 +38,12 @@ def product_alone(kernel: Tensor, dropout: Tensor | None) -> Callable:
     return by_gate
 
 
+def masked_product(recurrent_kernel: Tensor, dropout: Tensor) -> Callable:
+    """Return h -> h U with dropout masks on h, by operations that torch differentiates."""
+    blocks = _blocks(recurrent_kernel, len(dropout))
+    return lambda h: _rows_of(torch.bmm(h * dropout, blocks))
+
+
 def transposed_product(kernel: Tensor, dropout: Tensor | None) -> Callable:
     """Return dz -> dh, the transpose of `product`."""
     if dropout is None:
