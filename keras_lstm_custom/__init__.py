@@ -18,7 +18,17 @@ _ON_FIRST_USE = {
     "trace": "keras_lstm_custom.diagnostics:trace",
 }
 
-__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "VanillaRNN", "VanillaRNNCell", "__version__", "from_keras", "to_keras"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "GRUCell",
+    "LSTMCell",
+    "VanillaRNN",
+    "VanillaRNNCell",
+    "__version__",
+    "from_keras",
+    "to_keras",
+]
 
 
 def __getattr__(name: str) -> Any:

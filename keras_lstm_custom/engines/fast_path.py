@@ -27,16 +27,22 @@ def refusal(request: Request, *backends: str) -> str | None:
     active = keras.backend.backend()
     if backends and active not in backends:
         return f"needs the {' or '.join(BACKENDS[b] for b in backends)} backend, and {active!r} is active"
-    cell = request.cell
+    return equations_refusal(request.cell) or loop_refusal(request)
+
+
+def equations_refusal(cell: Any) -> str | None:
+    """Return why no engine with equations of its own computes what the cell does, or None."""
     if cell.kind not in ACTIVATIONS:
         return f"knows the cells {', '.join(ACTIVATIONS)}, not {cell.kind!r}"
     changed = changed_methods(cell)
     if changed:
         return f"has the equations of {cell.kind!r} only, and {type(cell).__name__} has its own {' and '.join(changed)}"
+    if cell.features:
+        return f"has the plain equations of {cell.kind!r} only, without {', '.join(sorted(cell.features))}"
     for name, function in ACTIVATIONS[cell.kind].items():
         if getattr(cell, name) is not function:
             return f"has the gradient of {name}={function.__name__!r} only"
-    return loop_refusal(request)
+    return None
 
 
 def loop_refusal(request: Request) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from keras_lstm_custom.engines import fast_path
 from keras_lstm_custom.engines.contract import Request, Support
 
 
@@ -38,6 +39,10 @@ def _portable(request: Request) -> bool:
     return request.training or not plain
 
 
+def _derived(request: Request) -> bool:
+    return fast_path.equations_refusal(request.cell) is not None
+
+
 def _torch_nn(request: Request) -> bool:
     return request.sequences.shape[1] not in (2, 3, 4)  # a call of torch.lstm costs more than the steps themselves
 
@@ -49,6 +54,7 @@ RULES: dict[str, Rule] = {
         "could serve, but is measured faster only over a fixed number of steps, more than one: in training, on one "
         "sequence, under a mask, for a vanilla RNN, in float16 or float64; and in bfloat16 on one sequence only",
     ),
+    "derived": Rule(_derived, "could serve, but the equations of this cell are written out in faster engines"),
     "torch_nn": Rule(_torch_nn, "could serve, but is measured faster only over one step, or more than four"),
 }
 
