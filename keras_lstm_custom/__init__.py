@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import Any
 
-from keras_lstm_custom.cells import GRUCell, LSTMCell, VanillaRNNCell
-from keras_lstm_custom.layers import GRU, LSTM, VanillaRNN, from_keras, to_keras
+from keras_lstm_custom.cells import GRUCell, LSTMCell, RecurrentCell, SLSTMCell, VanillaRNNCell
+from keras_lstm_custom.layers import GRU, LSTM, SLSTM, Recurrent, VanillaRNN, from_keras, to_keras
 from keras_lstm_custom.version import __version__
 
 #: Loaded on first use, so that a model alone needs none of what they import.
@@ -21,8 +21,12 @@ _ON_FIRST_USE = {
 __all__ = [
     "GRU",
     "LSTM",
+    "SLSTM",
     "GRUCell",
     "LSTMCell",
+    "Recurrent",
+    "RecurrentCell",
+    "SLSTMCell",
     "VanillaRNN",
     "VanillaRNNCell",
     "__version__",

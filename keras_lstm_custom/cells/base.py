@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from keras_lstm_custom.equations.projection import DropoutMask, project
+from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.keras_hooks import dropout_masks
 from keras_lstm_custom.options import bind
 from keras_lstm_custom.structures import Tensor
@@ -30,6 +31,7 @@ class EquationCell(keras.layers.Layer):
     #: For each state that a step keeps at random (zoneout): the rate, and how wide the state is.
     noise_widths: Mapping[str, tuple[float, int]] = {}
     recurrent_weight_dropout: float = 0.0  #: share of the recurrent kernel that training sets to zero
+    gates: tuple[str, ...]  #: the blocks of `units` columns of the kernels, in order
     state_type: ClassVar[type]  #: named tuple of the state
     step_type: ClassVar[type]  #: named tuple of all that a step computes; begins with the state
 
@@ -54,6 +56,31 @@ class EquationCell(keras.layers.Layer):
         """Return what a step needs of x `(..., features)`: W x + b."""
         bias = None if self.input_bias is None else ops.cast(self.input_bias, self.compute_dtype)
         return project(x, self.tensor("kernel"), bias, dropout)
+
+    def add_packed_weights(self, features: int) -> None:
+        """Add kernel, recurrent kernel and bias of all gates, with the options of the Keras cell."""
+        packed = len(self.gates) * self.units
+        of_weights = {
+            "kernel": ((features, packed), self.kernel_initializer),
+            "recurrent_kernel": (self.recurrent_kernel_shape, self.recurrent_initializer),
+            "bias": ((packed,), self.initial_bias),
+        }
+        self.bias = None
+        for name, (shape, initializer) in of_weights.items():
+            if name != "bias" or self.use_bias:
+                option = name.removesuffix("_kernel")
+                regularizer, constraint = (getattr(self, f"{option}_{o}") for o in ("regularizer", "constraint"))
+                weight = self.add_weight(shape, initializer, name=name, regularizer=regularizer, constraint=constraint)
+                setattr(self, name, weight)
+
+    @property
+    def recurrent_kernel_shape(self) -> tuple[int, ...]:
+        """Return `(width of h, gates * units)`."""
+        return (self.output_size, len(self.gates) * self.units)
+
+    def initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        """Return the values that a bias starts from."""
+        return self.bias_initializer(shape, dtype=dtype)
 
     def tensor(self, name: str) -> Tensor | None:
         """Return a weight in the dtype that the cell computes in, or None if there is none."""
@@ -89,8 +116,28 @@ class EquationCell(keras.layers.Layer):
         if training and self.noise_widths:
             inputs = ops.concatenate([inputs, self.noise(ops.shape(inputs)[0], 1)[:, 0]], axis=-1)
         with self.dropped_weights(training):
-            step = self.step(self.project_inputs(inputs, masks.inputs), state, masks.recurrent)
-        return step.h, list(step.state) if nested else step.h
+            new = self.checked_step(self.project_inputs(inputs, masks.inputs), state, masks.recurrent)
+        return new[0], list(self.state_of(new)) if nested else new[0]
+
+    def checked_step(self, z_x: Tensor, state: Any, recurrent_dropout: DropoutMask = None) -> Any:
+        """Return `step`, whose result must be what the cell declares.
+
+        Raises:
+            ArgumentError: it is not.
+        """
+        new = self.step(z_x, state, recurrent_dropout)
+        expected = ", ".join(f"{name} {tuple(s.shape)}" for name, s in zip(state._fields, state, strict=True))
+        if getattr(new, "_fields", None) != self.step_type._fields:
+            came = getattr(new, "_fields", type(new).__name__)
+            raise _undeclared(self, f"a {self.step_type.__name__} of {', '.join(self.step_type._fields)}", came)
+        if any(a.shape[-1] != b.shape[-1] for a, b in zip(new, state, strict=False)):
+            came = ", ".join(f"{name} {tuple(s.shape)}" for name, s in zip(state._fields, new, strict=False))
+            raise _undeclared(self, f"the new state first: {expected}", came)
+        return new
+
+    def state_of(self, step: Any) -> Any:
+        """Return the new state, the first fields of what a step computed."""
+        return self.state_type(*step[: len(self.state_type._fields)])
 
     @contextmanager
     def dropped_weights(self, training: bool) -> Iterator[None]:
@@ -118,3 +165,12 @@ class EquationCell(keras.layers.Layer):
 def _apart(x: Tensor, width: int) -> list[Tensor]:
     """Return the first `width` of the last axis, and what is behind it if there is anything."""
     return [x] if x.shape[-1] == width else ops.split(x, [width], axis=-1)
+
+
+def _undeclared(cell: EquationCell, expected: str, received: Any) -> ArgumentError:
+    return ArgumentError(
+        f"The step of {type(cell).__name__} returns something else than the cell declares.",
+        expected=expected,
+        received=str(received),
+        remedy="Return a `step_type` whose first fields are those of `state_type`, each as wide as that state.",
+    )

@@ -126,7 +126,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         if self.gates == PLAIN.gates and self.options.projection is None:
             super().build(input_shape)
         else:
-            self._add_packed_weights(input_shape[-1])
+            self.add_packed_weights(input_shape[-1])
         before, add = len(self.weights), self.add_weight
         units, packed = self.units, len(self.gates) * self.units
         if self.options.peepholes:
@@ -143,23 +143,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
                 setattr(self, f"{norm}_beta", add((width,), "zeros", name=f"{norm}_beta"))
         self._of_options = [weight.name for weight in self.weights[before:]]
 
-    def _add_packed_weights(self, features):
-        """Add the weights of `keras.layers.LSTMCell` for other gates, or another width of h."""
-        units, names = self.units, ("kernel", "recurrent_kernel", "bias")
-        shapes = [(width, len(self.gates) * units) for width in (features, self.output_size)]
-        initializers = self.kernel_initializer, self.recurrent_initializer, self._bias_initializer
-        regularizers = self.kernel_regularizer, self.recurrent_regularizer, self.bias_regularizer
-        constraints = self.kernel_constraint, self.recurrent_constraint, self.bias_constraint
-        self.bias = None
-        for name, *options in zip(
-            names, [*shapes, shapes[0][1:]], initializers, regularizers, constraints, strict=True
-        ):
-            if name != "bias" or self.use_bias:
-                shape, initializer, regularizer, constraint = options
-                weight = self.add_weight(shape, initializer, name=name, regularizer=regularizer, constraint=constraint)
-                setattr(self, name, weight)
-
-    def _bias_initializer(self, shape, dtype=None):
+    def initial_bias(self, shape, dtype=None):
         of_gate = dict.fromkeys(self.gates, self.bias_initializer)
         if self.unit_forget_bias:
             of_gate["f"] = keras.initializers.Ones()

@@ -36,10 +36,10 @@ def run(request: Request) -> Result:
 
     def step(x_t, states):
         z_x = x_t if at_once else cell.project_inputs(x_t, dropout)
-        new = cell.step(z_x, cell.state_type(*states), request.dropout.recurrent)
+        new = cell.checked_step(z_x, cell.state_type(*states), request.dropout.recurrent)
         ends[:] = itertools.accumulate(value.shape[-1] for value in new)
         # The loop carries one output tensor, so the fields of the step travel side by side.
-        return ops.concatenate(new, axis=-1) if request.keep_steps else new.h, list(new.state)
+        return ops.concatenate(new, axis=-1) if request.keep_steps else new[0], list(cell.state_of(new))
 
     _, outputs, state = loop_over_time(
         step,
@@ -57,7 +57,7 @@ def run(request: Request) -> Result:
         return Result(state[0][:, None], state, ENGINE.name, steps)
     mask = masking.in_running_order(request)
     if mask is None:
-        return Result(outputs if steps is None else steps.h, state, ENGINE.name, steps)
+        return Result(outputs if steps is None else steps[0], state, ENGINE.name, steps)
     if request.keep_steps:  # the h that is kept is not among them
         return run(replace(request, keep_steps=False))._replace(steps=steps)
     # Before the first step that is read, what the loop gives is the backend's own matter.

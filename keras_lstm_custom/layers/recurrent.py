@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -25,9 +26,24 @@ class Recurrent(EngineRNN):
     A subclass names its Keras counterpart, whose arguments it takes (plus `OWN_OPTIONS`), and its cell.
     """
 
-    keras_class: ClassVar[type]
+    #: the Keras layer whose arguments it takes; by default the one that takes what `RecurrentCell` does
+    keras_class: ClassVar[type] = keras.layers.SimpleRNN
     cell_class: ClassVar[type[EquationCell]]
     cell_name: ClassVar[str]  #: the name Keras gives the cell, so that weight paths are the same
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """Give the class the signature of its Keras counterpart plus our options, and its cell's as attributes."""
+        super().__init_subclass__(**kwargs)
+        if "cell_class" not in vars(cls):
+            return
+        own = own_options_of(cls.cell_class)
+        if "cell_name" not in vars(cls):
+            cls.cell_name = _snake_case(cls.cell_class.__name__)
+        signature = with_own_options(cls.keras_class, cls.cell_class.__init__, Recurrent.__init__)
+        cls.__signature__ = ClassSignature(signature)
+        cls.__dict__["__signature__"].__set_name__(cls, "__signature__")
+        for name in (*parameters_of(cls.cell_class.keras_class), *own):
+            setattr(cls, name, property(attrgetter(f"cell.{name}")))
 
     def __init__(self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any):
         of_cell = {name: kwargs.pop(name) for name in own_options_of(self.cell_class) if name in kwargs}
@@ -167,14 +183,9 @@ class Recurrent(EngineRNN):
         return cls(**config)
 
 
-def mirror_keras(layer_class: Any) -> Any:
-    """Give a layer the signature of its Keras counterpart plus our options, and its cell's options as attributes."""
-    functions = layer_class.cell_class.__init__, Recurrent.__init__
-    layer_class.__signature__ = ClassSignature(with_own_options(layer_class.keras_class, *functions))
-    layer_class.__dict__["__signature__"].__set_name__(layer_class, "__signature__")
-    for name in (*parameters_of(layer_class.cell_class.keras_class), *own_options_of(layer_class.cell_class)):
-        setattr(layer_class, name, property(attrgetter(f"cell.{name}")))
-    return layer_class
+def _snake_case(name: str) -> str:
+    """Return the name that Keras gives an object of a class: `LSTMCell` is lstm_cell."""
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)).lower()
 
 
 def _check_checkpoint_every(steps: Any) -> int | None:
