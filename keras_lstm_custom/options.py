@@ -40,6 +40,20 @@ class ClassSignature:
         return self._signature
 
 
+def with_own_options(keras_class: type, *functions: Any) -> inspect.Signature:
+    """Return the signature of a Keras class with the keyword-only parameters of the functions added."""
+    signature = inspect.signature(keras_class)
+    *named, kwargs = signature.parameters.values()
+    own = [p for f in functions for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return signature.replace(parameters=[*named, *own, kwargs])
+
+
+def own_options_of(cell_class: type) -> list[str]:
+    """Return the names of the options that a cell of ours takes and its Keras counterpart does not."""
+    parameters = inspect.signature(cell_class.__init__).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
 def bind(keras_class: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call of `keras_class` by name, defaults filled in, and checked.
 
@@ -53,7 +67,7 @@ def bind(keras_class: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> d
     options = {**bound.arguments, **more}
     _check_units(options["units"])
     for name in ("dropout", "recurrent_dropout"):
-        _check_rate(name, options[name])
+        check_rate(name, options[name])
     for name in ("activation", "recurrent_activation"):
         if name in options:
             _check_activation(name, options[name])
@@ -71,14 +85,20 @@ def _check_units(units: Any) -> None:
         )
 
 
-def _check_rate(name: str, rate: Any) -> None:
+def check_rate(name: str, rate: Any) -> float:
+    """Return the rate if it is a number in [0, 1).
+
+    Raises:
+        ArgumentError: it is not.
+    """
     if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
         raise ArgumentError(
-            f"`{name}` is the share of values that training sets to zero.",
+            f"`{name}` is a share of values that training drops or keeps.",
             expected="a number in [0, 1)",
             received=repr(rate),
-            remedy=f"Pass e.g. {name}=0.2 to drop a fifth, or {name}=0 for none.",
+            remedy=f"Pass e.g. {name}=0.2 for a fifth, or {name}=0 for none.",
         )
+    return float(rate)
 
 
 def _check_activation(name: str, activation: Any) -> None:

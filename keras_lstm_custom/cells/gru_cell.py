@@ -44,6 +44,7 @@ class GRUCell(EquationCell, keras.layers.GRUCell):
 
     keras_class = keras.layers.GRUCell
     kind = "gru"
+    gates = ("z", "r", "n")
     state_type = RNNState
     step_type = GRUStep
     __signature__ = inspect.signature(keras_class)

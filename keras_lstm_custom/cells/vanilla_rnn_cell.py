@@ -40,6 +40,7 @@ class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
 
     keras_class = keras.layers.SimpleRNNCell
     kind = "vanilla_rnn"
+    gates = ("h",)
     state_type = RNNState
     step_type = RNNStep
     __signature__ = ClassSignature(inspect.signature(keras_class))

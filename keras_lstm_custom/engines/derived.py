@@ -51,5 +51,4 @@ ENGINE = Engine(
     supports,
     run,
     graph="xla",
-    derivatives="first",
 )

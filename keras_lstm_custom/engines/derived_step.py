@@ -36,7 +36,7 @@ class Step:
             keras.StatelessScope(state_mapping=list(zip(cell.weights, weights, strict=True))),
             products_by(lambda a, kernel: serve(next(count), a, kernel)),
         ):
-            return list(cell.step(z_x, cell.state_type(*state), masks).state)
+            return list(cell.state_of(cell.checked_step(z_x, cell.state_type(*state), masks)))
 
     def kernels(self, matmul: Callable, *arguments: Any) -> list[Tensor]:
         """Return the kernels of the products, in order."""

@@ -19,25 +19,34 @@ ACTIVATIONS = {
 }
 
 
+#: Those that engines with loops of their own know.
+LOOP_KINDS = ("lstm", "vanilla_rnn")
+
 #: How the names of the backends are written.
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
 
 
-def refusal(request: Request, *backends: str, kinds: tuple[str, ...] = ("lstm", "vanilla_rnn")) -> str | None:
+def refusal(request: Request, *backends: str, kinds: tuple[str, ...] = LOOP_KINDS) -> str | None:
     """Return why no fast engine that knows these cells, or none for these backends, can serve the request, or None."""
     active = keras.backend.backend()
     if backends and active not in backends:
         return f"needs the {' or '.join(BACKENDS[b] for b in backends)} backend, and {active!r} is active"
-    cell = request.cell
+    return equations_refusal(request.cell, kinds) or loop_refusal(request)
+
+
+def equations_refusal(cell: Any, kinds: tuple[str, ...] = LOOP_KINDS) -> str | None:
+    """Return why no engine with equations of its own for these kinds computes what the cell does, or None."""
     if cell.kind not in kinds:
         return f"knows the cells {', '.join(kinds)}, not {cell.kind!r}"
     changed = changed_methods(cell)
     if changed:
         return f"has the equations of {cell.kind!r} only, and {type(cell).__name__} has its own {' and '.join(changed)}"
+    if cell.features:
+        return f"has the plain equations of {cell.kind!r} only, without {', '.join(sorted(cell.features))}"
     for name, function in ACTIVATIONS[cell.kind].items():
         if getattr(cell, name) is not function:
             return f"has the gradient of {name}={function.__name__!r} only"
-    return loop_refusal(request)
+    return None
 
 
 def loop_refusal(request: Request) -> str | None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import keras
 
+from keras_lstm_custom.engines import fast_path
 from keras_lstm_custom.engines.contract import Request, Support
 from keras_lstm_custom.structures import Tensor
 
@@ -45,6 +46,10 @@ def _portable(request: Request) -> bool:
     return request.training or not plain
 
 
+def _derived(request: Request) -> bool:
+    return fast_path.equations_refusal(request.cell) is not None
+
+
 def _torch_nn(request: Request) -> bool:
     if request.mask is not None and not _on_cuda(request.sequences):
         return False  # on a CPU `torch_loop` leaves out nothing, and moves nothing
@@ -68,6 +73,7 @@ RULES: dict[str, Rule] = {
         "could serve, but is measured faster only over a fixed number of steps, more than one: in training, on one "
         "sequence, under a mask, for a vanilla RNN, in float16 or float64; and in bfloat16 on one sequence only",
     ),
+    "derived": Rule(_derived, "could serve, but the equations of this cell are written out in faster engines"),
     "torch_nn": Rule(
         _torch_nn,
         "could serve, but is measured faster only over one step, or more than four, and under a mask only on a GPU",

@@ -58,7 +58,9 @@ def gru_step(
     else:
         *of_gates, of_n = recurrent_dropout if isinstance(recurrent_dropout, (list, tuple)) else [recurrent_dropout] * 2
         to_gates, to_n = ops.split(recurrent_kernel, [2 * state.h.shape[-1]], axis=-1)
-        u_z, u_r = ops.split(project(state.h, to_gates, mask=of_gates if len(of_gates) > 1 else of_gates[0]), 2, axis=-1)
+        u_z, u_r = ops.split(
+            project(state.h, to_gates, mask=of_gates if len(of_gates) > 1 else of_gates[0]), 2, axis=-1
+        )
         z, r = recurrent_activation(x_z + u_z), recurrent_activation(x_r + u_r)
         n = activation(x_n + project(r * state.h, to_n, mask=of_n))
     return GRUStep(h=z * state.h + (1 - z) * n, z=z, r=r, n=n)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import keras
 
 from keras_lstm_custom.cells import GRUCell
-from keras_lstm_custom.layers.recurrent import Recurrent, mirror_keras
+from keras_lstm_custom.layers.recurrent import Recurrent
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom")
-@mirror_keras
 class GRU(Recurrent):
     r"""The gated recurrent unit, a drop-in for `keras.layers.GRU`.
 
@@ -50,4 +49,3 @@ class GRU(Recurrent):
 
     keras_class = keras.layers.GRU
     cell_class = GRUCell
-    cell_name = "gru_cell"

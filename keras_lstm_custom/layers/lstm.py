@@ -5,11 +5,10 @@ from __future__ import annotations
 import keras
 
 from keras_lstm_custom.cells import LSTMCell
-from keras_lstm_custom.layers.recurrent import Recurrent, mirror_keras
+from keras_lstm_custom.layers.recurrent import Recurrent
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom")
-@mirror_keras
 class LSTM(Recurrent):
     r"""Long short-term memory, a drop-in for `keras.layers.LSTM`.
 
@@ -58,4 +57,3 @@ class LSTM(Recurrent):
 
     keras_class = keras.layers.LSTM
     cell_class = LSTMCell
-    cell_name = "lstm_cell"

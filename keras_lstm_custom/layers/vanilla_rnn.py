@@ -5,11 +5,10 @@ from __future__ import annotations
 import keras
 
 from keras_lstm_custom.cells import VanillaRNNCell
-from keras_lstm_custom.layers.recurrent import Recurrent, mirror_keras
+from keras_lstm_custom.layers.recurrent import Recurrent
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom")
-@mirror_keras
 class VanillaRNN(Recurrent):
     r"""The vanilla (Elman) RNN, a drop-in for `keras.layers.SimpleRNN`.
 
