@@ -168,6 +168,10 @@ def measure(report: Report) -> None:
                     except Exception as error:
                         candidates.pop(name, None)
                         row.setdefault("failed", {})[name] = f"{type(error).__name__}: {error}"[:500]
+                        if "CUDA error" in str(error):  # after it nothing on this device can be relied on
+                            report.add(row | {"error": f"{name}: {error}"[:500]})
+                            report.finish()
+                            os._exit(4)
             if candidates and (compiling or report.time_left()):
                 report.add(row | timed(candidates))
                 print(line(report.rows[-1]), flush=True)
@@ -262,10 +266,15 @@ def main() -> int:
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--seconds", type=float, default=150, help="when to stop")
     parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--no-graphs", action="store_true", help="torch: launch every step by itself")
     parser.add_argument("--only", nargs="+", help="names of the cases to measure")
     parser.add_argument("--shard", default="0/1", help="n/m: every m-th check from the n-th, to run several at once")
     options = parser.parse_args()
     options.shard = tuple(int(n) for n in options.shard.split("/"))
+    if options.no_graphs and BACKEND == "torch":
+        from keras_lstm_custom.engines import torch_graphs
+
+        torch_graphs.serves = lambda z_x: False
     report = Report(options.part, options)
     PARTS[options.part](report)
     return report.finish()

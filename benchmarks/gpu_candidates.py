@@ -74,7 +74,7 @@ class Candidate(NamedTuple):
 
 
 def layers(workload: Workload, shape: tuple, dtype: str, training: bool) -> dict[str, Any]:
-    """Keras' layer, ours on "auto", and on every engine but the one that "auto" takes and the reference."""
+    """Keras' layer, ours on "auto", and on the other engines that know its equations."""
     options = {**workload.options, "return_sequences": True, "dtype": dtype, "recurrent_initializer": "glorot_uniform"}
     auto = workload.ours(shape[3], **options)
     taken = auto.explain_engine(shape[:3], masked=workload.padded, training=training).chosen
@@ -82,7 +82,7 @@ def layers(workload: Workload, shape: tuple, dtype: str, training: bool) -> dict
     for name in ENGINES:
         layer = workload.ours(shape[3], engine=name, **options)
         serves = layer.explain_engine(shape[:3], masked=workload.padded, training=training).chosen
-        if serves and name not in ("reference", taken):
+        if serves and name not in ("reference", "derived", taken):
             found[name] = layer
     for layer in found.values():
         layer.build(shape[:3])
