@@ -81,13 +81,8 @@ RULES: dict[str, Rule] = {
 }
 
 
-def runs_on_cudnn(name: str) -> bool:
-    """Return whether an engine is cuDNN, here."""
-    if name == "torch_nn":
-        import torch
-
-        return torch.cuda.is_available()
-    return name == "cudnn"
+#: What `use_cudnn=True` leaves to "auto". On torch that is one call for GPU and CPU, in Keras, too.
+CUDNN = ("cudnn", "torch_nn")
 
 
 def worthwhile(name: str, request: Request) -> Support:
@@ -96,8 +91,7 @@ def worthwhile(name: str, request: Request) -> Support:
     `use_cudnn=True` leaves it nothing but cuDNN, as in Keras, whose layer raises where that cannot serve.
     """
     if request.use_cudnn is True:
-        on_cudnn = runs_on_cudnn(name)
-        return Support(on_cudnn, ("is" if on_cudnn else "is not") + " cuDNN, which use_cudnn=True asks for")
+        return Support(name in CUDNN, "use_cudnn=True asks for cuDNN, whatever is faster")
     rule = RULES.get(name)
     if rule is None or rule.holds(request):
         return Support(True, "faster wherever it serves")

@@ -15,6 +15,7 @@ from keras_lstm_custom.engines import (
     jax_scan,
     masking,
     measured,
+    memory,
     native,
     portable,
     recording,
@@ -94,13 +95,11 @@ def choose(name: str, request: Request) -> Engine:
 
 
 def _no_cudnn(request: Request) -> EngineError:
-    reasons = {name: engine.supports(request) for name, engine in ENGINES.items() if name in ("cudnn", "torch_nn")}
     own = "torch_nn" if keras.backend.backend() == "torch" else "cudnn"
-    why = reasons[own].reason if not reasons[own].ok else "no GPU is there: torch.cuda.is_available() is False"
     return EngineError(
         "use_cudnn=True, but cuDNN cannot serve this call.",
         expected="a call that cuDNN can serve, on an NVIDIA GPU",
-        received=f"the engine {own!r} {why}",
+        received=f"the engine {own!r} {ENGINES[own].supports(request).reason}",
         remedy="Change what the reason names, or leave use_cudnn at 'auto'; `layer.explain_engine` lists every engine.",
     )
 
@@ -134,4 +133,6 @@ def run(name: str, request: Request) -> Result:
             saved_graphs.forbid_saving(engine)
         engine = higher_derivatives.of_every_order(engine)
         serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
-    return masking.masked(request, serve(request))
+    with memory.explained(request):
+        result = serve(request)
+    return masking.masked(request, result)
