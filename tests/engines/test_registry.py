@@ -170,7 +170,7 @@ def test_use_cudnn_true_is_served_by_cudnn_or_raises():
     explained = layer.explain_engine(x.shape, training=True)
     assert explained.chosen is None
     assert "use_cudnn=True" in explained.answers["reference"].reason
-    with pytest.raises(EngineError, match="(?s)use_cudnn=True.*(recurrent dropout|needs a GPU)"):
+    with pytest.raises(EngineError, match=r"(?s)use_cudnn=True.*(recurrent dropout|needs a GPU)"):
         layer(x, training=True)
     with pytest.raises(ValueError, match="use_cudnn"):
         keras.layers.LSTM(4, **options)(x, training=True)
