@@ -4,7 +4,7 @@ The mathematics is that of `tensorflow_recurrence`: only what depends on the sta
 backward loop computes dz and dh from coefficients that are made of the kept gates for all steps at once,
 and dU is one product after it. Inside `torch.autograd.Function` nothing is recorded, so a step writes
 into tensors that are there already, and costs a handful of calls. A few steps are over sooner under torch's own
-gradient.
+gradient, and so are all in a gradient that is to be differentiated again.
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports torch.
 """
@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import torch
 
-from keras_lstm_custom.errors import EngineError
 from keras_lstm_custom.structures import Tensor
 
 FEW_STEPS = 4  #: up to so many are left to torch's own gradient
@@ -92,7 +91,8 @@ KINDS = {
 
 def recurrence(
     kind: str,
-    z_x: Tensor,
+    projected: Callable[..., Tensor],
+    sources: Sequence[Tensor | None],
     state: Sequence[Tensor],
     recurrent_kernel: Tensor,
     mask: Tensor | None = None,
@@ -102,25 +102,32 @@ def recurrence(
 
     Args:
         kind: a key of `KINDS`.
-        z_x: `(timesteps, batch, gates * units)`, the projected inputs.
+        projected: makes of `sources` the projected inputs `(timesteps, batch, gates * units)`.
+        sources: the inputs, the kernel and the bias. A gradient of the gradient projects them again, instead of
+            all training having to keep what comes of it.
         state: initial state, each `(batch, units)`.
         recurrent_kernel: `(units, gates * units)`.
         mask: `(timesteps, batch, 1)` booleans: a masked step keeps the state.
         dropout: no, one, or one for each gate: recurrent dropout masks `(batch, units)`.
     """
+    z_x = projected(*sources)
     if len(z_x) <= FEW_STEPS and not dropout:
         return _step_by_step(KINDS[kind].step, z_x, list(state), recurrent_kernel, mask)
     masks = torch.stack(list(dropout)) if dropout else None
     # Not inside the Function: there the gradient mode is always off.
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, recurrent_kernel, *state))
-    hs, *final = _Recurrence.apply(KINDS[kind], keep, z_x, recurrent_kernel, mask, masks, *state)
+    hs, *final = _Recurrence.apply(
+        KINDS[kind], keep, projected, tuple(sources), z_x, recurrent_kernel, mask, masks, *state
+    )
     return hs, final
 
 
-def _step_by_step(step, z_x, state, recurrent_kernel, mask):
+def _step_by_step(step, z_x, state, recurrent_kernel, mask, dropout=None):
+    product = None if dropout is None else _masked_product(recurrent_kernel, dropout)
     hs = []
     for t, z_t in enumerate(z_x.unbind()):
-        new = step(torch.addmm(z_t, state[0], recurrent_kernel), state)
+        z = torch.addmm(z_t, state[0], recurrent_kernel) if product is None else z_t + product(state[0])
+        new = step(z, state)
         state = new if mask is None else [torch.where(mask[t], *pair) for pair in zip(new, state, strict=True)]
         hs.append(state[0])
     return torch.stack(hs), state
@@ -128,7 +135,7 @@ def _step_by_step(step, z_x, state, recurrent_kernel, mask):
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, kind, keep, z_x, recurrent_kernel, mask, dropout, *state):
+    def forward(ctx, kind, keep, projected, sources, z_x, recurrent_kernel, mask, dropout, *state):
         count, batch, _ = z_x.shape
         slots = count if keep else 1
 
@@ -153,22 +160,35 @@ class _Recurrence(torch.autograd.Function):
                     torch.where(mask[t], new, old, out=new)
         hs = states[0][1:]
         if keep:
-            ctx.kind, ctx.states = kind, len(states)
-            ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, z, *states, *kept)
+            ctx.kind, ctx.states, ctx.projected = kind, len(states), projected
+            ctx.save_for_backward(recurrent_kernel, mask, dropout, *sources, *state, z, *states, *kept)
             ctx.set_materialize_grads(False)
         return hs, *(values[count % len(values)].clone() for values in states)
 
     @staticmethod
     def backward(ctx, *incoming):
-        hs, recurrent_kernel, mask, dropout, z, *saved = ctx.saved_tensors
-        with torch.no_grad():
+        recurrent_kernel, mask, dropout, *saved = ctx.saved_tensors
+        sources, state, (z, *saved) = saved[:3], saved[3 : 3 + ctx.states], saved[3 + ctx.states :]
+        if torch.is_grad_enabled():  # create_graph=True
+            z_x = ctx.projected(*sources)
+            gradients = _differentiable_gradient(ctx.kind, incoming, z_x, state, recurrent_kernel, mask, dropout)
+        else:
             states, kept = saved[: ctx.states], saved[ctx.states :]
-            dz, d_kernel, d_state = _backward(ctx.kind, incoming, recurrent_kernel, mask, dropout, z, states, kept)
-        gradients = [dz, d_kernel, *d_state]
-        if torch.is_grad_enabled():  # create_graph=True; what the gradients depend on came in, or `hs` leads to it
-            gradients = _FirstOrderOnly.apply(len(gradients), *gradients, hs, *incoming)
-        dz, d_kernel, *d_state = gradients
-        return None, None, dz, d_kernel, None, None, *d_state
+            gradients = _backward(ctx.kind, incoming, recurrent_kernel, mask, dropout, z, states, kept)
+        dz, d_kernel, d_state = gradients
+        return None, None, None, None, dz, d_kernel, None, None, *d_state
+
+
+def _differentiable_gradient(kind, incoming, z_x, state, recurrent_kernel, mask, dropout):
+    """Do what `_backward` does by operations of torch that it can differentiate again."""
+    inputs = [t if t.requires_grad else t.detach().requires_grad_() for t in (z_x, recurrent_kernel, *state)]
+    z_x, recurrent_kernel, *state = inputs
+    hs, final = _step_by_step(kind.step, z_x, state, recurrent_kernel, mask, dropout)
+    given = [(y, dy) for y, dy in zip((hs, *final), incoming, strict=True) if dy is not None]
+    outputs, incoming = zip(*given, strict=True)
+    gradients = torch.autograd.grad(outputs, inputs, incoming, create_graph=True, allow_unused=True)
+    dz, d_kernel, *d_state = gradients
+    return dz, d_kernel, d_state
 
 
 def _backward(kind, incoming, recurrent_kernel, mask, dropout, z, states, kept):
@@ -190,23 +210,6 @@ def _backward(kind, incoming, recurrent_kernel, mask, dropout, z, states, kept):
     return dz, d_kernel, [dh, *rest]
 
 
-class _FirstOrderOnly(torch.autograd.Function):
-    """Hand on `count` gradients such that a gradient of them raises, whatever it is taken with respect to."""
-
-    @staticmethod
-    def forward(ctx, count, *gradients_and_sources):
-        return tuple(gradient.clone() for gradient in gradients_and_sources[:count])
-
-    @staticmethod
-    def backward(ctx, *incoming):
-        raise EngineError(
-            "A fast engine has a gradient, but no gradient of that gradient.",
-            expected="first derivatives only",
-            received="a second derivative through a recurrent layer",
-            remedy="Pass engine='reference' to the layer.",
-        )
-
-
 def _product(kernel, dropout):
     """Return (z_x, h, out) -> z_x + h U, with the dropout masks on h, written to `out`."""
     if dropout is None:
@@ -215,6 +218,12 @@ def _product(kernel, dropout):
         return lambda z_x, h, out: torch.addmm(z_x, h * dropout[0], kernel, out=out)
     blocks = _blocks(kernel, len(dropout))
     return lambda z_x, h, out: torch.add(z_x, _rows_of(torch.bmm(h * dropout, blocks)), out=out)
+
+
+def _masked_product(recurrent_kernel, dropout):
+    """Return h -> h U with dropout masks on h, by operations that torch differentiates."""
+    blocks = _blocks(recurrent_kernel, len(dropout))
+    return lambda h: _rows_of(torch.bmm(h * dropout, blocks))
 
 
 def _transposed_product(kernel, dropout):
