@@ -42,7 +42,8 @@ class ClassSignature:
 
 def own_options(of_class: type) -> dict[str, inspect.Parameter]:
     """Return what a class of ours takes and its Keras counterpart does not: the keyword-only arguments, by name."""
-    inits = [vars(c)["__init__"] for c in reversed(of_class.__mro__) if "__init__" in vars(c)]
+    ours = [c for c in reversed(of_class.__mro__) if "__init__" in vars(c) and not c.__module__.startswith("keras.")]
+    inits = [vars(c)["__init__"] for c in ours]
     found = [inspect.signature(init).parameters for init in inits if inspect.isfunction(init)]
     return {name: p for parameters in found for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
