@@ -1,4 +1,5 @@
-# Targets: demo, test, test-backends, native, lint, bench, clean. Each makes the environment it needs in .venv.
+# Targets: demo, test, test-backends, native, lint, bench, clean. Each installs all that it needs: test-backends into
+# .venv-backends, which has no TensorFlow, as a user of JAX or torch has none; the others into .venv.
 #
 #   make demo                                    train, compare and export on the shipped data; results in runs/
 #   make demo CSV=my.csv TARGET=load             the same for a file of your own
@@ -9,7 +10,9 @@
 PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+BACKENDS := .venv-backends/bin
+PIP := -m pip install --disable-pip-version-check --quiet
+INSTALLING := @echo "Installing; this takes a few minutes the first time."
 # TensorFlow's smaller build without GPU support exists for Linux on x86 only.
 TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),tensorflow-cpu,tensorflow)
 # On Linux the plain name may bring the GPU build, which is large; PyTorch's own index has the CPU build:
@@ -30,9 +33,9 @@ demo: .venv/demo
 test: lint
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n $(JOBS) -q $(PYTEST)
 
-test-backends: .venv/backends
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(SLOW_ON_JAX) $(PYTEST)
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(PYTEST)
+test-backends: .venv-backends/test
+	KERAS_BACKEND=jax $(BACKENDS)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(SLOW_ON_JAX) $(PYTEST)
+	KERAS_BACKEND=torch $(BACKENDS)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(PYTEST)
 
 native: .venv/dev
 	$(BIN)/python -m keras_lstm_custom.engines.native.build
@@ -47,28 +50,31 @@ bench: .venv/bench native
 	$(BIN)/python benchmarks/latency.py $(if $(findstring --quick,$(ARGS)),--quick)
 
 clean:
-	rm -rf .venv runs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-* runs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 
-.venv/python:
+.venv/python .venv-backends/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(@D)
 	@touch $@
 
 .venv/demo: .venv/python pyproject.toml
-	@echo "Installing into .venv; this takes a few minutes the first time."
-	$(PIP) -e ".[plots,export]" "$(TENSORFLOW)>=2.21"
+	$(INSTALLING)
+	$(BIN)/python $(PIP) -e ".[plots,export]" "$(TENSORFLOW)>=2.21"
 	@touch $@
 
 .venv/dev: .venv/python pyproject.toml
-	@echo "Installing into .venv; this takes a few minutes the first time."
-	$(PIP) -e ".[dev]"
+	$(INSTALLING)
+	$(BIN)/python $(PIP) -e ".[dev]"
 	@touch $@
 
-.venv/backends: .venv/dev
-	$(PIP) jax
-	$(PIP) $(TORCH)
+.venv/bench: .venv/dev
+	$(BIN)/python $(PIP) jax
+	$(BIN)/python $(PIP) $(TORCH)
+	$(BIN)/python $(PIP) --no-deps tf_keras
 	@touch $@
 
-.venv/bench: .venv/backends
-	$(PIP) --no-deps tf_keras
+.venv-backends/test: .venv-backends/python pyproject.toml
+	$(INSTALLING)
+	$(BACKENDS)/python $(PIP) -e ".[test]" jax
+	$(BACKENDS)/python $(PIP) $(TORCH)
 	@touch $@

@@ -1,21 +1,34 @@
-"""The undocumented parts of Keras and TensorFlow this package stands on; there are five, all in this file.
+"""The undocumented parts of Keras and TensorFlow this package stands on; there are nine, all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
-   `loop_over_time` calls Keras' original for the reference engine.
+   `loop_over_time` calls Keras' original for the reference engine; `diverted` puts another in its
+   place for a while, in layers that are not ours.
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
-4. The names of the functions in which Keras' TensorFlow trainer calls a model: their graphs are in no SavedModel.
-5. `could_possibly_record` of TensorFlow's `eager.record`: whether a gradient tape is open.
+4. `_compile_config` of a model: the arguments of `compile` as they were given. The public
+   `get_compile_config` has their configurations, which lose what was not registered, and Huber's delta.
+5. `_trainable_variables` of an optimizer: which variables it was built for, a layer that was frozen since
+   among them; and `_use_weight_decay`: which of them `exclude_from_weight_decay` left out.
+6. The names of the functions in which Keras' TensorFlow trainer calls a model: their graphs are in no SavedModel.
+7. `could_possibly_record` and `stop_recording` of TensorFlow's `eager.record`: whether a gradient tape is open, and
+   how what has a gradient of its own is kept off it.
+8. `pack_tangents` of TensorFlow's `eager.forwardprop_util`: whether forward mode follows a tensor.
+9. In files of weights Keras names a layer after its class (`saving_lib`), and tells the layer where it reads.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from importlib import import_module
+from threading import Lock
 from typing import Any, NamedTuple
 
 import keras
@@ -65,6 +78,22 @@ def symbolic_dropout_masks(cell: Any, x_shape: tuple, h_shape: tuple, training: 
     return DropoutMasks(masks(cell.dropout, x_shape), masks(cell.recurrent_dropout, h_shape))
 
 
+def compile_arguments(model: keras.Model) -> dict[str, Any]:
+    """Return what a compiled model was compiled with, the very objects, but what its attributes say since."""
+    changeable = ("run_eagerly", "steps_per_execution", "jit_compile")
+    return {**model._compile_config.config, **{name: getattr(model, name) for name in changeable}}
+
+
+def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """Return the variables that an optimizer was built for, in its order."""
+    return list(optimizer._trainable_variables)
+
+
+def undecayed_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """Return those of the variables an optimizer was built for that `exclude_from_weight_decay` named."""
+    return [variable for variable in optimizer._trainable_variables if not optimizer._use_weight_decay(variable)]
+
+
 #: The functions of Keras' TensorFlow trainer around `train_step`, `test_step` and `predict_step`.
 TRAINER_FUNCTIONS = frozenset(
     ("one_step_on_data", "multi_step_on_iterator", "one_step_on_data_distributed", "multi_step_on_data")
@@ -88,6 +117,17 @@ def recording_gradients() -> bool:
     return import_module("tensorflow.python.eager.record").could_possibly_record()
 
 
+def unrecorded() -> AbstractContextManager:
+    """Return a context in which no tape and no forward accumulator sees what TensorFlow computes."""
+    return import_module("tensorflow.python.eager.record").stop_recording()
+
+
+def has_tangents(tensors: list[Tensor]) -> bool:
+    """Return whether a `tf.autodiff.ForwardAccumulator` follows one of these tensors or variables."""
+    watched = [getattr(t, "handle", t) for t in tensors if not isinstance(t, keras.KerasTensor)]
+    return bool(import_module("tensorflow.python.eager.forwardprop_util").pack_tangents(watched).tangents)
+
+
 class EngineRNN(keras.layers.RNN):
     """A `keras.layers.RNN` whose loop over time is `run_loop`."""
 
@@ -99,6 +139,87 @@ class EngineRNN(keras.layers.RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         return self.run_loop(sequences, list(initial_state), mask, bool(training))
+
+
+#: Takes sequences, initial state, mask and training; returns the last output, all outputs and the final state.
+Loop = Callable[[Tensor, list[Tensor], Tensor | None, bool], tuple[Tensor, Tensor, list[Tensor]]]
+
+_KERAS_LOOPS = {
+    getattr(keras.layers, name).inner_loop for name in ("RNN", "LSTM", "SimpleRNN", "GRU")
+}  #: what a layer calls that does not bring a loop of its own
+_diverted: ContextVar[Mapping[int, Loop] | None] = ContextVar("diverted", default=None)
+_diversions: Counter[int] = Counter()  #: how many open `diverted` blocks, in all threads, want each layer
+_diverting = Lock()
+
+
+def has_keras_loop(layer: keras.layers.RNN) -> bool:
+    """Say whether a layer runs its cell by one of Keras' own loops over time."""
+    return type(layer).inner_loop in _KERAS_LOOPS
+
+
+@contextmanager
+def diverted(loops: list[tuple[keras.layers.RNN, Loop]]) -> Iterator[None]:
+    """Let each of the layers run its cell by the loop given for it, inside the block and for this thread only."""
+    token = _diverted.set({**(_diverted.get() or {}), **{id(layer): loop for layer, loop in loops}})
+    with _diverting:
+        for layer, _ in loops:
+            _diversions[id(layer)] += 1
+            vars(layer).setdefault("inner_loop", _diversion(layer))
+    try:
+        yield
+    finally:
+        with _diverting:
+            for layer, _ in loops:
+                _diversions[id(layer)] -= 1
+                if not _diversions[id(layer)]:
+                    del vars(layer)["inner_loop"], _diversions[id(layer)]
+        _diverted.reset(token)
+
+
+def _diversion(layer: keras.layers.RNN) -> Callable:
+    def inner_loop(sequences, initial_state, mask, training=False):
+        loop = (_diverted.get() or {}).get(id(layer))
+        if loop is None:  # another thread's call
+            return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
+        return loop(sequences, list(initial_state), mask, bool(training))
+
+    return inner_loop
+
+
+#: The names under which earlier versions stored a class of ours, by the name that Keras' counterpart has in files.
+_EARLIER_NAMES: dict[str, str] = {}
+
+
+def stored_as(ours: type, keras_class: type) -> str:
+    """Return the name that `ours` must have, so that files of weights fit it and `keras_class` alike."""
+    _EARLIER_NAMES[_snake_case(keras_class.__name__)] = _snake_case(ours.__name__)
+    return keras_class.__name__
+
+
+def name_for(layer_class: type) -> str | None:
+    """Return a fresh default name for a layer of a class that is not called what it is named in Python, else None."""
+    own = layer_class.__qualname__.rpartition(".")[2]
+    if layer_class.__name__ == own:
+        return None
+    prefix = _snake_case(own)
+    count = keras.backend.get_uid(prefix)
+    return prefix if count == 1 else f"{prefix}_{count - 1}"
+
+
+def entry_of(store: Any) -> Any:
+    """Return what a file of weights holds for a layer; under the name of an earlier version if there is no other."""
+    path = getattr(store, "_h5_entry_path", None)
+    if not path or len(store):
+        return store
+    for name in sorted(_EARLIER_NAMES, key=len, reverse=True):  # "simple_rnn_cell" before "simple_rnn"
+        path = re.sub(rf"(^|/){name}(?=(_\d+)?(/|$))", rf"\g<1>{_EARLIER_NAMES[name]}", path)
+    return store.get(path)
+
+
+def _snake_case(name: str) -> str:
+    """Return a class name as Keras writes it in names of layers."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 class _StepCell:

@@ -40,18 +40,20 @@ class ClassSignature:
         return self._signature
 
 
-def with_own_options(keras_class: type, *functions: Any) -> inspect.Signature:
-    """Return the signature of a Keras class with the keyword-only parameters of the functions added."""
+def own_options(of_class: type) -> dict[str, inspect.Parameter]:
+    """Return what a class of ours takes and its Keras counterpart does not: the keyword-only arguments, by name."""
+    ours = [c for c in reversed(of_class.__mro__) if "__init__" in vars(c) and not c.__module__.startswith("keras.")]
+    inits = [vars(c)["__init__"] for c in ours]
+    found = [inspect.signature(init).parameters for init in inits if inspect.isfunction(init)]
+    return {name: p for parameters in found for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def signature_with(keras_class: type, own: Mapping[str, inspect.Parameter]) -> inspect.Signature:
+    """Return the signature of a Keras class with more keyword-only parameters."""
     signature = inspect.signature(keras_class)
     *named, kwargs = signature.parameters.values()
-    own = [p for f in functions for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return signature.replace(parameters=[*named, *own, kwargs])
-
-
-def own_options_of(cell_class: type) -> list[str]:
-    """Return the names of the options that a cell of ours takes and its Keras counterpart does not."""
-    parameters = inspect.signature(cell_class.__init__).parameters.values()
-    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    named = [p for p in named if p.name not in own]
+    return signature.replace(parameters=[*named, *own.values(), kwargs])
 
 
 def bind(keras_class: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Descriptor:
 
     @property
     def name(self) -> str:
-        return self.public_class.__name__
+        return self.public_class.__qualname__  # its __name__ is the one that files of weights have
 
     def build(self, **options: Any) -> Any:
         return self.public_class(UNITS, **options)

@@ -25,6 +25,7 @@ LEVELS = {
     "options": 1,
     "keras_hooks": 2,
     "engines.contract": 3,
+    "models": 3,
     "cells": 4,
     "engines": 5,
     "layers": 6,

@@ -12,8 +12,8 @@ from keras import ops
 
 from keras_lstm_custom.equations.projection import DropoutMask, project
 from keras_lstm_custom.errors import ArgumentError
-from keras_lstm_custom.keras_hooks import dropout_masks
-from keras_lstm_custom.options import bind
+from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
+from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
 from keras_lstm_custom.structures import Tensor
 
 
@@ -35,8 +35,20 @@ class EquationCell(keras.layers.Layer):
     state_type: ClassVar[type]  #: named tuple of the state
     step_type: ClassVar[type]  #: named tuple of all that a step computes; begins with the state
 
+    def __init_subclass__(cls, **kwargs: Any):
+        """Give the class the signature of its Keras counterpart plus its own options."""
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "keras_class"):
+            cls.__signature__ = ClassSignature(signature_with(cls.keras_class, own_options(cls)))  # type: ignore
+            cls.__dict__["__signature__"].__set_name__(cls, "__signature__")
+
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(**bind(self.keras_class, args, kwargs))
+        options = bind(self.keras_class, args, kwargs)
+        options["name"] = options.get("name") or name_for(type(self))
+        super().__init__(**options)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(entry_of(store))
 
     @property
     def input_bias(self) -> Tensor | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import keras
 from keras import ops
 
@@ -47,7 +45,6 @@ class GRUCell(EquationCell, keras.layers.GRUCell):
     gates = ("z", "r", "n")
     state_type = RNNState
     step_type = GRUStep
-    __signature__ = inspect.signature(keras_class)
 
     @property
     def input_bias(self):

@@ -13,7 +13,7 @@ from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import lstm_step
 from keras_lstm_custom.equations.lstm_options import EPSILON, LSTMOptions, lstm_options_step, normalised
 from keras_lstm_custom.equations.projection import project
-from keras_lstm_custom.options import ClassSignature, check_rate, with_own_options
+from keras_lstm_custom.options import check_rate
 from keras_lstm_custom.structures import LSTMState, LSTMStep
 
 PLAIN = LSTMOptions()
@@ -71,6 +71,8 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
     kind = "lstm"
     state_type = LSTMState
     step_type = LSTMStep
+    options = PLAIN  # of a cell of Keras under this class (`as_ours`), too
+    _of_options: tuple[str, ...] = ()  #: the weights that the options add
 
     def __init__(
         self,
@@ -107,8 +109,6 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         if hasattr(self, "dropout_mask_count"):
             self.dropout_mask_count = len(self.gates)
 
-    __signature__ = ClassSignature(with_own_options(keras_class, __init__))
-
     @property
     def gates(self):
         return self.options.gates
@@ -141,7 +141,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
             for norm, width in {"kernel_norm": packed, "recurrent_norm": packed, "cell_norm": units}.items():
                 setattr(self, f"{norm}_gamma", add((width,), "ones", name=f"{norm}_gamma"))
                 setattr(self, f"{norm}_beta", add((width,), "zeros", name=f"{norm}_beta"))
-        self._of_options = [weight.name for weight in self.weights[before:]]
+        self._of_options = tuple(weight.name for weight in self.weights[before:])
 
     def initial_bias(self, shape, dtype=None):
         of_gate = dict.fromkeys(self.gates, self.bias_initializer)

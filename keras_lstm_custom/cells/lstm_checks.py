@@ -25,7 +25,7 @@ def checked(units: int, options: LSTMOptions) -> LSTMOptions:
             "layer_normalization",
             ", ".join(map(repr, forms)),
             options.layer_normalization,
-            "'gate' normalises each gate by itself and can become TFLite's fused op; 'joint' is that of Ba et al. 2016.",
+            "'gate' normalises each gate by itself, as TFLite's fused op does; 'joint' is that of Ba et al. 2016.",
         )
     size = options.projection
     if size is not None and (not hasattr(size, "__index__") or isinstance(size, bool) or not 0 < size <= units):

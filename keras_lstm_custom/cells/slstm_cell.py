@@ -10,7 +10,6 @@ from keras import ops
 from keras_lstm_custom.cells.recurrent_cell import RecurrentCell
 from keras_lstm_custom.equations.slstm import slstm_step
 from keras_lstm_custom.errors import ArgumentError
-from keras_lstm_custom.options import ClassSignature, with_own_options
 from keras_lstm_custom.structures import SLSTMState, SLSTMStep
 
 
@@ -55,8 +54,6 @@ class SLSTMCell(RecurrentCell):
                 remedy="Pass a divisor of `units`, or heads=1 for one block.",
             )
         self.heads = int(heads)
-
-    __signature__ = ClassSignature(with_own_options(RecurrentCell.keras_class, __init__))
 
     @property
     def recurrent_kernel_shape(self):

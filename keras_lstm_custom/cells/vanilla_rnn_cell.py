@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-
 import keras
 from keras import ops
 
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import rnn_step
-from keras_lstm_custom.options import ClassSignature
+from keras_lstm_custom.keras_hooks import stored_as
 from keras_lstm_custom.structures import RNNState, RNNStep
 
 
@@ -43,7 +41,6 @@ class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
     gates = ("h",)
     state_type = RNNState
     step_type = RNNStep
-    __signature__ = ClassSignature(inspect.signature(keras_class))
 
     def step(self, z_x, state, recurrent_dropout=None):
         return rnn_step(
@@ -53,3 +50,6 @@ class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
             activation=self.activation,
             recurrent_dropout=recurrent_dropout,
         )
+
+
+VanillaRNNCell.__name__ = stored_as(VanillaRNNCell, keras.layers.SimpleRNNCell)

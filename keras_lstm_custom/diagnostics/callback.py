@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -14,6 +14,8 @@ import pandas as pd
 
 from keras_lstm_custom.diagnostics.flow import GradientFlow
 from keras_lstm_custom.diagnostics.gradients import flow_of_observable
+from keras_lstm_custom.diagnostics.inputs import Data, gathered
+from keras_lstm_custom.diagnostics.losses import carries_its_loss
 from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
@@ -40,10 +42,12 @@ class GateMonitor(keras.callbacks.Callback):
     gates, memory lengths and gradient norms as histograms.
 
     Args:
-        x: probe sequences, a few dozen; what the model takes.
-        y: their targets; None records no gradients.
-        loss: as for `gradient_flow`; None takes the compiled one.
+        x: probe sequences, a few dozen; as for `trace`. Batches are put together once, when training begins.
+        y: their targets, if `x` does not hold them. Without targets no gradients are recorded, unless the
+            model carries its loss (`add_loss`).
+        loss: as for `gradient_flow`; None takes the whole loss of `fit`.
         layers: names of the layers to record, as for `trace`.
+        sample_weight: as for `gradient_flow`.
         every: record at the end of every so many epochs. "auto" records whenever all records
             together, the next one included, cost at most 5 % of the time spent training. It looks
             once before the first epoch, to know the cost, and a training too short for any record
@@ -63,12 +67,14 @@ class GateMonitor(keras.callbacks.Callback):
         *,
         loss: Any = None,
         layers: str | Sequence[str] | None = None,
+        sample_weight: Any = None,
         every: int | str = "auto",
         csv: str | os.PathLike | None = None,
         tensorboard: str | os.PathLike | None = None,
     ):
         super().__init__()
-        self._probe = (x, y)
+        self._probe = (x, y, sample_weight)
+        self._data: Data | None = None
         self._loss, self._layers = loss, layers
         self._every = _check_every(every)
         self._csv = csv
@@ -118,10 +124,12 @@ class GateMonitor(keras.callbacks.Callback):
     def _look(self) -> tuple[Traces, dict[str, GradientFlow]]:
         if self._watched is None:
             self._watched = observable(self.model)
-        self._watched.refresh()
-        x, y = self._probe
-        traces = trace_observable(self._watched, x, self._layers, verbose=0)
-        return traces, {} if y is None else flow_of_observable(self._watched, x, y, self._loss, self._layers)
+            self._data = gathered(self.model, *self._probe) if self._data is None else self._data
+            own = self._loss is None and carries_its_loss(self._watched, self._data)
+            self._has_loss = own or self._data.y is not None
+        watched, data = self._watched, cast(Data, self._data)
+        traces = trace_observable(watched, data, self._layers, verbose=0)
+        return traces, flow_of_observable(watched, data, self._loss, self._layers) if self._has_loss else {}
 
     def _is_due(self, epoch: int) -> bool:
         if isinstance(self._every, int):

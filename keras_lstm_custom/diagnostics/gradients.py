@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from keras_lstm_custom.cells.equations_of import changed_methods
 from keras_lstm_custom.diagnostics.autodiff import no_gradients, value_and_gradients
 from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows
-from keras_lstm_custom.diagnostics.inputs import check_batch
+from keras_lstm_custom.diagnostics.inputs import Data, gathered
+from keras_lstm_custom.diagnostics.losses import total_loss
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, can_look_into, observable, selection
 from keras_lstm_custom.engines import Request, Result, reference
-from keras_lstm_custom.engines.recording import recording
-from keras_lstm_custom.errors import ArgumentError, InputError
+from keras_lstm_custom.errors import InputError
 from keras_lstm_custom.structures import LSTMStep, RNNStep, Tensor
 
 #: What a gradient has to keep of each step and unit, in numbers: the step itself, its parts, and the taps.
@@ -28,10 +27,11 @@ KEPT_FOR_EACH_UNIT = 16
 def gradient_flow(
     model: keras.Model,
     x: Any,
-    y: Any,
+    y: Any = None,
     loss: Any = None,
     layers: str | Sequence[str] | None = None,
     *,
+    sample_weight: Any = None,
     max_bytes: int = 4 * 2**30,
 ) -> GradientFlows:
     r"""Return how large the gradient is at every step of every recurrent layer.
@@ -64,12 +64,15 @@ def gradient_flow(
 
     Args:
         model: a built model, as for `trace`.
-        x: what the model takes.
-        y: what the loss compares its output with.
-        loss: None for the compiled loss. A name or a `keras.losses.Loss` is applied to every
-            output, and the losses are added; a function gets `y` and the output as they are. What
-            is not a scalar is averaged.
+        x: as for `trace`; batches may hold y and the sample weights.
+        y: what the loss compares the output with. Not needed where the model carries its whole loss
+            (`add_loss`, an end point layer).
+        loss: None for the loss of `fit`: the compiled one with its weights, and what layers add to it
+            (`add_loss`, regularisers of activities and weights). A name or a `keras.losses.Loss` is
+            applied to every output instead, and the losses are added; a function gets `y` and the
+            output as they are. What is not a scalar is averaged.
         layers: names of the layers to return, as for `trace`.
+        sample_weight: one weight for each sequence, as for `fit`; not with a function as `loss`.
         max_bytes: refuse when the gradient would have to keep more than about this many bytes.
 
     Returns:
@@ -78,32 +81,23 @@ def gradient_flow(
         sequences, each sequence's gradient has the factor 1 / batch in it.
 
     Raises:
-        ArgumentError: as `trace`; or there is neither a compiled loss nor `loss`.
+        ArgumentError: as `trace`; or there is no loss at all, or no `y` for it.
         InputError: as `trace`; or y does not fit x.
-        ConversionError: as `trace`.
     """
-    return flow_of_observable(observable(model), x, y, loss, layers, max_bytes=max_bytes)
+    watched = observable(model)
+    return flow_of_observable(watched, gathered(model, x, y, sample_weight), loss, layers, max_bytes=max_bytes)
 
 
 def flow_of_observable(
-    watched: Observable, x: Any, y: Any, loss: Any = None, layers=None, *, max_bytes: int = 4 * 2**30
+    watched: Observable, data: Data, loss: Any = None, layers=None, *, max_bytes: int = 4 * 2**30
 ) -> GradientFlows:
     """Do the work of `gradient_flow` on a model that is already in observable form."""
     model = watched.model
-    x, batch = check_batch(watched.source, x)
-    y, targets = check_batch(watched.source, y, "target")
-    if batch != targets:
-        raise InputError(
-            "Every sequence needs a target.",
-            expected=f"{batch} targets, as many as there are sequences",
-            received=f"{targets} targets",
-            remedy="Pass x and y of the same rows.",
-        )
     wanted = selection(layers, watched)
-    loss_of = _loss(model, x, tree.map_structure(ops.convert_to_tensor, y), loss)
+    loss_of = total_loss(model, data, loss)
     survey = _Survey(watched, wanted, max_bytes)
-    with recording(survey), keras.StatelessScope(), no_gradients():
-        model(x, training=False)
+    with watched.watched_by(survey), no_gradients():
+        model(data.x, training=False)
 
     def value(taps: list[Tensor]) -> Tensor:
         remaining = iter(taps)
@@ -114,8 +108,8 @@ def flow_of_observable(
                 request = replace(request, cell=_TappedCell(request.cell), sequences=tapped)
             return reference.run(request)
 
-        with recording(serve), keras.StatelessScope():
-            return loss_of(model(x, training=False))
+        with watched.watched_by(serve):
+            return loss_of(model(data.x, training=False))
 
     zeros = [ops.zeros(call.shape, call.dtype) for call in survey.calls]
     total, gradients = value_and_gradients(value, zeros)
@@ -199,14 +193,15 @@ class _TappedCell:
         self._cell, self._width = cell, len(cell.state_type._fields) * cell.units
         self.kind, self.state_type, self.step_type = cell.kind, cell.state_type, cell.step_type
         self.units, self.compute_dtype = cell.units, cell.compute_dtype
+        self.state_of = cell.state_of
 
     def project_inputs(self, x, dropout=None):
         z_x = self._cell.project_inputs(x[..., : -self._width], dropout)
         return ops.concatenate([z_x, x[..., -self._width :]], axis=-1)
 
-    def step(self, z_x, state, recurrent_dropout=None):
+    def checked_step(self, z_x, state, recurrent_dropout=None):
         taps = self.state_type(*ops.split(z_x[:, -self._width :], len(self.state_type._fields), axis=-1))
-        new = self._cell.step(z_x[:, : -self._width], state, recurrent_dropout)
+        new = self._cell.checked_step(z_x[:, : -self._width], state, recurrent_dropout)
         if changed_methods(self._cell):  # how its h comes of its c is not known: the states are tapped as they leave
             return new._replace(**{name: getattr(new, name) + tap for name, tap in taps._asdict().items()})
         return _TAP[self.kind](new, taps, self._cell.activation)
@@ -222,51 +217,3 @@ def _tap_rnn(new: RNNStep, tap: Any, activation: Callable) -> RNNStep:
 
 
 _TAP: dict[str, Callable] = {"lstm": _tap_lstm, "vanilla_rnn": _tap_rnn}
-
-
-def _loss(model: keras.Model, x: Any, y: Any, loss: Any) -> Callable[[Any], Tensor]:
-    """Return a function from the model's output to the scalar loss."""
-    if loss is None:
-        if not model.compiled:
-            raise ArgumentError(
-                f"The model {model.name!r} is not compiled, so there is no loss to take the gradient of.",
-                expected="a compiled model, or `loss`",
-                received="loss=None",
-                remedy="Pass loss='mse' or the like.",
-            )
-
-        def compiled(output):
-            _check_targets(model, y, output)
-            return model.compute_loss(x=x, y=y, y_pred=output, training=False)
-
-        return compiled
-    if callable(loss) and not isinstance(loss, keras.losses.Loss):
-        return lambda output: ops.mean(loss(y, output))
-    function = keras.losses.get(loss)
-
-    def added(output):
-        _check_targets(model, y, output)
-        pairs = zip(tree.flatten(y), tree.flatten(output), strict=True)
-        return sum(ops.mean(function(target, part)) for target, part in pairs)
-
-    return added
-
-
-def _check_targets(model: keras.Model, y: Any, output: Any) -> None:
-    """Raise unless each target fits its output: Keras would broadcast some that do not, and count on."""
-    targets, outputs = tree.flatten(y), tree.flatten(output)
-    if len(targets) == len(outputs) and all(map(_fits, targets, outputs)):
-        return
-    raise InputError(
-        f"The targets do not fit the outputs of {model.name!r}.",
-        expected=f"y like what model.predict(x) returns: {', '.join(str(tuple(part.shape)) for part in outputs)}",
-        received=f"y of shape {', '.join(str(tuple(target.shape)) for target in targets)}",
-        remedy="Pass what model.evaluate(x, y) takes, or as `loss` a function of y and the output.",
-    )
-
-
-def _fits(target: Tensor, output: Tensor) -> bool:
-    """Say whether there is a target for each number of the output, or a whole number for each last axis (a class)."""
-    numbers, targets = math.prod(output.shape), math.prod(target.shape)
-    is_class = "int" in keras.backend.standardize_dtype(target.dtype)
-    return targets == numbers or (is_class and targets * output.shape[-1] == numbers)

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 
 from keras_lstm_custom.diagnostics.gradients import flow_of_observable
+from keras_lstm_custom.diagnostics.inputs import gathered
+from keras_lstm_custom.diagnostics.losses import carries_its_loss
 from keras_lstm_custom.diagnostics.recurrent_layers import observable
 from keras_lstm_custom.diagnostics.report_data import page_data
 from keras_lstm_custom.diagnostics.tracing import trace_observable
@@ -48,8 +50,9 @@ def report(
 
     Args:
         model: a built model, as for `trace`.
-        x: what the model takes; a few dozen sequences make a good page.
-        y: the targets, for the gradient of the loss. None leaves the gradient out, and the page says so.
+        x: as for `trace`; a few dozen sequences make a good page.
+        y: the targets, for the gradient of the loss. None leaves the gradient out, and the page says so,
+            unless `x` holds the targets or the model carries its loss.
         path: the file to write. Its folder is made if absent; an earlier page of ours is replaced.
         loss: as for `gradient_flow`; None for the compiled loss.
         layers: names of the layers to show, as for `trace`; None shows all.
@@ -63,15 +66,16 @@ def report(
         ArgumentError: `path` is a folder or a file that is not a page of ours, or the page would be
             larger than `max_bytes`; or as `trace` and `gradient_flow`.
         InputError: x or y does not fit the model or holds NaN, or the model itself gives NaN.
-        ConversionError: a subclassed model holds Keras' own recurrent layers.
         ImportError: plotly or jinja2 is not installed.
     """
     path = Path(path)
     _check_path(path)
     template, plotly = _tools()
     watched = observable(model)
-    traces = trace_observable(watched, x, layers, verbose=verbose)
-    flows = {} if y is None else flow_of_observable(watched, x, y, loss, layers)
+    data = gathered(model, x, y)
+    traces = trace_observable(watched, data, layers, verbose=verbose)
+    has_loss = data.y is not None or (loss is None and carries_its_loss(watched, data))
+    flows = flow_of_observable(watched, data, loss, layers) if has_loss else {}
     for gate_bits in (16, 8):
         page, blobs = page_data(traces, flows, watched.model, gate_bits)
         text = template.render(

@@ -11,19 +11,13 @@ import numpy as np
 from keras import ops
 
 from keras_lstm_custom.diagnostics.autodiff import no_gradients
-from keras_lstm_custom.diagnostics.inputs import check_batch, rows
+from keras_lstm_custom.diagnostics.inputs import gathered
 from keras_lstm_custom.diagnostics.progress import Progress
 from keras_lstm_custom.diagnostics.records import TRACES, Traces
-from keras_lstm_custom.diagnostics.recurrent_layers import (
-    Observable,
-    can_look_into,
-    observable,
-    recurrent_layers,
-    selection,
-)
+from keras_lstm_custom.diagnostics.recurrent_layers import Observable, can_look_into, observable, selection
 from keras_lstm_custom.engines import Request, Result, reference
-from keras_lstm_custom.engines.recording import recording
 from keras_lstm_custom.errors import InputError
+from keras_lstm_custom.models.walk import recurrent_layers
 
 #: What one run of the loop over time may hold at once, in numbers; longer sequences are cut in time.
 CHUNK = 2**24
@@ -42,9 +36,10 @@ def trace(
 
     The model runs once, as `model(x, training=False)`, each recurrent layer on the reference
     engine, which scans the equations themselves: what is returned is what the layer computed, and h
-    is its output. Layers of `keras.layers` are traced through a copy of the model with ours in
-    their place. Nothing of the model is changed; the state that a stateful layer keeps is read, and
-    left as it is.
+    is its output. Layers of `keras.layers` are traced where they are, also in a subclassed model or
+    inside a custom layer. Nothing of the model is changed; the state that a stateful layer keeps is
+    read, and left as it is. A recurrent layer whose equations are not known (GRU, a cell of one's
+    own) is named in a warning.
 
     ```python
     steps = trace(model, x)             # {"lstm": GateTrace(...), "bidirectional/forward_lstm": ...}
@@ -53,8 +48,10 @@ def trace(
     ```
 
     Args:
-        model: a built model. Subclassed models need recurrent layers of ours.
-        x: what the model takes: an array `(batch, timesteps, features)`, or a list or dict of arrays.
+        model: a built model.
+        x: what `predict` takes: an array `(batch, timesteps, features)`, a list or dict of arrays, a DataFrame; or
+            batches of them, with targets or without: a `tf.data.Dataset`, a `PyDataset`, a torch `DataLoader`, a
+            generator. Batches are put together in memory.
         layers: names of the layers to keep, as in the result; the name of a model or wrapper stands
             for all within it. None keeps all.
         batch_size: how many sequences run at a time. Long sequences without a mask are cut in
@@ -69,9 +66,8 @@ def trace(
 
     Raises:
         ArgumentError: there is no recurrent layer to trace, or no layer of the name asked for.
-        InputError: x holds NaN or no sequence, the model is not built, or the traces need more than
-            `max_bytes`.
-        ConversionError: a subclassed model holds Keras' own recurrent layers.
+        InputError: x holds NaN, no sequence or batches that do not fit together, the model is not built, or the
+            traces need more than `max_bytes`.
     """
     return trace_observable(observable(model), x, layers, batch_size=batch_size, max_bytes=max_bytes, verbose=verbose)
 
@@ -85,19 +81,18 @@ def trace_observable(
     max_bytes: int = 4 * 2**30,
     verbose: int | str = "auto",
 ) -> Traces:
-    """Do the work of `trace` on a model that is already in observable form."""
-    x, batch = check_batch(watched.source, x)
-    if any(layer.stateful for layer in recurrent_layers(watched.source).values()):
+    """Do the work of `trace` on a model that is already in observable form; `x` may be `Data`."""
+    data = gathered(watched.model, x)
+    batch = data.size
+    if any(layer.stateful for layer in recurrent_layers(watched.model).values()):
         batch_size = batch  # every row has its own state
     wanted = selection(layers, watched)
-    progress = Progress(batch * len(watched.names), verbose)
+    progress = Progress(batch, len(watched.names), verbose)
     recorder = _TraceRecorder(watched, wanted, batch, max_bytes, progress)
     for start in range(0, batch, batch_size):
-        part = rows(x, start, start + batch_size)
         recorder.begin(start, min(batch_size, batch - start))
-        # Inside the scope no variable changes: states that layers keep stay as they are.
-        with recording(recorder), keras.StatelessScope(), no_gradients():
-            watched.model(part, training=False)
+        with watched.watched_by(recorder), no_gradients():
+            watched.model(data.rows(start, start + batch_size), training=False)
     progress.finish()
     return recorder.traces()
 
@@ -120,6 +115,7 @@ class _TraceRecorder:
     def begin(self, start: int, count: int) -> None:
         """Say that the next call of the model holds `count` sequences from `start` on."""
         self._start, self._count, self._calls = start, count, {}
+        self._progress.begin(count)
 
     def traces(self) -> Traces:
         """Return all that was filed."""
@@ -130,7 +126,7 @@ class _TraceRecorder:
         self._calls[layer] = call = self._calls.get(layer, 0) + 1
         name = layer if call == 1 else f"{layer}#{call}"
         if not (can_look_into(request.cell) and self._wanted(layer)):
-            self._progress.add(self._count)
+            self._progress.add(1)
             return reference.run(request)
         if name not in self._arrays:
             self._arrays[name] = self._allocate(name, request)
@@ -153,7 +149,7 @@ class _TraceRecorder:
                 values = _numpy(values)
                 arrays[field][here, span] = values[:, ::-1] if request.go_backwards else values
             outputs.append(result.outputs)
-            self._progress.add(self._count * (span.stop - span.start) / timesteps)
+            self._progress.add((span.stop - span.start) / timesteps)
         if request.mask is not None:
             _keep_state_at_masked_steps(arrays, here, request)
         kept = outputs if request.return_sequences else [outputs[-1][:, -1:]]

@@ -1,8 +1,8 @@
 """A cell's step as the derived engines see it: a pure function, whose products can be taken out of it.
 
-Source of the idea: reverse-mode differentiation of a scan keeps for each step what the step's derivative needs (Griewank
-& Walther 2008, chapter 4). Here that is the state before the step and its products with weights, z = a W: the others
-are computed again, and dW = Σ_t a_tᵀ dz_t is one product over all steps.
+The reverse of a loop keeps for each step what the step's derivative needs (Griewank & Walther 2008, *Evaluating
+Derivatives*, chapter 4). Here that is the state before the step and its products with weights, z = a W: all else is
+computed again, and dW = Σ_t a_tᵀ dz_t is one product over all steps.
 """
 
 from __future__ import annotations

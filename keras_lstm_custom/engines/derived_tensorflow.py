@@ -139,7 +139,7 @@ def _reader(tensors):
 
 
 def _loop(one, count, carried, example, backwards=False):
-    """Run `one` over all steps; return what is carried at the end, and what each step gives, stacked in time's order."""
+    """Run `one` over all steps; return what is carried at the end, and what each step gives, in the order of time."""
     arrays = [tf.TensorArray(x.dtype, count, element_shape=x.shape) for x in example]
 
     def body(n, carried, arrays):

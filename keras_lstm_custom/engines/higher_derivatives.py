@@ -1,8 +1,8 @@
 """Derivatives of every order from engines that have the first one only, under TensorFlow.
 
-The engine computes the outputs and their gradient. What is a gradient of that gradient (a gradient penalty, a Hessian,
-forward mode) is computed from the same inputs by the reference engine, whose plain operations TensorFlow can
-differentiate as often as it is asked to: slower, and only where it is asked for.
+The engine computes the outputs and their gradient. What is a gradient of that gradient (a gradient penalty, a Hessian)
+is computed from the same inputs by the reference engine, whose plain operations TensorFlow can differentiate as often
+as it is asked to: slower, and only where it is asked for. In forward mode "auto" has the reference engine at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from functools import partial
 import keras
 
 from keras_lstm_custom.engines import reference
-from keras_lstm_custom.engines.contract import Engine, Request, Result
-from keras_lstm_custom.keras_hooks import recording_gradients
+from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+from keras_lstm_custom.keras_hooks import has_tangents, recording_gradients
 from keras_lstm_custom.structures import Tensor
 
 
@@ -25,16 +25,24 @@ def of_every_order(engine: Engine) -> Engine:
     return replace(engine, run=partial(_run, engine))
 
 
+def allows(engine: Engine, request: Request) -> Support:
+    """Return whether "auto" may use the engine for the derivatives that are asked for."""
+    if engine.derivatives == "all" or keras.backend.backend() != "tensorflow" or not recording_gradients():
+        return Support(True, "")
+    tensors = [request.sequences, *request.initial_state, *(w.value for w in request.cell.weights)]
+    return Support(not has_tangents(tensors), "could serve, but has no forward mode (tf.autodiff.ForwardAccumulator)")
+
+
 def _run(engine: Engine, request: Request) -> Result:
     if not recording_gradients():
         return engine.run(request)
     import tensorflow as tf
 
-    def outputs_of(engine: Engine, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def outputs_of(engine: Engine, x: Tensor, *tensors: Tensor, **changes: bool) -> tuple[Tensor, ...]:
         state, values = tensors[:states], tensors[states:]
         mapping = list(zip(weights, values, strict=True))
         with keras.StatelessScope(mapping, initialize_variables=False):
-            result = engine.run(replace(request, sequences=x, initial_state=list(state)))
+            result = engine.run(replace(request, sequences=x, initial_state=list(state), **changes))
         return (result.outputs, *result.state)
 
     @tf.custom_gradient
@@ -61,6 +69,9 @@ def _run(engine: Engine, request: Request) -> Result:
 
 def _second(tf, outputs_of, inputs, incoming, *incoming_to_gradients):
     """Return the gradients of the gradients, with respect to what they were computed from."""
+    if not tf.executing_eagerly() and hasattr(inputs[0], "numpy"):
+        # An eager call whose gradient is traced: `tape.jacobian`, which cannot vectorise the gradient of a loop.
+        outputs_of = partial(outputs_of, unroll=True)
     with tf.GradientTape() as outer:
         outer.watch([*inputs, *incoming])
         with tf.GradientTape() as inner:

@@ -53,5 +53,10 @@ def _recurrence(kind: str, compiled: bool):
 
 
 ENGINE = Engine(
-    "portable", "fused loops with their own gradient, in TensorFlow's own operations", supports, run, graph="xla"
+    "portable",
+    "fused loops with their own gradient, in TensorFlow's own operations",
+    supports,
+    run,
+    graph="xla",
+    derivatives="first",
 )

@@ -109,10 +109,12 @@ def _answer(engine: Engine, request: Request) -> Support:
     support = engine.supports(request)
     if not support.ok:
         return support
-    for limit in (measured.worthwhile(engine.name, request), saved_graphs.allows(engine, request)):
-        if not limit.ok:
-            return limit
-    return support
+    limits = (
+        measured.worthwhile(engine.name, request),
+        saved_graphs.allows(engine, request),
+        higher_derivatives.allows(engine, request),
+    )
+    return next((limit for limit in limits if not limit.ok), support)
 
 
 def explain(name: str, request: Request) -> Explanation:

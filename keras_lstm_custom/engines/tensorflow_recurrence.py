@@ -25,6 +25,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_lstm_custom.errors import EngineError
+from keras_lstm_custom.keras_hooks import unrecorded
 from keras_lstm_custom.structures import Tensor
 
 
@@ -94,7 +95,8 @@ class Recurrence:
         self._run_backward: Callable = self._backward
         if compiled:
             self._run_forward = tf.function(self._forward, jit_compile=True, autograph=False)
-            self._run_backward = first_order_only(tf.function(self._backward, jit_compile=True, autograph=False))
+            self._run_backward = tf.function(self._backward, jit_compile=True, autograph=False)
+        self._run_backward = first_order_only(self._run_backward)
 
     def __call__(
         self,
@@ -119,10 +121,12 @@ class Recurrence:
         @tf.custom_gradient
         def recurrence(z_x, recurrent_kernel, *state):
             arguments = (z_x, list(state), recurrent_kernel, mask, list(dropout))
-            hs, final, kept = self._run_forward(*arguments, keep=keep)
+            with unrecorded():  # it has its own gradient; a tape on a compiled loop would ask XLA for what it cannot
+                hs, final, kept = self._run_forward(*arguments, keep=keep)
 
             def gradient(d_hs, *d_final):
-                values = kept if keep else self._run_forward(*arguments, keep=True)[2]
+                with unrecorded():
+                    values = kept if keep else self._run_forward(*arguments, keep=True)[2]
                 h_before = tf.concat([state[0][None], hs[:-1]], axis=0)
                 incoming = (d_hs, list(d_final), values, h_before, recurrent_kernel)
                 dz, d_kernel, d_state = self._run_backward(incoming, mask, list(dropout))
@@ -190,7 +194,8 @@ def first_order_only(function: Callable) -> Callable:
 
         @tf.custom_gradient
         def flat(*leaves):
-            nested.append(function(tf.nest.pack_sequence_as(tensors, leaves), *constants))
+            with unrecorded():
+                nested.append(function(tf.nest.pack_sequence_as(tensors, leaves), *constants))
 
             def gradient(*_):
                 raise EngineError(

@@ -23,10 +23,15 @@ def run(request: Request) -> Result:
     kernel, recurrent_kernel, bias = fast_path.weights_of(cell)
     mask = masking.in_running_order(request)
     x = request.sequences.flip(1) if request.go_backwards else request.sequences
-    z_x = project(x.transpose(0, 1), kernel, bias, request.dropout.inputs, torch.matmul)
+
+    def projected(x, kernel, bias):
+        z_x = project(x, kernel, bias, request.dropout.inputs, torch.matmul)
+        return z_x.to(recurrent_kernel.dtype)  # inside `torch.autocast` a product comes in another
+
     hs, state = recurrence(
         cell.kind,
-        z_x.to(recurrent_kernel.dtype),  # inside `torch.autocast` a product comes in another
+        projected,
+        (x.transpose(0, 1), kernel, bias),
         fast_path.initial_state_of(request),
         recurrent_kernel,
         None if mask is None else mask.t()[..., None],

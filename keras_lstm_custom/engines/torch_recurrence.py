@@ -4,7 +4,7 @@ The mathematics is that of `tensorflow_recurrence`: only what depends on the sta
 backward loop computes dz and dh from coefficients that are made of the kept gates for all steps at once,
 and dU is one product after it. Inside `torch.autograd.Function` nothing is recorded, so a step writes
 into tensors that are there already, and costs a handful of calls. A few steps are over sooner under torch's own
-gradient.
+gradient, and so are all in a gradient that is to be differentiated again.
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports torch.
 """
@@ -18,8 +18,7 @@ from typing import NamedTuple
 import torch
 
 from keras_lstm_custom.engines import torch_fused, torch_graphs
-from keras_lstm_custom.engines.torch_products import kernel_gradient, product, transposed_product
-from keras_lstm_custom.errors import EngineError
+from keras_lstm_custom.engines.torch_products import kernel_gradient, masked_product, product, transposed_product
 from keras_lstm_custom.structures import Tensor
 
 FEW_STEPS = 4  #: up to so many are left to torch's own gradient
@@ -95,7 +94,8 @@ KINDS = {
 
 def recurrence(
     kind: str,
-    z_x: Tensor,
+    projected: Callable[..., Tensor],
+    sources: Sequence[Tensor | None],
     state: Sequence[Tensor],
     recurrent_kernel: Tensor,
     mask: Tensor | None = None,
@@ -105,12 +105,15 @@ def recurrence(
 
     Args:
         kind: a key of `KINDS`.
-        z_x: `(timesteps, batch, gates * units)`, the projected inputs.
+        projected: makes of `sources` the projected inputs `(timesteps, batch, gates * units)`.
+        sources: the inputs, the kernel and the bias. A gradient of the gradient projects them again, instead of
+            all training having to keep what comes of it.
         state: initial state, each `(batch, units)`.
         recurrent_kernel: `(units, gates * units)`.
         mask: `(timesteps, batch, 1)` booleans: a masked step keeps the state.
         dropout: no, one, or one for each gate: recurrent dropout masks `(batch, units)`.
     """
+    z_x = projected(*sources)
     if len(z_x) <= FEW_STEPS and not dropout:
         return _step_by_step(KINDS[kind].step, z_x, list(state), recurrent_kernel, mask)
     masks = torch.stack(list(dropout)) if dropout else None
@@ -119,14 +122,17 @@ def recurrence(
     way = "fused" if torch_fused.serves(kind, z_x) else kind
     if torch_graphs.serves(z_x):
         way = f"{way} in graphs"
-    hs, *final = _Recurrence.apply(way, keep, z_x, recurrent_kernel, mask, masks, *state)
+    again = KINDS[kind].step, projected  # for a gradient of the gradient
+    hs, *final = _Recurrence.apply(way, keep, again, tuple(sources), z_x, recurrent_kernel, mask, masks, *state)
     return hs, final
 
 
-def _step_by_step(step, z_x, state, recurrent_kernel, mask):
+def _step_by_step(step, z_x, state, recurrent_kernel, mask, dropout=None):
+    of_h = None if dropout is None else masked_product(recurrent_kernel, dropout)
     hs = []
     for t, z_t in enumerate(z_x.unbind()):
-        new = step(torch.addmm(z_t, state[0], recurrent_kernel), state)
+        z = torch.addmm(z_t, state[0], recurrent_kernel) if of_h is None else z_t + of_h(state[0])
+        new = step(z, state)
         state = new if mask is None else [torch.where(mask[t], *pair) for pair in zip(new, state, strict=True)]
         hs.append(state[0])
     return torch.stack(hs), state
@@ -134,24 +140,38 @@ def _step_by_step(step, z_x, state, recurrent_kernel, mask):
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, way, keep, z_x, recurrent_kernel, mask, dropout, *state):
+    def forward(ctx, way, keep, again, sources, z_x, recurrent_kernel, mask, dropout, *state):
         hs, final, saved = WAYS[way].forward(keep, z_x, recurrent_kernel, mask, dropout, state)
         if keep:
-            ctx.way = way
-            ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, *saved)
+            ctx.way, ctx.again, ctx.states = way, again, len(state)
+            ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, *sources, *state, *saved)
             ctx.set_materialize_grads(False)
         return hs, *final
 
     @staticmethod
     def backward(ctx, *incoming):
         hs, recurrent_kernel, mask, dropout, *saved = ctx.saved_tensors
-        with torch.no_grad():
-            dz, d_kernel, d_state = WAYS[ctx.way].backward(incoming, hs, recurrent_kernel, mask, dropout, saved)
-        gradients = [dz, d_kernel, *d_state]
-        if torch.is_grad_enabled():  # create_graph=True; what the gradients depend on came in, or `hs` leads to it
-            gradients = _FirstOrderOnly.apply(len(gradients), *gradients, hs, *incoming)
-        dz, d_kernel, *d_state = gradients
-        return None, None, dz, d_kernel, None, None, *d_state
+        sources, state, saved = saved[:3], saved[3 : 3 + ctx.states], saved[3 + ctx.states :]
+        if torch.is_grad_enabled():  # create_graph=True
+            step, projected = ctx.again
+            z_x = projected(*sources)
+            gradients = _differentiable_gradient(step, incoming, z_x, state, recurrent_kernel, mask, dropout)
+        else:
+            gradients = WAYS[ctx.way].backward(incoming, hs, recurrent_kernel, mask, dropout, saved)
+        dz, d_kernel, d_state = gradients
+        return None, None, None, None, dz, d_kernel, None, None, *d_state
+
+
+def _differentiable_gradient(step, incoming, z_x, state, recurrent_kernel, mask, dropout):
+    """Do what `_backward` does by operations of torch that it can differentiate again."""
+    inputs = [t if t.requires_grad else t.detach().requires_grad_() for t in (z_x, recurrent_kernel, *state)]
+    z_x, recurrent_kernel, *state = inputs
+    hs, final = _step_by_step(step, z_x, state, recurrent_kernel, mask, dropout)
+    given = [(y, dy) for y, dy in zip((hs, *final), incoming, strict=True) if dy is not None]
+    outputs, incoming = zip(*given, strict=True)
+    gradients = torch.autograd.grad(outputs, inputs, incoming, create_graph=True, allow_unused=True)
+    dz, d_kernel, *d_state = gradients
+    return dz, d_kernel, d_state
 
 
 class Way(NamedTuple):
@@ -240,20 +260,3 @@ def _in_graphs(name: str, way: Way) -> Way:
 
 
 WAYS |= {f"{name} in graphs": _in_graphs(name, way) for name, way in WAYS.items()}
-
-
-class _FirstOrderOnly(torch.autograd.Function):
-    """Hand on `count` gradients such that a gradient of them raises, whatever it is taken with respect to."""
-
-    @staticmethod
-    def forward(ctx, count, *gradients_and_sources):
-        return tuple(gradient.clone() for gradient in gradients_and_sources[:count])
-
-    @staticmethod
-    def backward(ctx, *incoming):
-        raise EngineError(
-            "A fast engine has a gradient, but no gradient of that gradient.",
-            expected="first derivatives only",
-            received="a second derivative through a recurrent layer",
-            remedy="Pass engine='reference' to the layer.",
-        )

@@ -26,16 +26,17 @@ def gru_step(
     $$
     \begin{aligned}
     z_t &= \sigma(W_z x_t + b_z + U_z h_{t-1} + d_z) && \text{update gate: which share of } h_{t-1} \text{ stays} \\
-    r_t &= \sigma(W_r x_t + b_r + U_r h_{t-1} + d_r) && \text{reset gate: how much of } h_{t-1} \text{ the candidate sees} \\
+    r_t &= \sigma(W_r x_t + b_r + U_r h_{t-1} + d_r) && \text{reset gate: how much of it the candidate sees} \\
     n_t &= \tanh(W_n x_t + b_n + r_t \odot (U_n h_{t-1} + d_n)) && \text{candidate} \\
     h_t &= z_t \odot h_{t-1} + (1 - z_t) \odot n_t
     \end{aligned}
     $$
 
-    That is `reset_after=True`, the form of cuDNN. With `reset_after=False`, the form of the paper, the gate comes before
-    the product, $n_t = \tanh(W_n x_t + b_n + U_n (r_t \odot h_{t-1}))$, and there is no second bias d.
+    That is `reset_after=True`, the form of cuDNN. With `reset_after=False`, the form of the paper, the gate comes
+    before the product, $n_t = \tanh(W_n x_t + b_n + U_n (r_t \odot h_{t-1}))$, and there is no second bias d.
 
-    Source: Cho et al. 2014, *Learning Phrase Representations using RNN Encoder-Decoder* (arXiv 1406.1078), equations 5 to 8.
+    Source: Cho et al. 2014, *Learning Phrase Representations using RNN Encoder-Decoder* (arXiv 1406.1078),
+    equations 5 to 8.
 
     Args:
         z_x: `(batch, 3 * units)`, the input part $W x_t + b$, gates in order z, r, n (`project`).

@@ -58,15 +58,15 @@ def lstm_options_step(
     $$
 
     Layer normalisation "gate", the form of TFLite's fused op, normalises each gate by itself,
-    $z_k = LN(W_k x_t + U_k h_{t-1} + p_k \odot c) \odot \gamma_k + b_k$, with ε = 1e-8. "joint" is that of Ba 2016 over all
-    gates at once, with ε = 1e-3, peepholes added after the norms, and the raw c carried on. (TensorFlow Addons' cell
-    carries the normalised c.)
+    $z_k = LN(W_k x_t + U_k h_{t-1} + p_k \odot c) \odot \gamma_k + b_k$, with ε = 1e-8. "joint" is that of Ba 2016 over
+    all gates at once, with ε = 1e-3, peepholes added after the norms, and the raw c carried on. (TensorFlow Addons'
+    cell carries the normalised c.)
 
     Zoneout, last: in training h and c keep their old value where `keep` is 1, in inference their expectation is taken,
     $h = p\,h_{t-1} + (1-p)\,\tilde h_t$; what h is made of is the fresh c.
 
-    Sources: Gers & Schmidhuber 2000 (peepholes); Greff et al. 2017 (coupled gates); Sak et al. 2014 (projection, clips);
-    Ba et al. 2016, equations 20 to 22 (layer normalisation); Krueger et al. 2016 (zoneout).
+    Sources: Gers & Schmidhuber 2000 (peepholes); Greff et al. 2017 (coupled gates); Sak et al. 2014 (projection,
+    clips); Ba et al. 2016, equations 20 to 22 (layer normalisation); Krueger et al. 2016 (zoneout).
 
     Args:
         z_x: `(batch, gates * units)`, the input part: $W x_t + b$; "joint": $LN_1(W x_t) + b$; "gate": $W x_t$.

@@ -18,8 +18,7 @@ from keras_lstm_custom.export.model.samples import arrays_of, graph_of, made_up,
 from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.export.running.verify import output_error
 from keras_lstm_custom.export.saved_model import for_serving
-from keras_lstm_custom.layers import to_keras
-from keras_lstm_custom.layers.convert import rebuild
+from keras_lstm_custom.layers.convert import keras_graph
 
 #: The largest error that is accepted, as a share of the standard deviation of the model's output.
 BOUND = 1e-4
@@ -48,7 +47,7 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, x: Any = None) -> Expor
     """
     check_backend()
     _check_installed()
-    plain = graph_of(rebuild(to_keras(model), for_serving))
+    plain = graph_of(keras_graph(model, for_serving))
     trials = [made_up(model, rows, free_size) for rows, free_size in ((4, 12), (1, 5))]
     trials += [] if x is None else [arrays_of(model, x)]
     plain(trials[0])  # Keras exports what has been called

@@ -15,8 +15,7 @@ from keras_lstm_custom.export.model.samples import arrays_of, graph_of, made_up,
 from keras_lstm_custom.export.model.stepping import step_model
 from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.export.running.verify import output_error
-from keras_lstm_custom.layers import to_keras
-from keras_lstm_custom.layers.convert import rebuild
+from keras_lstm_custom.layers.convert import keras_graph
 
 #: The largest error that is accepted, as a share of the standard deviation of the model's output.
 BOUND = 1e-4
@@ -51,7 +50,7 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         >>> serve = tf.saved_model.load("saved_models/har").signatures["serving_default"]  # doctest: +SKIP
     """
     check_backend()
-    plain = rebuild(to_keras(model), for_serving)
+    plain = keras_graph(model, for_serving)
     inputs = arrays_of(model, x) if x is not None else made_up(model)
     reference = predictions(model, inputs)
     endpoints = {"serving_default": (graph_of(plain), [t.name for t in model.inputs], output_names(model))}

@@ -1,38 +1,56 @@
-"""Whole models between Keras' recurrent layers and ours: the same graph, names and weights."""
+"""Whole models between Keras' recurrent layers and ours: the same graph, names, state and training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
 
 import keras
-from keras import ops
 
-from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
+from keras_lstm_custom.cells import GRUCell, LSTMCell, VanillaRNNCell
 from keras_lstm_custom.cells.equations_of import lost_by_rebuilding
 from keras_lstm_custom.errors import ConversionError
+from keras_lstm_custom.layers.gru import GRU
 from keras_lstm_custom.layers.lstm import LSTM
 from keras_lstm_custom.layers.recurrent import OWN_OPTIONS
 from keras_lstm_custom.layers.vanilla_rnn import VanillaRNN
+from keras_lstm_custom.models.live import address
+from keras_lstm_custom.models.masks import may_mask, unrolled_differs
+from keras_lstm_custom.models.rebuild import plain_graph, rebuild
+from keras_lstm_custom.models.walk import cells_of, described, outermost, recurrent_layers, walk
+from keras_lstm_custom.options import own_options
 
 #: Ours and Keras', class by class.
 COUNTERPARTS: dict[type, type] = {
+    GRU: keras.layers.GRU,
+    GRUCell: keras.layers.GRUCell,
     LSTM: keras.layers.LSTM,
     LSTMCell: keras.layers.LSTMCell,
     VanillaRNN: keras.layers.SimpleRNN,
     VanillaRNNCell: keras.layers.SimpleRNNCell,
 }
+_EXCHANGED = {*COUNTERPARTS, *COUNTERPARTS.values()}
 #: The cells that Keras' layers make for themselves.
-CELLS: dict[type, type] = {keras.layers.LSTM: keras.layers.LSTMCell, keras.layers.SimpleRNN: keras.layers.SimpleRNNCell}
+CELLS: dict[type, type] = {
+    keras.layers.GRU: keras.layers.GRUCell,
+    keras.layers.LSTM: keras.layers.LSTMCell,
+    keras.layers.SimpleRNN: keras.layers.SimpleRNNCell,
+}
 
 
 def from_keras(model: keras.Model) -> keras.Model:
     """Return a copy of `model` with Keras' LSTM and SimpleRNN layers and cells replaced by ours.
 
     Layers inside `Bidirectional`, `TimeDistributed`, `RNN`, `StackedRNNCells` and nested models are
-    replaced too. Graph, names, weights, the states of stateful layers, and the compiled loss,
-    metrics and optimizer (with its state) are kept: predictions and the next training step are the
-    same.
+    replaced too. All else is kept: graph, names, weights, what layers were adapted to, seeds, states,
+    frozen layers, and the compiled loss, metrics and optimizer with their state. Predictions and the
+    next training step are the same, and the two models share nothing that training changes. Custom
+    classes and functions need not be registered.
+
+    A layer of Keras that a custom layer makes in its own code stays as it is, and a warning names it.
+    So does a warning where the two would differ: Keras' own unrolled loops treat masks in another way
+    than its other loops, which are those that our layers agree with.
 
     Args:
         model: a built Sequential or functional model; it is left as it is.
@@ -41,7 +59,8 @@ def from_keras(model: keras.Model) -> keras.Model:
         A new model of the same kind.
 
     Raises:
-        ConversionError: the model is subclassed, is not built, or holds what cannot be serialised.
+        ConversionError: the model is subclassed, is not built, or holds a layer that cannot be made
+            from its configuration.
     """
     return _convert(model, {theirs: ours for ours, theirs in COUNTERPARTS.items()})
 
@@ -49,7 +68,7 @@ def from_keras(model: keras.Model) -> keras.Model:
 def to_keras(model: keras.Model) -> keras.Model:
     """Return a copy of `model` with our layers and cells replaced by Keras' own; the inverse of `from_keras`.
 
-    The option `engine` has no counterpart and is dropped.
+    The options `engine` and `checkpoint_every` have no counterpart and are dropped.
 
     Args:
         model: a built Sequential or functional model; it is left as it is.
@@ -58,60 +77,25 @@ def to_keras(model: keras.Model) -> keras.Model:
         A new model of the same kind.
 
     Raises:
-        ConversionError: the model is subclassed, is not built, or holds what cannot be serialised.
+        ConversionError: the model is subclassed, is not built, or holds a layer that cannot be made
+            from its configuration.
     """
     return _convert(model, COUNTERPARTS)
 
 
-def rebuild(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model:
-    """Return a copy of `model` made from its serialised form, with `rewrite` applied to every object in it.
+def keras_graph(model: keras.Model, rewrite: Callable[[dict], dict] | None = None) -> keras.Model:
+    """Return a copy of a model's graph with Keras' layers in place of ours, not compiled: what an export starts from.
 
     Args:
-        model: a built Sequential or functional model.
-        rewrite: takes and returns the serialised form of one object (`class_name`, `config`, ...);
-            it must not change which weights the object has, nor their order.
+        model: a built Sequential or functional model, or one of a functional subclass, whose class is left out.
+        rewrite: applied to the serialised form of every object in it, as in `rebuild`.
 
     Raises:
-        ConversionError: the model is subclassed, is not built, or holds what cannot be serialised.
+        ConversionError: as `to_keras`.
     """
-    _check(model)
-    try:
-        serialised = _walk(keras.saving.serialize_keras_object(model), rewrite)
-        # Safe mode guards against code in a foreign file; this code is the live model's own (a Lambda layer, say).
-        copy = keras.saving.deserialize_keras_object(serialised, safe_mode=False)
-    except (NotImplementedError, TypeError, ValueError) as error:
-        raise ConversionError(
-            f"The model {model.name!r} cannot be rebuilt from its configuration.",
-            expected="layers and options that Keras can serialise",
-            received=f"{type(error).__name__}: {error}",
-            remedy="Register custom classes and functions with keras.saving.register_keras_serializable.",
-        ) from error
-    copy.set_weights(model.get_weights())
-    _copy_optimizer(model, copy)
-    return copy
-
-
-def parts(layer: Any) -> Iterator[Any]:
-    """Yield a layer or model and all that it holds in the public attributes of Keras' models, wrappers and RNNs."""
-    yield layer
-    for name in ("layers", "layer", "forward_layer", "backward_layer", "cell", "cells"):
-        held = getattr(layer, name, ())
-        for part in held if isinstance(held, (list, tuple)) else [held]:
-            yield from parts(part)
-
-
-def _convert(model: keras.Model, counterparts: dict[type, type]) -> keras.Model:
-    """Exchange the layers, and bring along what Keras leaves out of configs and weights."""
-    copy = rebuild(model, _exchange(counterparts))
-    for source, target in zip(parts(model), parts(copy), strict=True):
-        for option in ("use_cudnn", "implementation", "dropout_mask_count"):
-            if hasattr(source, option):
-                setattr(target, option, getattr(source, option))
-        if getattr(source, "seed_generator", None) is not None:
-            target.seed_generator.state.assign(ops.copy(source.seed_generator.state))
-        for new, old in zip(getattr(target, "states", None) or (), getattr(source, "states", None) or (), strict=True):
-            new.assign(ops.copy(old))
-    return copy
+    _check_unchanged(model)
+    exchanged = _exchange(COUNTERPARTS)
+    return rebuild(plain_graph(model), exchanged if rewrite is None else lambda entry: rewrite(exchanged(entry)))
 
 
 def _exchange(counterparts: dict[type, type]) -> Callable[[dict], dict]:
@@ -124,17 +108,55 @@ def _exchange(counterparts: dict[type, type]) -> Callable[[dict], dict]:
             return entry
         config = entry["config"]
         if target in COUNTERPARTS.values():
-            config = {name: value for name, value in config.items() if name not in OWN_OPTIONS}
+            source = next(ours for ours, theirs in COUNTERPARTS.items() if theirs is target)
+            config = _without_own_options(config, own_options(getattr(source, "cell_class", source)))
         return {**entry, **_address(target), "config": config}
 
     return rewrite
 
 
+def _without_own_options(config: dict, of_cell: Mapping[str, inspect.Parameter]) -> dict:
+    """Return the configuration without what Keras' counterpart does not take; that must change nothing it computes."""
+    used = {name: config[name] for name, p in of_cell.items() if config.get(name, p.default) != p.default}
+    if used:
+        raise ConversionError(
+            f"{config['name']!r} has no counterpart in Keras.",
+            expected="a layer without options that keras.layers does not have",
+            received=", ".join(f"{name}={value!r}" for name, value in used.items()),
+            remedy="Keep the layer of keras_lstm_custom: saving, tracing and export take it as it is.",
+        )
+    return {name: value for name, value in config.items() if name not in (*OWN_OPTIONS, *of_cell)}
+
+
+def _convert(model: keras.Model, counterparts: dict[type, type]) -> keras.Model:
+    _check_unchanged(model)
+    copy = rebuild(model, _exchange(counterparts), training=True)
+    kept = outermost({place: layer for place, layer in walk(copy) if type(layer) in counterparts})
+    if kept:
+        warnings.warn(
+            f"Left as they are: {described(kept)}. A layer around them makes them in its own code, "
+            "where they can be replaced.",
+            stacklevel=3,
+        )
+    _tell_of_unrolled(model, stacklevel=4)
+    return copy
+
+
+def _tell_of_unrolled(model: keras.Model, stacklevel: int) -> None:
+    unrolled = {place: layer for place, layer in recurrent_layers(model).items() if unrolled_differs(layer)}
+    unrolled = {place: layer for place, layer in unrolled.items() if type(layer) in _EXCHANGED}
+    if unrolled and may_mask(model):
+        warnings.warn(
+            f"With a mask the two models differ in {described(unrolled)}: with unroll=True, Keras' own loop treats it "
+            "in another way than with unroll=False, which is what our layers agree with.",
+            stacklevel=stacklevel,
+        )
+
+
 def _address(keras_class: type) -> dict:
     """Return the part of a serialised object that says which class it is."""
     if keras_class in COUNTERPARTS:
-        registered = keras.saving.get_registered_name(keras_class)
-        return {"module": keras_class.__module__, "class_name": keras_class.__name__, "registered_name": registered}
+        return address(keras_class)
     return {"module": "keras.layers", "class_name": keras_class.__name__, "registered_name": None}
 
 
@@ -142,51 +164,19 @@ def _identity(entry: dict) -> tuple:
     return entry.get("registered_name") or (entry.get("module"), entry.get("class_name"))
 
 
-def _walk(node: Any, rewrite: Callable[[dict], dict]) -> Any:
-    """Apply `rewrite` to every serialised object in `node`, inner ones first."""
-    if isinstance(node, dict):
-        node = {key: _walk(value, rewrite) for key, value in node.items()}
-        return rewrite(node) if "class_name" in node and "config" in node else node
-    if isinstance(node, (list, tuple)):
-        return type(node)(_walk(value, rewrite) for value in node)
-    return node
-
-
-def _copy_optimizer(model: keras.Model, copy: keras.Model) -> None:
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and optimizer.built and getattr(copy, "optimizer", None) is not None:
-        copy.optimizer.build(copy.trainable_variables)
-        for target, source in zip(copy.optimizer.variables, optimizer.variables, strict=True):
-            target.assign(ops.copy(source))  # a copy: JAX deletes a training step's old arrays
-
-
-def _check(model: Any) -> None:
-    if not isinstance(model, keras.Model) or (
-        not isinstance(model, keras.Sequential) and not hasattr(model, "operations")
-    ):
-        raise ConversionError(
-            "Only a model that is a graph of layers can be rebuilt; what a subclassed model does stands in its `call`.",
-            expected="a keras.Sequential or a functional keras.Model",
-            received=f"{type(model).__name__} ({type(model).__module__})",
-            remedy="Use the layers of keras_lstm_custom in the model's own code.",
-        )
-    if not model.built:
-        raise ConversionError(
-            f"The model {model.name!r} has no weights yet.",
-            expected="a built model",
-            received="an unbuilt one",
-            remedy="Give it an Input, call it once on data, or call model.build(input_shape).",
-        )
-    for part in parts(model):
-        lost = lost_by_rebuilding(part)
-        cell_class = CELLS.get(type(part)) or getattr(part, "cell_class", None)
-        if cell_class is not None and type(part.cell) is not cell_class:
-            lost = [f"cell ({type(part.cell).__name__})"]
-        if lost:
-            raise ConversionError(
-                f"{part.name!r} was changed after it was made, and a copy of the model would not have the change.",
-                expected="layers and cells that compute what their class says",
-                received=f"{type(part).__name__} with its own {' and '.join(lost)}",
-                remedy="Write a subclass that overrides the method (or names the `cell_class`), and register it with "
-                "keras.saving.register_keras_serializable.",
-            )
+def _check_unchanged(model: keras.Model) -> None:
+    """Raise `ConversionError` if a layer or cell computes what its configuration does not say."""
+    for layer in recurrent_layers(model).values() if isinstance(model, keras.Model) else ():
+        for part in (layer, *cells_of(layer)):
+            lost = lost_by_rebuilding(part)
+            cell_class = CELLS.get(type(part)) or getattr(part, "cell_class", None)
+            if cell_class is not None and type(part.cell) is not cell_class:
+                lost = [f"cell ({type(part.cell).__name__})"]
+            if lost:
+                raise ConversionError(
+                    f"{part.name!r} was changed after it was made, and a copy of the model would not have the change.",
+                    expected="layers and cells that compute what their class says",
+                    received=f"{type(part).__name__} with its own {' and '.join(lost)}",
+                    remedy="Write a subclass that overrides the method (or names the `cell_class`), and register it "
+                    "with keras.saving.register_keras_serializable.",
+                )

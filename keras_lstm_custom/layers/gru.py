@@ -19,9 +19,10 @@ class GRU(Recurrent):
     \end{aligned}
     $$
 
-    What each gate does, the form with `reset_after=False`, and the source are in `keras_lstm_custom.equations.gru_step`.
-    The weights are those of `keras.layers.GRU`, in its order (z, r, n): `kernel` `(features, 3 * units)`,
-    `recurrent_kernel` `(units, 3 * units)`, `bias` `(2, 3 * units)` (b and d), or `(3 * units,)` with `reset_after=False`.
+    What each gate does, the form with `reset_after=False`, and the source are in
+    `keras_lstm_custom.equations.gru_step`. The weights are those of `keras.layers.GRU`, in its order (z, r, n):
+    `kernel` `(features, 3 * units)`, `recurrent_kernel` `(units, 3 * units)`, `bias` `(2, 3 * units)` (b and d), or
+    `(3 * units,)` with `reset_after=False`.
 
     Args: every argument of `keras.layers.GRU`, and
         engine: how to run over time: "auto" picks the first engine that can serve; a name from

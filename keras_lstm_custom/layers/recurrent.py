@@ -13,9 +13,9 @@ from keras import ops, tree
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
-from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, symbolic_dropout_masks
+from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, name_for, symbolic_dropout_masks
 from keras_lstm_custom.layers import checks
-from keras_lstm_custom.options import ClassSignature, bind, own_options_of, parameters_of, with_own_options
+from keras_lstm_custom.options import ClassSignature, bind, own_options, parameters_of, signature_with
 
 OWN_OPTIONS = ("engine", "checkpoint_every")  #: what the layers take and their Keras counterparts do not
 
@@ -36,20 +36,23 @@ class Recurrent(EngineRNN):
         super().__init_subclass__(**kwargs)
         if "cell_class" not in vars(cls):
             return
-        own = own_options_of(cls.cell_class)
+        own = own_options(cls.cell_class)
         if "cell_name" not in vars(cls):
             cls.cell_name = _snake_case(cls.cell_class.__name__)
-        signature = with_own_options(cls.keras_class, cls.cell_class.__init__, Recurrent.__init__)
-        cls.__signature__ = ClassSignature(signature)
-        cls.__dict__["__signature__"].__set_name__(cls, "__signature__")
+        if "__init__" not in vars(cls):
+            signature = signature_with(cls.keras_class, own | own_options(Recurrent))
+            cls.__signature__ = ClassSignature(signature)
+            cls.__dict__["__signature__"].__set_name__(cls, "__signature__")
         for name in (*parameters_of(cls.cell_class.keras_class), *own):
-            setattr(cls, name, property(attrgetter(f"cell.{name}")))
+            if name not in vars(cls):
+                setattr(cls, name, property(attrgetter(f"cell.{name}")))
 
     def __init__(self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any):
-        of_cell = {name: kwargs.pop(name) for name in own_options_of(self.cell_class) if name in kwargs}
+        of_cell = {name: kwargs.pop(name) for name in own_options(self.cell_class) if name in kwargs}
         options = bind(self.keras_class, args, kwargs) | of_cell
+        options["name"] = options.get("name") or name_for(type(self))
         use_cudnn = options.pop("use_cudnn", None)  # an argument of Keras' LSTM only
-        cell_names = [*parameters_of(self.cell_class.keras_class), *own_options_of(self.cell_class), "implementation"]
+        cell_names = [*parameters_of(self.cell_class.keras_class), *own_options(self.cell_class), "implementation"]
         cell_options = {name: options.pop(name) for name in cell_names if name in options}
         shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
         super().__init__(self.cell_class(**cell_options, **shared, name=self.cell_name), **options)

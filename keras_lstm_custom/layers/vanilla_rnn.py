@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from keras_lstm_custom.cells import VanillaRNNCell
+from keras_lstm_custom.keras_hooks import stored_as
 from keras_lstm_custom.layers.recurrent import Recurrent
 
 
@@ -46,3 +47,6 @@ class VanillaRNN(Recurrent):
     keras_class = keras.layers.SimpleRNN
     cell_class = VanillaRNNCell
     cell_name = "simple_rnn_cell"
+
+
+VanillaRNN.__name__ = stored_as(VanillaRNN, keras.layers.SimpleRNN)

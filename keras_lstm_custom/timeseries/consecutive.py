@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, DataError
-from keras_lstm_custom.layers.convert import parts
+from keras_lstm_custom.models.walk import recurrent_layers
 from keras_lstm_custom.timeseries.checks import check_size
 
 
@@ -102,4 +102,4 @@ class ResetStates(keras.callbacks.Callback):
             layer.reset_state()
 
     def _stateful(self) -> list[keras.layers.RNN]:
-        return [part for part in parts(self.model) if isinstance(part, keras.layers.RNN) and part.stateful]
+        return [layer for layer in recurrent_layers(self.model).values() if layer.stateful]

@@ -12,7 +12,6 @@ import pytest
 
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines.native import library
-from keras_lstm_custom.errors import EngineError
 from tests.engines.harness import LAYERS, MASKS, Case, arrays, run
 from tests.oracles import numpy_cells
 
@@ -81,21 +80,6 @@ def test_repeats_itself(built):
     first, second = run("native", case), run("native", case)
     for name, value in first.items():
         np.testing.assert_array_equal(second[name], value)
-
-
-def test_second_derivatives_are_refused(built):
-    import tensorflow as tf
-
-    layer = klc.LSTM(4, engine="native")
-    x = tf.constant(X)
-    with tf.GradientTape() as outer:
-        outer.watch(x)
-        with tf.GradientTape() as inner:
-            inner.watch(x)
-            y = tf.reduce_sum(layer(x) ** 2)
-        total = tf.reduce_sum(inner.gradient(y, x) ** 2)
-    with pytest.raises(EngineError, match="engine='reference'"):
-        outer.gradient(total, x)
 
 
 def test_not_a_number_goes_through(built):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import keras_lstm_custom as klc
-from keras_lstm_custom.errors import EngineError
 
 pytestmark = pytest.mark.tensorflow
 
@@ -50,25 +49,6 @@ def test_saved_model_without_the_package(tmp_path):
     model.export(str(tmp_path), verbose=False)
     loaded = tf.saved_model.load(str(tmp_path))
     np.testing.assert_allclose(loaded.serve(X), model.predict(X, verbose=0), atol=1e-6)
-
-
-def test_second_derivatives_are_refused():
-    import tensorflow as tf
-
-    layer = klc.LSTM(4, engine="portable")
-
-    @tf.function(autograph=False)
-    def run(x):
-        with tf.GradientTape() as outer:
-            outer.watch(x)
-            with tf.GradientTape() as inner:
-                inner.watch(x)
-                y = tf.reduce_sum(layer(x) ** 2)
-            total = tf.reduce_sum(inner.gradient(y, x) ** 2)
-        return outer.gradient(total, x)
-
-    with pytest.raises(EngineError, match="engine='reference'"):
-        run(tf.constant(X))
 
 
 def test_distributed_training():

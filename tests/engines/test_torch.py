@@ -8,7 +8,6 @@ import pytest
 
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
-from keras_lstm_custom.errors import EngineError
 from tests.engines.harness import LAYERS, Case, arrays, assert_same, layer_of, request_of, run
 
 if keras.backend.backend() != "torch":
@@ -63,31 +62,6 @@ def test_the_loops_gradient_by_torchs_own_check(mask, dropout):
 
     inputs = [t.detach().clone().requires_grad_() for t in (request.sequences, *request.initial_state)]
     assert torch.autograd.gradcheck(outputs, inputs)
-
-
-def gradients_of_the_gradient(engine, x):
-    layer, x = layer_on(engine), x.clone().requires_grad_()
-    (by_x,) = torch.autograd.grad((layer(x) ** 2).sum(), x, create_graph=True)
-    return torch.autograd.grad((by_x**2).sum(), [x, *(w.value for w in layer.weights)], allow_unused=True)
-
-
-def test_second_derivatives_are_right(x):
-    """torch has those of its own function, on a CPU."""
-    for ours, reference in zip(*(gradients_of_the_gradient(e, x) for e in ("torch_nn", "reference")), strict=True):
-        assert largest(ours - reference) < 1e-5
-
-
-@pytest.mark.parametrize("loss", ["square", "linear"])
-@pytest.mark.parametrize("name", ["x", "kernel", "recurrent_kernel", "bias"])
-def test_second_derivatives_are_refused(x, name, loss):
-    """And never left out: not even where another way leads to the same tensor, as it does to the kernel."""
-    layer, x = layer_on("torch_loop"), x.clone().requires_grad_()
-    outputs = layer(x)
-    total = (outputs**2).sum() if loss == "square" else outputs.sum()
-    (by_x,) = torch.autograd.grad(total, x, create_graph=True)
-    wanted = {"x": x, **{w.name: w.value for w in layer.weights}}[name]
-    with pytest.raises(EngineError, match="engine='reference'"):
-        torch.autograd.grad((by_x**2).sum(), wanted, allow_unused=True)
 
 
 @BOTH

@@ -1,5 +1,6 @@
 """`export.tflite`: the whole way, unrolled files, bad input, and that nothing is left behind."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -234,6 +235,7 @@ def test_a_wrong_file_is_not_kept_and_an_old_one_stays(model, data, tmp_path):
     assert os.listdir(tmp_path) == ["a.tflite"]
 
 
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch, another backend than TensorFlow")
 def test_another_backend_is_told_what_to_do(tmp_path):
     code = (
         "import keras, keras_lstm_custom as klc; from keras_lstm_custom import export; "

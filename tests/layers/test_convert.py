@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_lstm_custom import LSTM, LSTMCell, VanillaRNN, VanillaRNNCell, from_keras, to_keras
 from keras_lstm_custom.errors import ConversionError
-from keras_lstm_custom.layers.convert import parts
+from keras_lstm_custom.models.walk import walk
 
 BATCH, TIMESTEPS, FEATURES = 3, 4, 2
 SHAPE = (BATCH, TIMESTEPS, FEATURES)
@@ -92,12 +92,12 @@ def test_there_and_back(build, rng):
         assert type(result) is type(model)
         assert result is not model
         assert result.name == model.name
-        assert [part.name for part in parts(result)] == [part.name for part in parts(model)]
+        assert [layer.name for _, layer in walk(result)] == [layer.name for _, layer in walk(model)]
         assert_same(predict(result, x), truth)
         assert_same(result.get_weights(), weights, atol=0)
-    assert not any(isinstance(part, THEIRS) and not isinstance(part, OURS) for part in parts(converted))
-    assert any(isinstance(part, OURS) for part in parts(converted))
-    assert [type(part) for part in parts(back)] == [type(part) for part in parts(model)]
+    assert not any(isinstance(layer, THEIRS) and not isinstance(layer, OURS) for _, layer in walk(converted))
+    assert any(isinstance(layer, OURS) for _, layer in walk(converted))
+    assert [type(layer) for _, layer in walk(back)] == [type(layer) for _, layer in walk(model)]
     assert json.dumps(back.get_config()) == json.dumps(model.get_config())
 
     converted.set_weights([w + 1 for w in weights])

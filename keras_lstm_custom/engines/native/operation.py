@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_lstm_custom.engines.native.library import load
 from keras_lstm_custom.engines.tensorflow_recurrence import first_order_only
+from keras_lstm_custom.keras_hooks import unrecorded
 from keras_lstm_custom.structures import Tensor
 
 
@@ -63,11 +64,13 @@ def recurrence(
 
     @tf.custom_gradient
     def differentiable(*inputs):
-        result = forward(*inputs, keep=keep, sequences=sequences)
+        with unrecorded():
+            result = forward(*inputs, keep=keep, sequences=sequences)
         y = [tf.ensure_shape(result.y, [*x.shape[:2], state[0].shape[1]])] if sequences else []
 
         def gradient(*incoming):
-            kept = result if keep else forward(*inputs, keep=True, sequences=True)
+            with unrecorded():
+                kept = result if keep else forward(*inputs, keep=True, sequences=True)
             *d_y, d_h, d_c = incoming
             tensors = dict(zip(("x", "h0", "c0", "kernel", "recurrent"), inputs, strict=False))
             tensors |= {"y": kept.y, "gates": kept.gates, "cells": kept.cells}

@@ -13,8 +13,8 @@ from keras_lstm_custom.export.model.backend import check_backend
 from keras_lstm_custom.export.model.embedding import GatheredEmbedding
 from keras_lstm_custom.export.model.recurrence import MarkedRNN
 from keras_lstm_custom.export.model.samples import output_names
-from keras_lstm_custom.layers import to_keras
-from keras_lstm_custom.layers.convert import rebuild
+from keras_lstm_custom.layers.convert import keras_graph
+from keras_lstm_custom.models.live import address
 from keras_lstm_custom.options import parameters_of
 
 #: The layers that run a cell over time, and the cell of each (None: it names its own).
@@ -86,7 +86,7 @@ def prepare(model: keras.Model, timesteps: int | None = None, *, fused: bool = T
 def _rebuilt(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model:
     """Return a copy of the model, with Keras' recurrent layers in place of ours, and every object rewritten."""
     try:
-        return rebuild(to_keras(model), rewrite)
+        return keras_graph(model, rewrite)
     except ConversionError as error:
         raise ExportError(str(error)) from error
 
@@ -99,7 +99,7 @@ def _rewrite(lengths: set, timesteps: int | None, fused: bool, notes: list[str])
         if name == "DTypePolicy" or name in ("InputLayer", "DTypePolicyMap"):
             return _float32(_with_batch_1(_with_length(entry, lengths, timesteps)) if name == "InputLayer" else entry)
         if name == "Embedding" and entry.get("module") == "keras.layers":
-            return {**entry, **_address(GatheredEmbedding)}
+            return {**entry, **address(GatheredEmbedding)}
         if "return_sequences" not in config:
             return entry
         if config.get("stateful"):
@@ -133,15 +133,9 @@ def _marked(entry: dict) -> dict:
     config = {key: value for key, value in config.items() if key in known or key in ("name", "dtype", "trainable")}
     return {
         **entry,
-        **_address(MarkedRNN),
+        **address(MarkedRNN),
         "config": config,
     }
-
-
-def _address(layer_class: type) -> dict:
-    """Return the part of a serialised object that says which class it is."""
-    registered = keras.saving.get_registered_name(layer_class)
-    return {"module": layer_class.__module__, "class_name": layer_class.__name__, "registered_name": registered}
 
 
 def _check_cell(layer_name: str, cell: dict) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,13 +10,14 @@ import numpy as np
 from keras import tree
 
 from keras_lstm_custom.errors import InputError
+from keras_lstm_custom.models.walk import recurrent_layers
 
 
 def predictions(model: keras.Model, inputs: Sequence[np.ndarray], rows_at_once: int = 256) -> list[np.ndarray]:
     """Return the model's outputs for all rows, each row on its own: a stateful layer is reset before each batch."""
     batch = model.inputs[0].shape[0] or rows_at_once
     graph = graph_of(model)
-    stateful = [layer for layer in layers_within(model) if getattr(layer, "stateful", False)]
+    stateful = [layer for layer in recurrent_layers(model).values() if layer.stateful]
     parts = []
     for start in range(0, len(inputs[0]), batch):
         for layer in stateful:
@@ -89,14 +90,3 @@ def made_up(model: keras.Model, rows: int = 4, free_size: int = 12, seed: int = 
 
 def _fits(wanted: Sequence[int | None], came: Sequence[int]) -> bool:
     return len(wanted) == len(came) and all(w in (None, c) for w, c in zip(wanted[1:], came[1:], strict=True))
-
-
-def layers_within(layer: Any) -> Iterable[Any]:
-    """Yield every layer inside models and wrappers."""
-    for inner in [*getattr(layer, "layers", []), *(getattr(layer, name, None) for name in _WRAPPED)]:
-        if inner is not None:
-            yield inner
-            yield from layers_within(inner)
-
-
-_WRAPPED = ("layer", "forward_layer", "backward_layer")

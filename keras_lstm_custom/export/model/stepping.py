@@ -11,10 +11,11 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ConversionError, ExportError
-from keras_lstm_custom.export.model.samples import graph_of, layers_within, made_up, output_names, predictions
+from keras_lstm_custom.export.model.samples import graph_of, made_up, output_names, predictions
 from keras_lstm_custom.export.model.stepped_layers import Stepper, calling, refusal, rewriting
-from keras_lstm_custom.layers import to_keras
-from keras_lstm_custom.layers.convert import rebuild
+from keras_lstm_custom.layers.convert import keras_graph
+from keras_lstm_custom.models.rebuild import rebuild
+from keras_lstm_custom.models.walk import walk
 
 #: How far stepping may differ from the whole sequence, relative to the largest output, for a model that can be stepped.
 AGREEMENT = 1e-4
@@ -98,7 +99,7 @@ def step_model(
             layer looks at several steps at once.
         ConversionError: the model is subclassed or not built.
     """
-    original = to_keras(model)
+    original = keras_graph(model)
     _check(original)
     sequences = [is_sequence(tensor) for tensor in original.inputs]
     lengths = {tensor.shape[1] for tensor, cut in zip(original.inputs, sequences, strict=True) if cut}
@@ -142,7 +143,7 @@ def _states_of(copy: keras.Model, steps: int | None) -> list[State]:
 
 def _check(model: keras.Model) -> None:
     """Raise `ExportError` unless the model has recurrent layers, and all of them read forwards."""
-    layers = list(layers_within(model))
+    layers = [layer for _, layer in walk(model)]
     recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
     if not recurrent:
         raise refusal(model.name, "has no recurrent layer")
@@ -172,7 +173,7 @@ def _difference(original: keras.Model, stepped: StepModel, lengths: set, steps: 
 
 def _not_stepwise(model: keras.Model, received: str) -> ExportError:
     known = tuple(getattr(keras.layers, name) for name in STEPWISE)
-    suspects = [f"{la.name!r} ({type(la).__name__})" for la in layers_within(model) if not isinstance(la, known)]
+    suspects = [f"{la.name!r} ({type(la).__name__})" for _, la in walk(model) if not isinstance(la, known)]
     return ExportError(
         "The model does not give the same step by step as for a whole sequence"
         + (f"; look at {', '.join(suspects)}." if suspects else "."),
@@ -190,6 +191,7 @@ def _cause(error: BaseException | None) -> str:
 
 #: Layers that treat each time step on its own, so that they are not to blame.
 STEPWISE = [
+    *("LSTMCell", "SimpleRNNCell", "GRUCell", "StackedRNNCells"),
     *("InputLayer", "LSTM", "SimpleRNN", "GRU", "RNN", "Dense", "TimeDistributed", "Embedding", "Masking", "Dropout"),
     *("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "BatchNormalization", "LayerNormalization"),
     *("Concatenate", "Add", "Multiply", "Subtract", "Average", "Maximum", "Rescaling", "Normalization"),

@@ -1,0 +1,72 @@
+"""How a model was compiled and how far it is trained, brought to its copy, with the live objects where they may be."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from keras_lstm_custom.errors import ConversionError
+from keras_lstm_custom.keras_hooks import compile_arguments, optimized_variables, undecayed_variables
+from keras_lstm_custom.models.live import copied
+from keras_lstm_custom.models.state import Twins
+
+
+def copy_training(source: keras.Model, target: keras.Model, twins: Twins) -> None:
+    """Compile `target` as `source` is compiled, and bring its optimizer and metrics to the same state.
+
+    Losses have no state, so they are the very objects; metrics and the optimizer are copies. What cannot be copied
+    is told in a warning, and `target` is left as it is, not compiled.
+    """
+    if not source.compiled:
+        return
+    try:
+        arguments = compile_arguments(source)
+        arguments["optimizer"] = optimizer = _copied_optimizer(source.optimizer, twins)
+        for kind in ("metrics", "weighted_metrics"):
+            arguments[kind] = tree.map_structure(_copied_metric, arguments[kind])
+        target.compile(**arguments, auto_scale_loss=False)  # the optimizer's copy is wrapped already where it must be
+    except Exception as error:  # a compile, get_config or from_config of the user's own
+        warnings.warn(
+            f"The copy of {source.name!r} predicts the same, but is not compiled: optimizer, loss and metrics could "
+            f"not be brought along ({str(error).splitlines()[0]}). Compile it before training.",
+            stacklevel=5,
+        )
+        return
+    if optimizer is not None and source.optimizer.built:
+        _assign(source.optimizer.variables, optimizer.variables)
+    for old, new in zip(source.metrics, target.metrics, strict=False):
+        if len(old.variables) == len(new.variables):  # metrics given by name are made at the first batch
+            _assign(old.variables, new.variables)
+
+
+def _copied_optimizer(optimizer: Any, twins: Twins) -> Any:
+    if optimizer is None:
+        return None
+    copy = copied(optimizer)
+    if optimizer.built:
+        variables = optimized_variables(optimizer)
+        missing = [variable.path for variable in variables if id(variable) not in twins]
+        if missing:
+            raise ConversionError(f"the optimizer trains what is no part of the model: {', '.join(missing)}")
+        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+        undecayed = undecayed_variables(inner)
+        if undecayed:
+            getattr(copy, "inner_optimizer", copy).exclude_from_weight_decay([twins[id(v)] for v in undecayed])
+        copy.build([twins[id(variable)] for variable in variables])
+    return copy
+
+
+def _copied_metric(metric: Any) -> Any:
+    if not isinstance(metric, keras.metrics.Metric):
+        return metric  # a name or a function
+    copy = copied(metric)
+    _assign(metric.variables, copy.variables)
+    return copy
+
+
+def _assign(sources: Any, targets: Any) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.assign(ops.copy(source))
