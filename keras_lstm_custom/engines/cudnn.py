@@ -80,7 +80,7 @@ def _jax_lstm(x, h, c, weights, units):
 def _below_tf32() -> bool:
     import jax
 
-    asked = jax.config.jax_default_matmul_precision
+    asked = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     try:
         return asked is not None and jax.lax.Precision(asked) == jax.lax.Precision.DEFAULT
     except ValueError:  # the name of an algorithm

@@ -7,12 +7,14 @@ in seven. Loaded on first use, since it imports torch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from keras_lstm_custom.engines.torch_products import kernel_gradient, product_alone, transposed_product
 
-FORWARD = getattr(torch.ops.aten, "_thnn_fused_lstm_cell", None)
-BACKWARD = getattr(torch.ops.aten, "_thnn_fused_lstm_cell_backward_impl", None)
+FORWARD: Any = getattr(torch.ops.aten, "_thnn_fused_lstm_cell", None)
+BACKWARD: Any = getattr(torch.ops.aten, "_thnn_fused_lstm_cell_backward_impl", None)
 
 
 def serves(kind: str, z_x) -> bool:
@@ -45,7 +47,7 @@ def backward(incoming, hs, recurrent_kernel, mask, dropout, saved):
     d_hs, *d_state = incoming
     dh, dc = [torch.zeros_like(saved[0]) if d is None else d for d in d_state]
     to_h, step = transposed_product(recurrent_kernel, dropout), BACKWARD.default
-    dzs = [None] * count
+    dzs = []
     for t in reversed(range(count)):
         if d_hs is not None:
             dh = dh + d_hs[t]
@@ -56,6 +58,6 @@ def backward(incoming, hs, recurrent_kernel, mask, dropout, saved):
         dh_before = to_h(dz)
         dh = dh_before if mask is None else torch.where(mask[t], dh_before, dh)
         dc = dc_before
-        dzs[t] = dz
-    dz = torch.stack(dzs)
+        dzs.append(dz)
+    dz = torch.stack(dzs[::-1])
     return dz, kernel_gradient(h_before, dz, dropout), [dh, dc]

@@ -23,8 +23,12 @@ from keras_lstm_custom.structures import Tensor
 STEPS = 16  #: of one recording: launching it takes less time than running it, and its tensors stay small
 RECORDINGS = 16  #: so many are kept
 
-#: By way, place and shapes; None: was there once; False: cannot be recorded.
-_known: OrderedDict[tuple, Recording | bool | None] = OrderedDict()
+#: By way, place and shapes; None: came once.
+_known: OrderedDict[tuple, Recording | _Refused | None] = OrderedDict()
+
+
+class _Refused:
+    """In place of a recording that could not be made: it is not tried again."""
 
 
 class Recording:
@@ -44,7 +48,7 @@ class Recording:
     def __call__(self, *values: Tensor | None) -> Sequence[Tensor]:
         """Return the recording's own outputs, which the next call overwrites. None: as in the call before."""
         for own, value in zip(self.inputs, values, strict=True):
-            if value is not None:
+            if own is not None and value is not None:
                 own.copy_(value)
         self._graph.replay()
         return self.outputs
@@ -94,22 +98,22 @@ def backward(steps: Steps, incoming, z_x: Tensor, mask: Tensor | None, before: S
     d_hs = z_x.new_zeros(len(z_x), *before[0].shape) if d_hs is None else d_hs
     inputs = (z_x[:STEPS], _of(mask, slice(0, STEPS)), *before[:count], d_hs[:STEPS], *d_state)
     run = _Runner(steps, "gradient", constants, inputs, count, may_record=False)
-    dz, sums = torch.empty_like(z_x), None
+    dz, sums = torch.empty_like(z_x), [None] * len(constants)
     for number, part in reversed([*enumerate(parts)]):
         state = before[number * count : (number + 1) * count]
         dz[part], *gradients = run(z_x[part], _of(mask, part), *state, d_hs[part], *d_state)
         d_state, of_part = [d.clone() for d in gradients[:count]], gradients[count:]
-        if sums is None:
-            sums = [None if d is None else torch.zeros_like(d, dtype=_exact(d)) for d in of_part]
-        for total, d in zip(sums, of_part, strict=True):
-            if d is not None:
-                total += d
+        sums = [_added(total, d) for total, d in zip(sums, of_part, strict=True)]
     return dz, d_state, [None if t is None else t.to(c.dtype) for t, c in zip(sums, constants, strict=True)]
 
 
-def _exact(tensor: Tensor) -> torch.dtype:
-    """Return what gradients of this dtype are summed in."""
-    return torch.promote_types(tensor.dtype, torch.float32)
+def _added(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    """Return the sum in float32 at least; `total` is of its own and may change, `gradient` is the recording's."""
+    if gradient is None:
+        return None
+    if total is None:
+        return gradient.to(torch.promote_types(gradient.dtype, torch.float32), copy=True)
+    return total.add_(gradient)
 
 
 class _Runner:
@@ -127,7 +131,7 @@ class _Runner:
         self._function, inputs = run, (*constants, *inputs)
         shapes = (None if t is None else (t.shape, t.dtype) for t in inputs)
         key = (steps.key, name, inputs[len(constants)].device, _stream(), *shapes)
-        self._recording = _recorded(key, run, inputs) if may_record else _known.get(key) or None
+        self._recording = _recorded(key, run, inputs) if may_record else _ready(key)
 
     def __call__(self, z_x, *others):
         if self._recording is None or len(z_x) != STEPS:
@@ -155,7 +159,13 @@ def _recorded(key: tuple, function: Callable, inputs: Sequence[Tensor | None]) -
     _known.move_to_end(key)
     while len(_known) > RECORDINGS:
         _known.popitem(last=False)
-    return _known[key] or None
+    return _ready(key)
+
+
+def _ready(key: tuple) -> Recording | None:
+    """Return the recording, if there is one."""
+    found = _known.get(key)
+    return None if isinstance(found, _Refused) else found
 
 
 def _stream() -> int:
@@ -163,7 +173,7 @@ def _stream() -> int:
     return torch.cuda.current_stream().cuda_stream
 
 
-def _record(function: Callable, inputs: Sequence[Tensor | None]) -> Recording | bool:
+def _record(function: Callable, inputs: Sequence[Tensor | None]) -> Recording | _Refused:
     try:
         return Recording(function, inputs)
     except RuntimeError as error:
@@ -172,4 +182,4 @@ def _record(function: Callable, inputs: Sequence[Tensor | None]) -> Recording | 
             f"which is slower: {error}",
             stacklevel=2,
         )
-        return False  # not tried again
+        return _Refused()
