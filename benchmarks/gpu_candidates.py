@@ -18,7 +18,7 @@ import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 
 BACKEND = keras.backend.backend()
-UNROLLED = (1, 2, 8)  #: steps of the scan that XLA sees at once, tried next to the engine's own choice
+UNROLLED = (1, 4, 16)  #: steps of the scan that XLA sees at once, tried next to the engine's own choice
 
 
 class Workload(NamedTuple):

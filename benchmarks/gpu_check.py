@@ -20,7 +20,7 @@ from keras_lstm_custom.errors import EngineError
 from tests.covering import covering
 from tests.engines.harness import ALL_LAYERS, LAYERS, MASKS, Case, arrays, layer_of, request_of, run
 from tests.oracles import numpy_cells
-from tests.parity.test_engines import oracle, oracle_outputs, tolerance
+from tests.parity.test_engines import ROUNDING, ROUNDINGS, oracle, oracle_outputs, tolerance
 
 BACKEND = keras.backend.backend()
 AXES = {
@@ -41,6 +41,9 @@ LARGE = [
     {"batch": 1, "timesteps": 40, "features": 8, "units": 1024},
 ]
 LARGE_BOUND = 1e-4
+#: One rounding of cuDNN under torch in float32 without TF32: `torch.nn.LSTM` itself is off from float64 by 6e-6 where
+#: torch without cuDNN is by 2e-7 (the rows "torch.nn.LSTM itself", on an H100), 30 times as much.
+CUDNN_ROUNDING = 30 * ROUNDING["float32"]
 LARGE_CASES = [
     {},
     {"mask": "scattered"},
@@ -69,6 +72,13 @@ def cases() -> Iterator[Case]:
         yield Case(**row, inputs_dropout=inputs, recurrent_dropout=recurrent)
     for mask in MASKS:
         yield Case("lstm", mask, batch=7)
+
+
+def has_gpu() -> bool:
+    """Whether torch computes on a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def compiled(function: Callable) -> Callable:
@@ -107,7 +117,9 @@ def parity(case: Case, oracle_too: bool = True, bound: float | None = None) -> I
         return
     reference = run("reference", case, wrap=compiled)
     for engine in ["reference", *engines]:
-        row = {"check": "parity", "case": str(case), "engine": engine, "bound": bound}
+        on_cudnn = BACKEND == "torch" and engine == "torch_nn" and case.dtype == "float32" and has_gpu()
+        allowed = max(bound, ROUNDINGS * CUDNN_ROUNDING) if on_cudnn else bound
+        row = {"check": "parity", "case": str(case), "engine": engine, "bound": allowed}
         try:
             got = reference if engine == "reference" else served(engine, case)
             errors = {f"reference: {n}": d for n, d in distances(got, reference).items()}
@@ -118,7 +130,7 @@ def parity(case: Case, oracle_too: bool = True, bound: float | None = None) -> I
                     difference = abs(float(np.sum(got[name] * direction)) - slope) - 1e-8  # of the oracle's own
                     errors[f"oracle: {name}"] = difference / max(1.0, np.abs(got[name]).max())
             worst = max(errors, key=errors.get)
-            row |= {"ok": bool(errors[worst] <= bound), "worst": worst, "error": float(errors[worst])}
+            row |= {"ok": bool(errors[worst] <= allowed), "worst": worst, "error": float(errors[worst])}
         except Exception as error:
             row |= failure(error)
         yield row
