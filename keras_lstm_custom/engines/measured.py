@@ -67,7 +67,7 @@ def _on_cuda(tensor: Tensor) -> bool:
 
 RULES: dict[str, Rule] = {
     "cudnn": Rule(
-        _cudnn, "could serve, but JAX's call of it is measured slower than the scan, and keeps three times as much"
+        _cudnn, "could serve, but JAX's call of it is measured slower than the scan, and keeps twice as much"
     ),
     "native": Rule(_native, "could serve, but is measured faster in float16 and bfloat16 only over more than one step"),
     "portable": Rule(
@@ -78,7 +78,7 @@ RULES: dict[str, Rule] = {
     "derived": Rule(_derived, "could serve, but the equations of this cell are written out in faster engines"),
     "torch_nn": Rule(
         _torch_nn,
-        "could serve, but is measured faster only over one step, or more than four, and under a mask in training on a GPU",
+        "could serve, but is measured faster only over one step or more than four, under a mask in training on a GPU",
     ),
 }
 
