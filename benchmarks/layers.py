@@ -1,7 +1,8 @@
 """One LSTM layer in every framework, for `speed.py`: `return_sequences`, float32, random weights and input.
 
 Training is one forward and backward pass of the sum of squares of all outputs, for the gradients of all weights;
-inference is one forward pass.
+inference is one forward pass, of Keras' layers and ours in the function that `predict` runs: in a `tf.function` of the
+user's own "auto" takes only what loads everywhere once it is saved.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ def tensorflow():
                     continue  # as the native engine that is not built
             else:
                 layer = keras.layers.LSTM(units, return_sequences=True)
-            made[name] = _graph(tf, layer, x, training, name == "keras XLA")
+            compiled = name == "keras XLA"
+            if training:
+                made[name] = _graph(tf, layer, x, training, compiled)
+            else:
+                made[name] = predict_function(layer, x, compiled=compiled)
         return made
 
     return candidates, tensorflow_product(tf)
@@ -127,6 +132,24 @@ def jax():
         return lambda: multiply(a, a).block_until_ready()
 
     return candidates, product
+
+
+def predict_function(layer, *data, compiled=False):
+    """Return a call of the function that `predict` runs on each batch, for x and perhaps a mask, of any batch size."""
+    import keras
+
+    inputs = [keras.Input(value.shape[1:], dtype=keras.backend.standardize_dtype(value.dtype)) for value in data]
+    model = keras.Model(inputs, layer(inputs[0], mask=inputs[1] if inputs[1:] else None))
+    model.compile(jit_compile=compiled)
+    model.make_predict_function()
+    for batch in (data, [value[:1] for value in data], data):  # a second size opens the axis
+        model.predict_function([(list(batch),)])
+
+    def call():
+        model.predict_function([(list(data),)])
+
+    call.note = lambda: getattr(layer, "last_engine", None)
+    return call
 
 
 def _graph(tf, layer, x, training, compiled=False):

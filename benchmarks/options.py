@@ -1,9 +1,9 @@
 """Options beside the plain layer, engine by engine: `python benchmarks/options.py [name ...] [--shape B T F U]`.
 
 What the rules of `engines/measured.py` rest on: few steps, masks, dropout, the vanilla RNN, other dtypes, against the
-Keras layer with the same options, in a `tf.function` of unknown batch size, as in `fit`. All engines, and what `auto`
-takes, have their turns in one run; a figure is the median, in milliseconds, and behind it how many times as fast as
-Keras that is.
+Keras layer with the same options, in a graph of unknown batch size, as in `fit` and `predict`. All engines, and what
+`auto` takes, have their turns in one run; a figure is the median, in milliseconds, and behind it how many times as
+fast as Keras that is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import argparse
 import os
 import statistics
 import time
+
+from layers import predict_function
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -56,11 +58,12 @@ def candidates(shape, vanilla, masked, options, training):
             layers[engine] = layer
     functions = {}
     for name, layer in layers.items():
+        if not training:
+            functions[name] = predict_function(layer, *call)
+            continue
         layer.build((None, steps, features))
 
         def run(x, mask=None, layer=layer):
-            if not training:
-                return layer(x, mask=mask, training=False)
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(tf.cast(layer(x, mask=mask, training=True), "float32") ** 2)
             return tape.gradient(loss, [w.value for w in layer.weights])

@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from forecast_output import describe, file_name, plot, stamp, summarise, write_tables
 
-from keras_lstm_custom import LSTM, VanillaRNN, timeseries
+from keras_lstm_custom import LSTM, VanillaRNN, timeseries, writing
 from keras_lstm_custom.errors import ArgumentError, RecurrentError
 
 SHIPPED = Path(__file__).parent / "data" / "jfk_weather_2013.csv"
@@ -100,7 +100,8 @@ def run(
     models, training = {}, {}
     for name, network in NETWORKS.items():
         models[name], training[name] = train(network, samples, units=units, epochs=epochs, seed=seed)
-        models[name].save(out / f"{file_name(name)}.keras")
+        with writing.new_file(out / f"{file_name(name)}.keras") as file:
+            models[name].save(file)
     best = min(training, key=lambda name: training[name]["validation_loss"])
 
     truth, forecasts = forecast(models, samples, plan)
@@ -126,7 +127,7 @@ def run(
     beyond = forecast_beyond(models[best], frame, samples, plan)
     write_tables(out, frame, plan, samples, truth, forecasts, beyond)
     plot(out / "forecast.png", plan, unit, samples.test.times, truth, forecasts)
-    (out / OURS).write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    writing.write_text(out / OURS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     summarise(metrics, out)
     return metrics
 

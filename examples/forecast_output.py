@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_lstm_custom import timeseries
+from keras_lstm_custom import timeseries, writing
 
 
 def describe(csv: Path, frame: pd.DataFrame, plan: Any, samples: Any) -> None:
@@ -58,11 +58,11 @@ def write_tables(
     held_out = {"time": samples.test.times[rows], "truth": truth[rows]}
     held_out |= {file_name(name): values[rows] for name, values in forecasts.items()}
     table = pd.DataFrame({name: values.ravel() for name, values in held_out.items()})
-    table.to_csv(out / "forecasts.csv", index=False, float_format="%.6g")
+    writing.write_text(out / "forecasts.csv", table.to_csv(index=False, float_format="%.6g"))
 
     index = timeseries.next_times(frame.index, plan.horizon)
     table = pd.DataFrame({plan.target: beyond}, index=index)
-    table.to_csv(out / "next.csv", index_label=frame.index.name, float_format="%.6g")
+    writing.write_text(out / "next.csv", table.to_csv(index_label=frame.index.name, float_format="%.6g"))
 
 
 def plot(
@@ -100,7 +100,8 @@ def plot(
         bottom.plot(ahead, rmse, color=color, linestyle=line, marker="o", markersize=3, label=name)
     bottom.set(xlabel="steps ahead", ylabel=f"RMSE [{unit}]" if unit else "RMSE", ylim=(0, None))
     bottom.set_title(f"Error over all {len(truth)} held-out windows")
-    figure.savefig(path, dpi=120)
+    with writing.new_file(path) as file:
+        figure.savefig(file, dpi=120)
     plt.close(figure)
 
 

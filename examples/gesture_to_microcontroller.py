@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from keras_lstm_custom import LSTM, export
+from keras_lstm_custom import LSTM, export, writing
 from keras_lstm_custom.export.running.runtimes import run_file
 
 #: What is exported, by the name of its folder.
@@ -65,8 +65,8 @@ def run(
     model = build(*x_train.shape[1:], len(names), units)
     model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x_train, y_train, batch_size=8, epochs=epochs, verbose=verbose)
-    out.mkdir(parents=True, exist_ok=True)
-    model.save(out / "gesture.keras")
+    with writing.new_file(out / "gesture.keras") as file:
+        model.save(file)
 
     by_keras = model.predict(x_test, verbose=0)
     kinds: dict[str, Any] = {"keras": {"accuracy": accuracy(by_keras, y_test)}}
@@ -83,7 +83,7 @@ def run(
             "confusion": confusion(by_keras, probabilities, len(names)),
         }
     results = {"classes": names, "test_rows": len(x_test), "parameters": model.count_params(), "kinds": kinds}
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    writing.write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
 

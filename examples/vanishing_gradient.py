@@ -33,7 +33,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_lstm_custom import LSTM, VanillaRNN, gradient_flow, plots
+from keras_lstm_custom import LSTM, VanillaRNN, gradient_flow, plots, writing
 from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.tasks import TASKS, Task
 
@@ -218,14 +218,15 @@ def run(
             flush=True,
         )
     outcomes = pd.DataFrame(map(asdict, found)).sort_values(["task", "length", "network", "seed"])
-    outcomes.to_csv(out / "outcomes.csv", index=False)
+    writing.write_text(out / "outcomes.csv", outcomes.to_csv(index=False))
 
     text = (
         f"Solved seeds, and the median of their training steps (batches of {BATCH}); not solved within "
         f"{steps} steps:\nthe mean share of correct sequences at the end.\n\n{summarise(outcomes).to_string()}\n"
     )
-    (out / "table.txt").write_text(text)
-    gradient_picture(max(lengths)).savefig(out / "gradients.png")
+    writing.write_text(out / "table.txt", text)
+    with writing.new_file(out / "gradients.png") as file:
+        gradient_picture(max(lengths)).savefig(file)
     print(f"\n{text}")
     return outcomes
 

@@ -3,7 +3,7 @@
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
    `loop_over_time` calls Keras' original for the reference engine; `diverted` puts another in its
-   place for a while, in layers that are not ours.
+   place for a while, in layers that are not ours, and `replace_loop` for good, in copies.
 2. `get_dropout_mask` / `get_recurrent_dropout_mask` of Keras' recurrent cells: one mask for each
    call of the layer, drawn before the loop starts.
 3. `dropout_mask_count` of these cells: whether that is one mask, or one for each gate.
@@ -81,7 +81,9 @@ def symbolic_dropout_masks(cell: Any, x_shape: tuple, h_shape: tuple, training: 
 def compile_arguments(model: keras.Model) -> dict[str, Any]:
     """Return what a compiled model was compiled with, the very objects, but what its attributes say since."""
     changeable = ("run_eagerly", "steps_per_execution", "jit_compile")
-    return {**model._compile_config.config, **{name: getattr(model, name) for name in changeable}}
+    given = model._compile_config.config
+    since = {name: getattr(model, name) for name in changeable}
+    return {**given, **since, "loss": getattr(model, "loss", None)}  # a loss outlives a `compile` without one
 
 
 def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
@@ -220,6 +222,14 @@ def _snake_case(name: str) -> str:
     """Return a class name as Keras writes it in names of layers."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def replace_loop(layer: Any, loop: Callable) -> None:
+    """Let one `keras.layers.RNN` run `loop(sequences, initial_state, mask, training)` in place of Keras' own loop.
+
+    `loop` takes its arguments by these names and returns the last output, all outputs and the final states.
+    """
+    layer.inner_loop = loop
 
 
 class _StepCell:

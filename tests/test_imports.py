@@ -19,8 +19,11 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 #: A module may import from its own folder and from lower levels. The longest name that fits counts.
 LEVELS = {
     "errors": 0,
+    "progress": 0,
     "structures": 0,
     "version": 0,
+    "array_files": 1,
+    "writing": 1,
     "equations": 1,
     "options": 1,
     "keras_hooks": 2,
@@ -38,7 +41,9 @@ LEVELS = {
     "export.quantization": 9,
     "export": 10,
     "": 11,
-    "cli": 12,
+    "model_files": 12,
+    "commands": 13,
+    "cli": 14,
 }
 #: What the package needs to be imported: Keras brings its backend itself.
 CORE_MAY_IMPORT = {"keras", "numpy", PACKAGE, *sys.stdlib_module_names}

@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lstm_custom.keras_hooks import EngineRNN, dropout_masks, loop_over_time, symbolic_dropout_masks
+from keras_lstm_custom import VanillaRNN, keras_hooks
+from keras_lstm_custom.keras_hooks import (
+    EngineRNN,
+    compile_arguments,
+    diverted,
+    dropout_masks,
+    has_keras_loop,
+    loop_over_time,
+    optimized_variables,
+    replace_loop,
+    symbolic_dropout_masks,
+    undecayed_variables,
+)
 
 
 class Accumulator(keras.layers.Layer):
@@ -124,3 +136,136 @@ def test_symbolic_masks_are_like_those_that_are_drawn(cell_class, rates):
         drawn = dropout_masks(cell, ops.ones((2, 3)), ops.ones((2, 5)), training)
         symbolic = symbolic_dropout_masks(cell, (2, 3), (2, 5), training)
         assert shape(symbolic) == shape(drawn)
+
+
+def test_a_layers_own_loop_is_the_one_that_keras_calls():
+    why = "Keras changed the hook `RNN.inner_loop`: "
+    x, layer = ops.ones((2, 3, 4)), keras.layers.LSTM(5)
+    expected = ops.convert_to_numpy(layer(x))
+    assert has_keras_loop(layer), why + "a layer of Keras has none of the loops that are known"
+    assert not has_keras_loop(EngineRNN(keras.layers.LSTMCell(5)))
+    calls = []
+
+    def loop(sequences, initial_state, mask, training):
+        calls.append((len(initial_state), mask, training))
+        return initial_state[0] + 1, sequences, initial_state
+
+    with diverted([(layer, loop)]), diverted([(layer, loop)]):
+        np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), np.ones((2, 5)), err_msg=why + "other results")
+    assert calls == [(2, None, False)], why + "it is not called once through the instance"
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), expected)
+    assert "inner_loop" not in vars(layer)
+
+
+def test_compile_keeps_what_it_was_given():
+    why = "Keras changed the hook `_compile_config`: "
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    loss, metric = keras.losses.Huber(0.3), keras.metrics.MeanSquaredError()
+    model.compile("sgd", loss, metrics=[metric], loss_weights=[2.0])
+    model.run_eagerly = True
+    given = compile_arguments(model)
+    assert given["loss"] is loss, why + "the loss is another object"
+    assert given["metrics"][0] is metric, why + "the metric is another object"
+    assert (given["loss_weights"], given["run_eagerly"]) == ([2.0], True), why + "an argument is lost"
+    again = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    again.compile(**given)
+
+
+def test_an_optimizer_knows_what_it_was_built_for():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    optimizer = keras.optimizers.AdamW(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.build(model.trainable_variables)
+    why = "Keras changed the hook `_trainable_variables` of optimizers"
+    for variable, known in zip(model.trainable_variables, optimized_variables(optimizer), strict=True):
+        assert variable is known, why
+    assert [v.name for v in undecayed_variables(optimizer)] == ["bias"], "Keras changed the hook `_use_weight_decay`"
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_the_trainers_functions_go_by_their_names(steps_per_execution):
+    seen = []
+
+    class Looks(keras.layers.Layer):
+        def call(self, x):
+            seen.append(keras_hooks.inside_trainer())
+            return x
+
+    model = keras.Sequential([keras.Input((1,)), Looks(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    x = np.ones((4, 1), "float32")
+    calls = {"fit": (x, x), "evaluate": (x, x), "predict": (x,), "train_on_batch": (x, x), "predict_on_batch": (x,)}
+    for name, arguments in calls.items():
+        seen.clear()
+        getattr(model, name)(*arguments, **({} if "batch" in name else {"verbose": 0, "batch_size": 2}))
+        # A model that is not built yet is called symbolically, too.
+        assert seen, name
+        assert seen[-1], (
+            f"Keras changed the names of its trainer's functions: `TRAINER_FUNCTIONS` misses that of {name}"
+        )
+    import tensorflow as tf
+
+    seen.clear()
+    tf.function(model)(x)
+    assert seen == [False]
+
+
+@pytest.mark.tensorflow
+def test_what_records_gradients_is_seen_and_can_be_stopped():
+    import tensorflow as tf
+
+    why = "TensorFlow changed `could_possibly_record` or `stop_recording` of its `eager.record`"
+    x = tf.ones(2)
+    assert not keras_hooks.recording_gradients(), why
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        assert keras_hooks.recording_gradients(), why
+        with keras_hooks.unrecorded():
+            y = x * 2
+        z = x * 3
+    assert tape.gradient([y, z], x).numpy().tolist() == [3, 3], why
+
+
+@pytest.mark.tensorflow
+def test_forward_mode_is_seen():
+    import tensorflow as tf
+
+    why = "TensorFlow changed `pack_tangents` of its `eager.forwardprop_util`"
+    x, variable = tf.ones(2), tf.Variable(1.0)
+    with tf.autodiff.ForwardAccumulator([x, variable], [x, tf.ones(())]):
+        assert keras_hooks.has_tangents([x]), why
+        assert keras_hooks.has_tangents([variable]), why
+        assert not keras_hooks.has_tangents([tf.ones(2), tf.Variable(1.0)]), why
+    assert not keras_hooks.has_tangents([x]), why
+
+
+def test_weights_in_a_file_go_by_the_name_of_the_class(tmp_path):
+    """Our files have Keras' names (`stored_as`), and files of an earlier version are read, too (`entry_of`)."""
+    h5py = pytest.importorskip("h5py")
+    model = keras.Sequential([keras.Input((2, 3)), VanillaRNN(4)])
+    model.save_weights(tmp_path / "new.weights.h5")
+    why = "Keras names what a file of weights holds otherwise"
+    with h5py.File(tmp_path / "new.weights.h5", "a") as file:
+        assert list(file["layers"]) == ["simple_rnn"], why
+        file.move("layers/simple_rnn", "layers/vanilla_rnn")  # as earlier versions wrote it
+    expected = model.get_weights()
+    model.set_weights([np.zeros_like(w) for w in expected])
+    model.load_weights(tmp_path / "new.weights.h5")
+    for got, weight in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(got, weight, err_msg=why)
+
+
+@pytest.mark.parametrize("layer_class", [keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN])
+def test_a_layer_calls_the_loop_that_was_put_in_place_of_its_own(layer_class):
+    layer = layer_class(2, return_sequences=True)
+    fixed = ops.ones((3, 4, 2))
+
+    def loop(sequences, initial_state, mask, training=False):
+        return fixed[:, -1], fixed, initial_state
+
+    layer.build((3, 4, 5))
+    replace_loop(layer, loop)
+    assert np.array_equal(ops.convert_to_numpy(layer(ops.zeros((3, 4, 5)))), np.ones((3, 4, 2))), (
+        "Keras no longer calls the hook `RNN.inner_loop` of the layer at hand, which `keras_hooks.replace_loop` sets."
+    )

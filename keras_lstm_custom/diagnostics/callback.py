@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -21,6 +23,7 @@ from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observabl
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
 from keras_lstm_custom.diagnostics.tracing import trace_observable
 from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.writing import write_text
 
 BUDGET = 0.05  #: share of the training time that recording may cost when `every` is "auto"
 
@@ -52,8 +55,10 @@ class GateMonitor(keras.callbacks.Callback):
             together, the next one included, cost at most 5 % of the time spent training. It looks
             once before the first epoch, to know the cost, and a training too short for any record
             gets one at its end.
-        csv: file to write the rows to, anew at each record.
-        tensorboard: directory of the event files. Needs the packages tensorflow and tensorboard.
+        csv: file to write the rows to, anew at each record. If it cannot be written a warning says so, and training
+            goes on.
+        tensorboard: directory of the event files, with a warning as for `csv`. Needs the packages tensorflow and
+            tensorboard.
 
     Raises:
         ArgumentError: `every` is not usable, or TensorBoard is asked for and not installed. From
@@ -78,7 +83,11 @@ class GateMonitor(keras.callbacks.Callback):
         self._loss, self._layers = loss, layers
         self._every = _check_every(every)
         self._csv = csv
-        self._writer = None if tensorboard is None else _TensorBoard(tensorboard)
+        self._writer: _TensorBoard | None = None
+        if tensorboard is not None:
+            _check_tensorboard()
+            with _training_goes_on(f"TensorBoard's event files in {str(tensorboard)!r}"):
+                self._writer = _TensorBoard(tensorboard)
         self._watched: Observable | None = None
         self._started = 0.0  # when training began
         self._spent = 0.0  # seconds that all records since then took
@@ -108,7 +117,8 @@ class GateMonitor(keras.callbacks.Callback):
         if self._every == "auto" and not self._spent and self._epoch is not None:
             self.record(self._epoch)
         if self._writer is not None:
-            self._writer.flush()
+            with _training_goes_on("TensorBoard's event file"):
+                self._writer.flush()
 
     def record(self, epoch: int) -> None:
         """Look into the model now, whatever the interval says."""
@@ -117,9 +127,11 @@ class GateMonitor(keras.callbacks.Callback):
             numbers = {**_numbers(layer), **(_gradient_numbers(flows[name]) if flows else {})}
             self.rows.append({"epoch": epoch, "layer": name, **numbers})
             if self._writer is not None:
-                self._writer.write(epoch, name, numbers, _distributions(traces[name], layer, flows.get(name)))
+                with _training_goes_on("TensorBoard's event file"):
+                    self._writer.write(epoch, name, numbers, _distributions(traces[name], layer, flows.get(name)))
         if self._csv is not None:
-            self.to_frame().to_csv(self._csv, index=False)
+            with _training_goes_on(f"{str(self._csv)!r}"):
+                write_text(self._csv, self.to_frame().to_csv(index=False))
 
     def _look(self) -> tuple[Traces, dict[str, GradientFlow]]:
         if self._watched is None:
@@ -136,6 +148,16 @@ class GateMonitor(keras.callbacks.Callback):
             return (epoch + 1) % self._every == 0
         trained = time.perf_counter() - self._started - self._spent
         return self._spent + self._latest <= BUDGET * trained
+
+
+@contextmanager
+def _training_goes_on(what: str) -> Iterator[None]:
+    """Warn where something cannot be written: a training of days must not end for a full disk."""
+    try:
+        yield
+    except Exception as error:  # TensorFlow's writers raise errors of many classes
+        said = str(error) if what in str(error) else f"{what} cannot be written.\n  {type(error).__name__}: {error}"
+        warnings.warn(f"GateMonitor: {said}\n  Training goes on; `to_frame()` has all rows.", stacklevel=3)
 
 
 def _seconds(work: Callable[[], Any]) -> float:
@@ -184,14 +206,6 @@ class _TensorBoard:
     """Writes event files by TensorFlow's public summaries, on whatever backend the model trains."""
 
     def __init__(self, directory: str | os.PathLike):
-        missing = [package for package in ("tensorflow", "tensorboard") if find_spec(package) is None]
-        if missing:
-            raise ArgumentError(
-                "TensorBoard's event files cannot be written here.",
-                expected="the packages tensorflow and tensorboard",
-                received=f"no {' and no '.join(missing)}",
-                remedy=f"pip install {' '.join(missing)}; or leave `tensorboard` out and use `csv`.",
-            )
         import tensorflow as tf
 
         self._summary = tf.summary
@@ -209,6 +223,17 @@ class _TensorBoard:
     def flush(self) -> None:
         """Bring all that was written to disk."""
         self._writer.flush()
+
+
+def _check_tensorboard() -> None:
+    missing = [package for package in ("tensorflow", "tensorboard") if find_spec(package) is None]
+    if missing:
+        raise ArgumentError(
+            "TensorBoard's event files cannot be written here.",
+            expected="the packages tensorflow and tensorboard",
+            received=f"no {' and no '.join(missing)}",
+            remedy=f"pip install {' '.join(missing)}; or leave `tensorboard` out and use `csv`.",
+        )
 
 
 def _check_every(every: Any) -> int | str:

@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from keras_lstm_custom.array_files import read_arrays
 from keras_lstm_custom.errors import ArgumentError, DataError
+from keras_lstm_custom.writing import write_npz
 
 Array = np.ndarray
 
@@ -134,7 +136,11 @@ class Traces(dict[str, Any]):
         return pd.concat([trace.to_frame() for trace in self.values()], ignore_index=True)
 
     def to_npz(self, path: str | os.PathLike) -> None:
-        """Write all traces to one compressed file, which `from_npz` and `numpy.load` read."""
+        """Write all traces to one compressed file, which `from_npz` and `numpy.load` read.
+
+        Raises:
+            DataError: the file cannot be written; what stood at `path` is as it was.
+        """
         arrays: dict[str, Any] = {}
         header = []
         for number, trace in enumerate(self.values()):
@@ -142,30 +148,29 @@ class Traces(dict[str, Any]):
             arrays |= {f"{number}/{name}": v for name, v in values.items() if isinstance(v, np.ndarray)}
             plain = {name: v for name, v in values.items() if not isinstance(v, np.ndarray)}
             header.append({"kind": trace.kind, **plain})
-        with open(path, "wb") as file:  # given a path, NumPy would append ".npz" to another ending
-            np.savez_compressed(file, traces=np.array(json.dumps(header)), **arrays)
+        write_npz(path, {"traces": np.array(json.dumps(header)), **arrays}, DataError)
 
     @classmethod
     def from_npz(cls, path: str | os.PathLike) -> Traces:
         """Return what `to_npz` wrote.
 
         Raises:
-            DataError: the file is not one of `to_npz`.
+            DataError: the file is not one of `to_npz`, or is damaged.
         """
-        with np.load(path) as file:
-            if "traces" not in file:
-                raise DataError(
-                    f"{os.fspath(path)!r} does not hold traces.",
-                    expected="a file that Traces.to_npz wrote",
-                    received=f"arrays named {', '.join(file.files[:5])}",
-                    remedy="Write the file with trace(model, x).to_npz(path).",
-                )
-            traces = cls()
-            for number, plain in enumerate(json.loads(str(file["traces"]))):
-                prefix = f"{number}/"
-                arrays = {key.removeprefix(prefix): file[key] for key in file.files if key.startswith(prefix)}
-                traces[plain["name"]] = TRACES[plain.pop("kind")](**plain, **arrays)
-        return traces
+        arrays = read_arrays(path)
+        try:
+            header = json.loads(str(arrays.pop("traces")))
+            records = [_rebuilt(plain, _numbered(arrays, number)) for number, plain in enumerate(header)]
+            if len({record.name for record in records}) < len(records):
+                raise ValueError("two layers of one name")
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+            raise DataError(
+                f"{os.fspath(path)!r} does not hold traces.",
+                expected="a file that Traces.to_npz wrote",
+                received=f"{type(error).__name__}: {error}; arrays named {', '.join(list(arrays)[:5])}",
+                remedy="Write the file with trace(model, x).to_npz(path).",
+            ) from error
+        return cls({record.name: record for record in records})
 
     def __missing__(self, name: str) -> Any:
         raise ArgumentError(
@@ -182,3 +187,26 @@ def _shift(states: Array, initial: Array, go_backwards: bool) -> Array:
     if go_backwards:
         return np.concatenate([states[:, 1:], first], axis=1)
     return np.concatenate([first, states[:, :-1]], axis=1)
+
+
+def _numbered(arrays: dict[str, Array], number: int) -> dict[str, Array]:
+    prefix = f"{number}/"
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _rebuilt(plain: dict[str, Any], arrays: dict[str, Any]) -> LayerTrace:
+    """Return the trace that a file holds in parts; raise an error of Python's if they do not belong together."""
+    values: dict[str, Any] = dict(plain)
+    record = TRACES[values.pop("kind")](**values, **arrays)
+    if not isinstance(record.name, str) or not isinstance(record.go_backwards, bool):
+        raise ValueError(f"name {record.name!r}, go_backwards {record.go_backwards!r}")
+    batch, timesteps, units = record.h.shape
+    shapes: dict[str, tuple] = dict.fromkeys(record.symbols, (batch, timesteps, units))
+    shapes |= {name: (batch, units) for name in arrays if name.startswith("initial_")}
+    shapes |= {"x": (batch, timesteps, record.x.shape[-1])}
+    shapes |= {} if record.mask is None else {"mask": (batch, timesteps)}
+    for name, shape in shapes.items():
+        array = getattr(record, name)
+        if array.shape != shape or array.dtype.kind not in ("b" if name == "mask" else "fiub"):
+            raise ValueError(f"{name} of shape {array.shape} and dtype {array.dtype}, not {shape}")
+    return record

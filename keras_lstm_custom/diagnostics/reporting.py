@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from keras_lstm_custom.diagnostics.report_data import page_data
 from keras_lstm_custom.diagnostics.tracing import trace_observable
 from keras_lstm_custom.errors import ArgumentError, message
 from keras_lstm_custom.version import __version__
+from keras_lstm_custom.writing import check_file, write_bytes
 
 #: Template, style and script of the page.
 PAGE = Path(__file__).parent / "page"
@@ -63,12 +65,13 @@ def report(
         The path of the file.
 
     Raises:
-        ArgumentError: `path` is a folder or a file that is not a page of ours, or the page would be
+        ArgumentError: `path` is a file that is not a page of ours or cannot be written, or the page would be
             larger than `max_bytes`; or as `trace` and `gradient_flow`.
         InputError: x or y does not fit the model or holds NaN, or the model itself gives NaN.
         ImportError: plotly or jinja2 is not installed.
     """
-    path = Path(path)
+    check_file(path, ArgumentError)
+    path = Path(os.path.expanduser(path))
     _check_path(path)
     template, plotly = _tools()
     watched = observable(model)
@@ -91,7 +94,8 @@ def report(
             script=(PAGE / "page.js").read_text(encoding="utf-8"),
         ).encode()
         if len(text) <= max_bytes:
-            return _write(path, text)
+            write_bytes(path, text, ArgumentError)
+            return path
     raise ArgumentError(
         "The page would be too large to be pleasant.",
         expected=f"at most max_bytes = {max_bytes / 1e6:.1f} MB",
@@ -102,16 +106,15 @@ def report(
 
 def _check_path(path: Path) -> None:
     """Refuse to write over what is not a page of ours."""
-    if path.is_file():
-        with path.open("rb") as file:
-            if GENERATOR.encode() in file.read(1000):
-                return
-    elif not path.exists():
+    if not path.exists():
         return
+    with suppress(OSError), path.open("rb") as file:  # what cannot be read is not known to be ours
+        if GENERATOR.encode() in file.read(1000):
+            return
     raise ArgumentError(
         "There is something at `path` that is not a page of ours.",
         expected="a path that is free, or an earlier page to replace",
-        received=f"{str(path)!r}, {'a folder' if path.is_dir() else 'another file'}",
+        received=f"{str(path)!r}, another file",
         remedy="Pass another path, e.g. 'inside.html', or remove what is there.",
     )
 
@@ -134,11 +137,3 @@ def _tools() -> tuple[Any, str]:
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("report.html.jinja"), get_plotlyjs()
-
-
-def _write(path: Path, text: bytes) -> Path:
-    """Write the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(text)
-    return unfinished.replace(path)

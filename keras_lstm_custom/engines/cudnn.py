@@ -8,7 +8,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from keras_lstm_custom.engines import compaction, fast_path
+from keras_lstm_custom.engines import compaction, fast_path, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.equations.weight_layout import to_cudnn
 
@@ -105,6 +105,7 @@ def supports(request: Request) -> Support:
     return Support(True, "one call of cuDNN" + (f", computed in {computes}" if computes else ""))
 
 
+@no_steps.served
 def run(request: Request) -> Result:
     """Run the whole layer by one call."""
     cell, x = request.cell, request.sequences

@@ -17,7 +17,7 @@ import keras
 from keras import ops, tree
 
 from keras_lstm_custom.cells.equations_of import has_own_call
-from keras_lstm_custom.engines import fast_path, masking
+from keras_lstm_custom.engines import fast_path, masking, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.errors import ArgumentError
 
@@ -32,6 +32,7 @@ def supports(request: Request) -> Support:
     return Support(False, reason) if reason else Support(True, "loop and gradient derived from the cell's own step")
 
 
+@no_steps.served
 def run(request: Request) -> Result:
     """Project all inputs at once, then run the recurrence."""
     cell = request.cell

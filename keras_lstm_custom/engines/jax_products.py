@@ -7,6 +7,7 @@ since it imports JAX.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -41,7 +42,7 @@ def kernel_gradient(x: Tensor, dz: Tensor, masks: tuple[Tensor, ...], dtype) -> 
     """Return dW as one product over all steps and rows for each dropout mask: the columns of its gates."""
 
     def of_mask(x, dz):
-        x, dz = (array.reshape(-1, array.shape[-1]) for array in (x, dz))
+        x, dz = (array.reshape(math.prod(array.shape[:-1]), array.shape[-1]) for array in (x, dz))  # -1 may be 0 / 0
         return jnp.matmul(x.T, dz, preferred_element_type=dtype)
 
     masked = [x * m for m in masks or (1,)]

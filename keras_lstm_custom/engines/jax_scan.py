@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_lstm_custom.engines import fast_path, masking
+from keras_lstm_custom.engines import fast_path, masking, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 
 
@@ -12,6 +12,7 @@ def supports(request: Request) -> Support:
     return Support(False, reason) if reason else Support(True, "custom gradient, compiled by XLA")
 
 
+@no_steps.served
 def run(request: Request) -> Result:
     """Run the recurrence over time-major inputs."""
     from jax import numpy as jnp

@@ -35,6 +35,7 @@ def masked(request: Request, result: Result) -> Result:
     if mask is None:
         return result
     has_output = mask if request.zero_output_for_mask else anything_read(mask)
-    has_output = has_output if request.return_sequences else has_output[:, -1:]
+    if not request.return_sequences:  # without timesteps all of none: the state is given out
+        has_output = ops.all(has_output[:, -1:], axis=1, keepdims=True)
     zero = ops.zeros((), dtype=result.outputs.dtype)
     return result._replace(outputs=ops.where(has_output[..., None], result.outputs, zero))

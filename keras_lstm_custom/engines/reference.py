@@ -9,7 +9,7 @@ from dataclasses import replace
 from keras import ops, tree
 
 from keras_lstm_custom.cells.equations_of import has_own_call
-from keras_lstm_custom.engines import masking
+from keras_lstm_custom.engines import masking, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.equations.projection import DropoutMask
 from keras_lstm_custom.errors import EngineError
@@ -21,6 +21,7 @@ def supports(request: Request) -> Support:
     return Support(True, "serves every cell, mask, direction, dtype and Keras backend")
 
 
+@no_steps.served
 def run(request: Request) -> Result:
     """Loop over the steps, the product with x inside: for all steps at once it would go through memory."""
     cell, sequences, dropout = request.cell, request.sequences, request.dropout.inputs

@@ -17,6 +17,7 @@ from keras_lstm_custom.engines import (
     measured,
     memory,
     native,
+    no_steps,
     portable,
     recording,
     reference,
@@ -134,7 +135,7 @@ def run(name: str, request: Request) -> Result:
         if name == AUTO:
             saved_graphs.forbid_saving(engine)
         engine = higher_derivatives.of_every_order(engine)
-        serve = partial(checkpoint.run, engine) if checkpoint.cuts(request) else engine.run
+        serve = no_steps.served(partial(checkpoint.run, engine)) if checkpoint.cuts(request) else engine.run
     with memory.explained(request):
         result = serve(request)
     return masking.masked(request, result)

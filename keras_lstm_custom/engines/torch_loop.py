@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_lstm_custom.engines import fast_path, masking
+from keras_lstm_custom.engines import fast_path, masking, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.equations.projection import project
 
@@ -13,6 +13,7 @@ def supports(request: Request) -> Support:
     return Support(False, reason) if reason else Support(True, "custom gradient, a handful of operations a step")
 
 
+@no_steps.served
 def run(request: Request) -> Result:
     """Project all inputs at once, then run the recurrence."""
     import torch

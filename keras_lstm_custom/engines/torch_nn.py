@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_lstm_custom.engines import compaction, fast_path
+from keras_lstm_custom.engines import compaction, fast_path, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.structures import Tensor
 
@@ -16,6 +16,7 @@ def supports(request: Request) -> Support:
     return Support(False, reason) if reason else Support(True, "torch.nn, by cuDNN on a GPU")
 
 
+@no_steps.served
 def run(request: Request) -> Result:
     """Call the functions behind `torch.nn.LSTM`, `torch.nn.RNN` and `torch.nn.GRU`."""
     import torch

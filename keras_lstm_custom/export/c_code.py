@@ -15,7 +15,7 @@ from keras_lstm_custom.export.running.runtimes import Tensor
 class Package:
     """What the files are made from."""
 
-    name: str  #: namespace of all that is declared; a C identifier
+    name: str  #: namespace of all that is declared; one that `reserved_names.why_not` allows
     model: bytes
     ops: Sequence[str]  #: the builtin ops by name
     inputs: Sequence[Tensor]
@@ -102,7 +102,7 @@ def _settings(package: Package) -> str:
             shape = ", ".join(map(str, tensor.shape))
             lines += [
                 "",
-                f"// {tensor.name}",
+                f"// {_shown(tensor.name)}",
                 f"using {kind}{number}Type = {TYPES[tensor.dtype].name};",
                 f"constexpr int {label}Shape[] = {{{shape}}};",
                 f"constexpr int {label}Size = {int(np.prod(tensor.shape))};",
@@ -150,7 +150,7 @@ def _main(package: Package) -> str:
         for k, t in enumerate(package.inputs)
     )
     checks = "\n".join(
-        f'  wrong += Differences("{t.name}", interpreter.output({k})->data.{TYPES[t.dtype].member},\n'
+        f'  wrong += Differences("{_shown(t.name)}", interpreter.output({k})->data.{TYPES[t.dtype].member},\n'
         f"                       {package.name}::kTestOutput{k}, {package.name}::kOutput{k}Size,"
         f" {TYPES[t.dtype].tolerance});"
         for k, t in enumerate(package.outputs)
@@ -230,6 +230,12 @@ def _header(package: Package, file: str, includes: Iterable[str], body: str) -> 
 
 def _source(package: Package, header: str, body: str) -> str:
     return f'#include "{header}"\n\nnamespace {package.name} {{\n\n{body}\n\n}}  // namespace {package.name}\n'
+
+
+def _shown(name: str) -> str:
+    """Return a tensor's name for a comment or a string of C++; what could end either is written as octal bytes."""
+    plain = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in name.encode(errors="replace")]
+    return "".join(plain)
 
 
 def _values(values: Iterable, form: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,15 +13,18 @@ import numpy as np
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.graph import Graph, set_signature
+from keras_lstm_custom.export.file.origin import described
+from keras_lstm_custom.export.file.portable import portable
 from keras_lstm_custom.export.model import vanilla_rnn
 from keras_lstm_custom.export.model.prepare import Prepared
 from keras_lstm_custom.export.model.recurrence import tracing
 from keras_lstm_custom.export.quantization import weights_only
 from keras_lstm_custom.export.quantization.equalise import equalise
-from keras_lstm_custom.export.quantization.promote import Promoted, promote
+from keras_lstm_custom.export.quantization.promote import Promoted, promote, unrolled_cells
 from keras_lstm_custom.export.quantization.quantize import quantize as quantized
 from keras_lstm_custom.export.quantization.ranges import calibrate
 from keras_lstm_custom.export.quantization.schemes import SCHEMES
+from keras_lstm_custom.writing import scratch
 
 
 def convert(
@@ -31,6 +34,7 @@ def convert(
     *,
     stateful: bool = False,
     float_io: bool = False,
+    verbose: int | str = 0,
 ) -> tuple[bytes, list[str]]:
     """Return a TFLite file that was not run yet, and notes for the user.
 
@@ -40,6 +44,7 @@ def convert(
         samples: for the last two: an array `(rows, ...)` of real input for each input of the model.
         stateful: whether the file keeps its states between invocations.
         float_io: whether inputs and outputs of a file that computes in integers are float32.
+        verbose: whether the search for what needs more bits shows a progress bar, as for `promote`.
 
     Raises:
         ExportError: the model cannot be expressed, or its values exceed what the integers hold.
@@ -52,11 +57,14 @@ def convert(
         if nearer:
             content, ranges = nearer, calibrate(nearer, rows)
 
+        finer = unrolled_cells(Graph(content))
+
         def make(promoted: Promoted) -> tuple[bytes, list[str]]:
+            promoted = promoted._replace(int16=promoted.int16 | finer)
             return quantized(content, ranges, SCHEMES[quantize], float_io=float_io, promoted=promoted)
 
         # With kept states one row depends on the one before, and nothing is measured.
-        made = make(Promoted()) if stateful else promote(content, rows, quantize, make)
+        made = make(Promoted()) if stateful else promote(content, rows, quantize, make, finer, verbose)
         return made[0], [*prepared.notes, *made[1]]
     smaller = {"float16": weights_only.float16, "dynamic": weights_only.dynamic}
     return smaller[quantize](content) if quantize else content, prepared.notes
@@ -88,7 +96,8 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
         {name: found[key] for name, key in zip(prepared.output_names, outputs, strict=True)},
     )
     fused_lstm.fuse(graph, lstms, stateful=stateful)
-    _check_ops(graph)
+    _check_ops(graph, prepared.model)
+    portable(graph)
     return graph.pack()
 
 
@@ -112,9 +121,12 @@ def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> byt
     module.call = tf.function(call, autograph=False, input_signature=specs)
     with _plain_errors():
         signature = module.call.get_concrete_function()
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        tf.saved_model.save(module, folder, signatures={"serving_default": signature})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    with scratch() as folder, _quiet():
+        try:
+            tf.saved_model.save(module, str(folder), signatures={"serving_default": signature})
+        except tf.errors.OpError as error:  # TensorFlow has a file system of its own, whose errors are no OSErrors
+            raise OSError(error.message) from error
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
         converter.allow_custom_ops = True  # the marks; what else would be custom is refused below
         try:
             return converter.convert()
@@ -127,14 +139,17 @@ def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> byt
             ) from error
 
 
-def _check_ops(graph: Graph) -> None:
-    custom = sorted({name for operator in graph.operators if (name := graph.custom_name(operator))})
+def _check_ops(graph: Graph, model: keras.Model) -> None:
+    custom: dict[str, list[Any]] = {}
+    for operator in graph.operators:
+        if name := graph.custom_name(operator):
+            custom.setdefault(name, []).append(operator)
     if custom:
         raise ExportError(
             "The model has operations that TFLite does not have.",
             expected="layers that TFLite's builtin ops can express",
-            received=", ".join(custom),
-            remedy="Replace the layers that use them.",
+            received="; ".join(f"{name} of {described(graph, found, model)}" for name, found in sorted(custom.items())),
+            remedy="Put another layer in place of that one, or compute it outside of the exported model.",
         )
 
 

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
+from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text
 from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import verify
+from keras_lstm_custom.writing import check_file, new_file
 
 QUANTIZE = (None, "float16", "dynamic", "int8", "int16x8")
 INTEGERS = ("int8", "int16x8")  #: those that need a calibration
@@ -28,13 +29,14 @@ def tflite(
     path: str | os.PathLike,
     quantize: str | None = None,
     calibration: Any = None,
-    timesteps: int | None = None,
+    timesteps: Timesteps = None,
     runtime: str = "litert",
     *,
     fused: bool = True,
     stateful: bool = False,
     io_dtype: str | None = None,
     bound: float | None = None,
+    verbose: int | str = "auto",
 ) -> ExportReport:
     """Write `model` as a TFLite file, run it, and keep it only if it gives the model's numbers.
 
@@ -54,7 +56,9 @@ def tflite(
         calibration: real input, `(rows, ...)`, a list or a dict of arrays for several inputs; or an
             iterable of such batches. It gives the ranges for "int8" and "int16x8"; of 32 rows and more, a quarter (at
             most 32 rows) is held back for the comparison with the model. Without it, that uses random numbers.
-        timesteps: the length of the sequences, where the model leaves it open, or another than the model's.
+        timesteps: the length of the sequences, where the model leaves it open, or another than the model's: one for
+            all inputs that run over time, a dict by the inputs' names, or a list in their order (None: as it is).
+            What is still open has the size that it has in the calibration.
         runtime: "litert", "micro" or "both": where the file must run.
         fused: False unrolls the recurrent layers instead, for activations and masks that the fused
             op cannot do and for LiteRT's CompiledModel API, which refuses the fused op.
@@ -64,6 +68,8 @@ def tflite(
             None for its own integers.
         bound: the largest accepted error, as a share of the standard deviation of the model's
             output; None = `verify.BOUNDS[quantize]`.
+        verbose: 1 shows a progress bar while an integer file is tried with more bits here and there, 0 does not;
+            "auto" shows one when it takes longer than two seconds.
 
     Returns:
         The report: size, ops, and the error on each installed runtime.
@@ -75,18 +81,23 @@ def tflite(
         InputError: the calibration does not fit the model, or holds NaN, infinity or no values.
     """
     _check_options(quantize, runtime, fused, io_dtype)
+    check_file(path)
     from keras_lstm_custom.export.convert import convert  # needs TensorFlow and the TFLite schema
     from keras_lstm_custom.export.model.prepare import prepare, with_length
 
+    check_no_text(model)
     model = with_length(model, timesteps)
-    prepared = prepare(model, timesteps, fused=fused)
-    samples = _samples(model, quantize, calibration, timesteps)
+    samples = _samples(model, quantize, calibration)
+    model = with_length(model, None, samples if calibration is not None else ())
+    prepared = prepare(model, fused=fused)
     shown, compared = [array[:COMPARED] for array in samples], []
     if quantize in INTEGERS:
         samples, shown, note = held_back(samples)
         compared = [note]
     with new_file(path) as beside:
-        content, notes = convert(prepared, quantize, samples, stateful=stateful, float_io=io_dtype == "float32")
+        content, notes = convert(
+            prepared, quantize, samples, stateful=stateful, float_io=io_dtype == "float32", verbose=verbose
+        )
         beside.write_bytes(content)
         report = verify(
             beside,
@@ -99,11 +110,11 @@ def tflite(
             notes=[*notes, *compared],
         )
         if not report.ok:
-            raise _refused(report)
+            raise refused(report, content, model)
     return dataclasses.replace(report, path=str(path))
 
 
-def _samples(model: keras.Model, quantize: str | None, calibration: Any, timesteps: int | None) -> list[np.ndarray]:
+def _samples(model: keras.Model, quantize: str | None, calibration: Any) -> list[np.ndarray]:
     """Return what the file is calibrated and compared on: real input, or random numbers if it computes in float."""
     if calibration is not None:
         return calibration_arrays(model, calibration)
@@ -114,7 +125,7 @@ def _samples(model: keras.Model, quantize: str | None, calibration: Any, timeste
             received="no calibration",
             remedy="Pass rows of the training data.",
         )
-    return made_up(model, free_size=timesteps or 1)
+    return made_up(model)
 
 
 def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: str | None) -> None:
@@ -148,7 +159,23 @@ def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: st
         )
 
 
-def _refused(report: ExportReport) -> ExportError:
+#: What to do about a file that runs and is too coarse.
+_FINER = {
+    "int8": "Use quantize='int16x8' (int16 values: on the microcontroller runtime, runtime='micro'; with fused=False "
+    "on LiteRT, too), or calibrate on more rows of real input; `bound` accepts a larger error.",
+    "int16x8": "Calibrate on more rows of real input, or export in float; `bound` accepts a larger error.",
+    "float16": "Export in float32, or scale the values that float16 does not hold; `bound` accepts a larger error.",
+    "dynamic": "Use 'float16', or 'int8' with a calibration; `bound` accepts a larger error.",
+}
+
+
+def refused(report: ExportReport, content: bytes, model: keras.Model) -> ExportError:
+    """Return the error for a file that does not run where it should, or not with the model's numbers.
+
+    It names the runtime's own reason, the layer that the op in it comes from, and what does run the file.
+    """
+    from keras_lstm_custom.export.file.origin import mentioned
+
     failed = [check for check in report.checks if check.runtime in report.runtimes and not check.ok]
     received = "; ".join(f"{check.runtime}: {check.message or 'not run'}" for check in failed)
     if failed and all(check.ran for check in failed):
@@ -156,11 +183,14 @@ def _refused(report: ExportReport) -> ExportError:
             "The exported file does not give the model's numbers, so it was not kept.",
             expected=f"an error of at most {report.bound:.3g} of the output's standard deviation",
             received=received,
-            remedy="Look at the ranges of the calibration and of the outputs; `bound` accepts a larger error.",
+            remedy=_FINER.get(report.quantize or "float32", "Please report this, with the model's configuration."),
         )
+    origin = mentioned(content, received, model)
+    others = [check.runtime for check in report.checks if check.ok and check.runtime in RUNTIMES]
+    elsewhere = f"Export it with runtime={others[0]!r}, which runs it, or" if others else "No runtime here runs it:"
     return ExportError(
         "The exported file does not run where it should, so it was not kept.",
         expected=f"that it runs on {' and '.join(report.runtimes)}",
-        received=received or "no runtime that ran it",
-        remedy="Export for another runtime, or without the layers that need what this one does not have.",
+        received=(received or "no runtime that ran it") + (f". {origin}" if origin else ""),
+        remedy=f"{elsewhere} put another layer in place of that one, or compute it outside of the exported model.",
     )

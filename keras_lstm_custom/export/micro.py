@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export import c_code, folder
 from keras_lstm_custom.export.litert import tflite
 from keras_lstm_custom.export.model.calibration import calibration_arrays
+from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, sequences
+from keras_lstm_custom.export.model.prepare import with_length
 from keras_lstm_custom.export.model.samples import made_up
-from keras_lstm_custom.export.model.stepping import blocks_of, is_sequence
+from keras_lstm_custom.export.model.stepping import blocks_of
+from keras_lstm_custom.export.reserved_names import why_not
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.runtimes import Tensor, is_installed, run_file, smallest_arena
 from keras_lstm_custom.export.streaming import streaming
+from keras_lstm_custom.writing import target_of
 
 #: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
 ARENA_MARGIN = 0.1
@@ -32,13 +37,14 @@ def micro(
     path: str | os.PathLike,
     quantize: str | None = "int8",
     calibration: Any = None,
-    timesteps: int | None = None,
+    timesteps: Timesteps = None,
     *,
     state: str | None = None,
     steps: int = 1,
     name: str | None = None,
     io_dtype: str | None = None,
     bound: float | None = None,
+    verbose: int | str = "auto",
 ) -> ExportReport:
     """Write a folder with all that a microcontroller needs to run `model`, and a program that proves it there.
 
@@ -57,27 +63,30 @@ def micro(
 
     Args:
         model: a built Sequential or functional model.
-        path: the folder to write. It may be free, empty, or an earlier export.
+        path: the folder to write. It may be free, empty, or an earlier export in which nothing was changed or added.
         quantize: "int8", "int16x8" or None for float32.
         calibration: real input, as for `export.tflite`. Its first row is the test vector.
-        timesteps: the length of the sequences, where the model leaves it open.
+        timesteps: the length of the sequences, as for `export.tflite`.
         state: None for whole sequences; "kept" or "explicit" for a package that streams, as `export.streaming` does.
         steps: of a package that streams: time steps per invocation.
-        name: the C++ namespace; None = made from the folder's name.
+        name: the C++ namespace; None = made from the folder's name: its letters a to z and digits, after "model_" where
+            C++ does not allow them alone.
         io_dtype: "float32" for inputs and outputs in float.
         bound: the largest accepted error, as for `export.tflite`.
+        verbose: whether a progress bar is shown, as for `export.tflite`.
 
     Returns:
         The report: `bytes` is the flash the model takes, without the runtime's code; `arena_bytes` the RAM.
 
     Raises:
-        ArgumentError: `name` is not a C identifier, or an option is unknown.
+        ArgumentError: `name` is no name that C++ allows, or an option is unknown.
         ExportError: tflite-micro is not installed, the path is taken, or the export fails; nothing is left behind.
 
     Example:
         >>> report = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
     """
     namespace = _namespace(name, path)
+    folder.check_folder(path)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # it is read twice
     if not is_installed("micro"):
@@ -87,29 +96,31 @@ def micro(
             received="no such package",
             remedy="pip install tflite-micro",
         )
+    check_no_text(model)
     with folder.new_folder(path) as place:
         file = place / "model.tflite"
-        samples = first_row(model, calibration, timesteps or steps)
+        samples = first_row(model, calibration, timesteps, steps)
         feedback: dict[int, int] = {}
         if state is None:
-            options: dict[str, Any] = {"runtime": "micro", "io_dtype": io_dtype, "bound": bound}
+            options: dict[str, Any] = {"runtime": "micro", "io_dtype": io_dtype, "bound": bound, "verbose": verbose}
             report = tflite(model, file, quantize, calibration, timesteps, **options)
         else:
             report = streaming(model, file, state, quantize, calibration, steps, runtime="micro", bound=bound)
-            samples = blocks_of(samples, [is_sequence(tensor) for tensor in model.inputs], steps)[0]
+            samples = blocks_of(samples, sequences(model), steps)[0]
             inputs, outputs = len(model.inputs), len(model.outputs)
             states = len(file_names(file)[0]) - inputs
             feedback = {inputs + k: outputs + k for k in range(states)}
         report = write_package(place, namespace, report, samples, feedback)
         report = dataclasses.replace(report, path=str(path))
-        (place / folder.MARK).write_text(report.to_json() + "\n")
+        folder.seal(place, report.to_json())
     return report
 
 
-def first_row(model: keras.Model, calibration: Any, timesteps: int | None) -> list[np.ndarray]:
+def first_row(model: keras.Model, calibration: Any, timesteps: Timesteps, steps: int) -> list[np.ndarray]:
     """Return one row for each input: the calibration's first, or random numbers."""
+    model = with_length(model, timesteps)
     made = calibration is None
-    rows = made_up(model, rows=1, free_size=timesteps or 1) if made else calibration_arrays(model, calibration)
+    rows = made_up(model, rows=1, free_size=steps) if made else calibration_arrays(model, calibration)
     return [array[:1] for array in rows]
 
 
@@ -177,13 +188,16 @@ def _named(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
 
 def _namespace(name: str | None, path: str | os.PathLike) -> str:
     if name is None:
-        name = re.sub(r"\W", "_", Path(path).resolve().name.lower())
-        return f"model_{name}" if name[:1].isdigit() else name
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        given = unicodedata.normalize("NFKD", target_of(path, ExportError)[0].name).encode("ascii", "ignore").decode()
+        words = re.findall("[a-z0-9]+", given.lower())
+        made = "_".join(words) or "model"
+        return next(form for form in (made, f"model_{made}", f"model_{made}_") if not why_not(form))
+    reason = "no text" if not isinstance(name, str) else why_not(name)
+    if reason:
         raise ArgumentError(
             "`name` becomes the namespace of the C++ files.",
-            expected="a C identifier: letters, digits and _, not beginning with a digit",
-            received=repr(name),
+            expected="a C identifier that C++ does not use itself",
+            received=f"{name!r}, {reason}",
             remedy="Pass e.g. name='gesture'.",
         )
     return name

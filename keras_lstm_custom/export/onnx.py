@@ -12,13 +12,13 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.folder import new_file
 from keras_lstm_custom.export.model.backend import check_backend
 from keras_lstm_custom.export.model.samples import arrays_of, graph_of, made_up, output_names, predictions
 from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.export.running.verify import output_error
 from keras_lstm_custom.export.saved_model import for_serving
 from keras_lstm_custom.layers.convert import keras_graph
+from keras_lstm_custom.writing import check_file, new_file
 
 #: The largest error that is accepted, as a share of the standard deviation of the model's output.
 BOUND = 1e-4
@@ -47,6 +47,7 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, x: Any = None) -> Expor
     """
     check_backend()
     _check_installed()
+    check_file(path)
     plain = graph_of(keras_graph(model, for_serving))
     trials = [made_up(model, rows, free_size) for rows, free_size in ((4, 12), (1, 5))]
     trials += [] if x is None else [arrays_of(model, x)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from keras_lstm_custom.export.model.stepping import step_model
 from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.export.running.verify import output_error
 from keras_lstm_custom.layers.convert import keras_graph
+from keras_lstm_custom.writing import target_of
 
 #: The largest error that is accepted, as a share of the standard deviation of the model's output.
 BOUND = 1e-4
@@ -33,7 +35,7 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
 
     Args:
         model: a built Sequential or functional model.
-        path: the folder to write. It may be free, empty, or an earlier export.
+        path: the folder to write. It may be free, empty, or an earlier export in which nothing was changed or added.
         stateful: also give the signature `step`.
         x: samples to compare with; None = random numbers.
 
@@ -41,8 +43,8 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         An `ExportReport`, whose one check is named "tensorflow".
 
     Raises:
-        ExportError: the backend is not TensorFlow, the path is taken, the result differs from the model, or with
-            `stateful=True` the model cannot run step by step.
+        ExportError: the backend is not TensorFlow, the path is taken or cannot be written, the result differs from
+            the model, or with `stateful=True` the model cannot run step by step.
         ConversionError: the model is subclassed or not built.
 
     Example:
@@ -50,6 +52,8 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         >>> serve = tf.saved_model.load("saved_models/har").signatures["serving_default"]  # doctest: +SKIP
     """
     check_backend()
+    _check_readable(path)
+    folder.check_folder(path)
     plain = keras_graph(model, for_serving)
     inputs = arrays_of(model, x) if x is not None else made_up(model)
     reference = predictions(model, inputs)
@@ -63,16 +67,32 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
         _write(place, endpoints)
         arguments = dict(zip(endpoints["serving_default"][1], inputs, strict=True))
         report = _verified(place, path, arguments, reference, output_names(model), tuple(endpoints))
-        (place / folder.MARK).write_text(report.to_json() + "\n")
+        folder.seal(place, report.to_json())
     return report
 
 
+def _check_readable(path: str | os.PathLike) -> None:
+    target, _ = target_of(path, ExportError)
+    if re.search(r"\[.*\]|\\", str(target)):
+        raise ExportError(
+            f"TensorFlow cannot load a SavedModel from {str(target)!r}.",
+            expected="a path without \\ and without brackets, which TensorFlow takes for a pattern of names",
+            received=repr(str(target)),
+            remedy="Choose another path.",
+        )
+
+
 def _write(place: Path, endpoints: dict[str, tuple[keras.Model, list[str], list[str]]]) -> None:
+    import tensorflow as tf
+
     archive = keras.export.ExportArchive()
     for name, (graph, names_in, names_out) in endpoints.items():
         archive.track(graph)
         archive.add_endpoint(name, _serving(graph, names_in, names_out))
-    archive.write_out(str(place), verbose=False)
+    try:
+        archive.write_out(str(place), verbose=False)
+    except tf.errors.OpError as error:  # TensorFlow has a file system of its own, whose errors are no OSErrors
+        raise OSError(error.message) from error
 
 
 def _serving(graph: keras.Model, names_in: list[str], names_out: list[str]) -> Any:

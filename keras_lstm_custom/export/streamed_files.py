@@ -12,7 +12,7 @@ from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.convert import float_file
 from keras_lstm_custom.export.file.graph import Graph, signature_of
 from keras_lstm_custom.export.model.prepare import Prepared, prepare
-from keras_lstm_custom.export.model.samples import graph_of
+from keras_lstm_custom.export.model.samples import graph_of, input_names
 from keras_lstm_custom.export.model.stepping import StepModel, blocks_of
 from keras_lstm_custom.export.quantization.promote import Promoted, cells
 from keras_lstm_custom.export.quantization.quantize import quantize as quantized
@@ -48,7 +48,7 @@ def explicit(
     content = float_file(
         Prepared(
             model=graph,
-            input_names=[*stepped.input_names, *states],
+            input_names=[*input_names(model), *states],
             input_shapes=[tuple(tensor.shape) for tensor in graph.inputs],
             input_dtypes=[str(tensor.dtype) for tensor in graph.inputs],
             output_names=[*stepped.output_names, *states],

@@ -12,14 +12,15 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.folder import new_file
-from keras_lstm_custom.export.litert import RUNTIMES
+from keras_lstm_custom.export.litert import RUNTIMES, refused
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
+from keras_lstm_custom.export.model.inputs import check_no_text
 from keras_lstm_custom.export.model.samples import made_up, predictions
 from keras_lstm_custom.export.model.stepping import StepModel, blocks_of, join, step_model
 from keras_lstm_custom.export.running import runtimes as rt
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import BOUNDS, check, contents
+from keras_lstm_custom.writing import check_file, new_file
 
 #: How many sequences the file is proved on.
 SEQUENCES = 4
@@ -99,6 +100,8 @@ def streaming(
     from keras_lstm_custom.export import streamed_files
 
     _check_options(state, steps, quantize, runtime)
+    check_file(path)
+    check_no_text(model)
     stepped = step_model(model, steps, batch=1, unroll=True)
     sequences = _sequences(model, stepped, steps, quantize, calibration)
     shown, told = [array[:SEQUENCES] for array in sequences], [RESETS[state]]
@@ -112,6 +115,8 @@ def streaming(
         streamed = StreamedFile(stepped, steps, feedback)
         report = _verified(file, streamed, model, shown, quantize, RUNTIMES[runtime], bound)
         report = replace(report, path=str(path), notes=(*notes, *told))
+        if not report.ok and not all(check.ran for check in report.checks if check.runtime in report.runtimes):
+            raise refused(report, content, model)
         if not report.ok:
             raise ExportError(
                 "The streaming file does not give what the model gives for whole sequences, so it was not kept.",

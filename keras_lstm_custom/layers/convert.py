@@ -44,7 +44,7 @@ def from_keras(model: keras.Model) -> keras.Model:
 
     Layers inside `Bidirectional`, `TimeDistributed`, `RNN`, `StackedRNNCells` and nested models are
     replaced too. All else is kept: graph, names, weights, what layers were adapted to, seeds, states,
-    frozen layers, and the compiled loss, metrics and optimizer with their state. Predictions and the
+    frozen layers, the compiled loss and metrics, and the optimizer with its state. Predictions and the
     next training step are the same, and the two models share nothing that training changes. Custom
     classes and functions need not be registered.
 

@@ -90,9 +90,12 @@ class Recurrent(EngineRNN):
         if tree.is_nested(mask):  # one mask for each call argument; only the sequence's counts
             mask = mask[0]
         self._check_call(sequences, initial_state, mask)
-        if sequences.shape[1] == 0:
-            return self._no_timesteps(sequences, initial_state)
         sequences = ops.cast(sequences, self.compute_dtype)  # Keras leaves integers as they are
+        if sequences.shape[1] == 0:
+            return self._no_timesteps(sequences, initial_state, mask)
+        if sequences.shape[1] is None:  # Keras would draw the dropout masks by the first step, and there may be none
+            x_t, h = (ops.zeros((ops.shape(sequences)[0], n)) for n in (sequences.shape[2], self.state_size[0]))
+            dropout_masks(self.cell, x_t, h, training)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def _check_call(self, sequences, initial_state, mask):
@@ -109,10 +112,14 @@ class Recurrent(EngineRNN):
         if training and cell.noise_widths:
             sequences = ops.concatenate([sequences, cell.noise(*ops.shape(sequences)[:2])], axis=-1)
         with cell.dropped_weights(training):
-            result = registry.run(self.engine, self.request(sequences, initial_state, mask, training, masks))
+            result = self._run(self.request(sequences, initial_state, mask, training, masks))
+        return result.last_output, result.outputs, result.state
+
+    def _run(self, request):
+        result = registry.run(self.engine, request)
         if self.last_engine != result.engine:  # Keras looks through what an attribute is set to
             self.last_engine = result.engine
-        return result.last_output, result.outputs, result.state
+        return result
 
     def request(self, sequences, initial_state, mask=None, training=False, dropout=NO_DROPOUT, **more) -> Request:
         """Return what this layer would ask of an engine for this input; `more` are further fields of `Request`."""
@@ -157,20 +164,15 @@ class Recurrent(EngineRNN):
         request = self.request(sequences, state, mask, training, dropout)
         return registry.explain(self.engine, request)
 
-    def _no_timesteps(self, sequences, initial_state):
-        """An empty sequence leaves a given state as it is; without one there is nothing to return."""
+    def _no_timesteps(self, sequences, initial_state, mask):
+        """An empty sequence leaves the state as it is. Keras' own call reads the first step, so it is not called."""
         state = initial_state if initial_state is not None else self.states
         if state is None:
-            raise InputError(
-                f"{self.name!r} got a sequence without timesteps and without a state.",
-                expected="at least one timestep, or an `initial_state`",
-                received=f"sequences of shape {tuple(sequences.shape)}",
-                remedy="Drop empty sequences before the call, or pass the state that should be kept.",
-            )
+            state = self.get_initial_state(batch_size=ops.shape(sequences)[0])
         state = [ops.convert_to_tensor(s, dtype=self.compute_dtype) for s in tree.flatten(state)]
-        empty = ops.zeros((ops.shape(sequences)[0], 0, self.cell.output_size), dtype=self.compute_dtype)
-        output = empty if self.return_sequences else state[0]
-        return (output, *state) if self.return_state else output
+        result = self._run(self.request(sequences, state, mask))
+        output = result.outputs if self.return_sequences else result.last_output
+        return (output, *result.state) if self.return_state else output
 
     def get_config(self):
         own = super().get_config()

@@ -25,7 +25,7 @@ def rebuild(
         model: a built Sequential or functional model.
         rewrite: takes and returns the serialised form of one object (`class_name`, `config`, ...), inner ones first;
             it must not change which variables the object has, nor their order.
-        training: whether the copy is compiled as its source is, with optimizer and metrics in the same state.
+        training: whether the copy is compiled as its source is, with the optimizer in the same state.
 
     Raises:
         ConversionError: the model is subclassed, is not built, or holds what cannot be made from its configuration.
@@ -42,7 +42,9 @@ def rebuild(
 
 def plain_graph(model: keras.Model) -> keras.Model:
     """Return the `keras.Model` of the same layers for a functional model whose class makes them itself."""
-    return keras.Model(model.inputs, model.outputs, name=model.name) if _makes_its_layers(model) else model
+    if is_graph(model) and _makes_its_layers(model):
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    return model
 
 
 def is_graph(model: Any) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops, tree
 
 from keras_lstm_custom.errors import ConversionError
 from keras_lstm_custom.models.live import reason
 from keras_lstm_custom.models.walk import children
+from keras_lstm_custom.writing import scratch
 
 #: Options of recurrent layers and cells that Keras leaves out of its configurations.
 UNSAVED_OPTIONS = ("use_cudnn", "implementation", "dropout_mask_count")
@@ -75,11 +76,15 @@ def _hand_over(old: keras.Layer, new: keras.Layer) -> None:
         store: dict[str, Any] = {}
         old.save_own_variables(store)
         if store:
-            new.load_own_variables({name: ops.convert_to_numpy(value) for name, value in store.items()})
+            new.load_own_variables({name: _array(value) for name, value in store.items()})
     if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
-        with tempfile.TemporaryDirectory() as folder:
-            old.save_assets(folder)
-            new.load_assets(folder)
+        with scratch(ConversionError) as folder:
+            old.save_assets(str(folder))
+            new.load_assets(str(folder))
+
+
+def _array(value: Any) -> np.ndarray:
+    return value.numpy() if isinstance(value, keras.Variable) else np.asarray(value)
 
 
 def _own_variables(old: keras.Layer, new: keras.Layer) -> Iterator[tuple[Any, Any]]:

@@ -15,10 +15,10 @@ from keras_lstm_custom.models.state import Twins
 
 
 def copy_training(source: keras.Model, target: keras.Model, twins: Twins) -> None:
-    """Compile `target` as `source` is compiled, and bring its optimizer and metrics to the same state.
+    """Compile `target` as `source` is compiled, and bring its optimizer to the same state.
 
-    Losses have no state, so they are the very objects; metrics and the optimizer are copies. What cannot be copied
-    is told in a warning, and `target` is left as it is, not compiled.
+    Losses have no state, so they are the very objects; metrics and the optimizer are copies. Metrics start anew, as
+    they do at each epoch. What cannot be copied is told in a warning, and `target` is left as it is, not compiled.
     """
     if not source.compiled:
         return
@@ -36,10 +36,8 @@ def copy_training(source: keras.Model, target: keras.Model, twins: Twins) -> Non
         )
         return
     if optimizer is not None and source.optimizer.built:
-        _assign(source.optimizer.variables, optimizer.variables)
-    for old, new in zip(source.metrics, target.metrics, strict=False):
-        if len(old.variables) == len(new.variables):  # metrics given by name are made at the first batch
-            _assign(old.variables, new.variables)
+        for value, variable in zip(source.optimizer.variables, optimizer.variables, strict=True):
+            variable.assign(ops.copy(value))
 
 
 def _copied_optimizer(optimizer: Any, twins: Twins) -> Any:
@@ -60,13 +58,4 @@ def _copied_optimizer(optimizer: Any, twins: Twins) -> Any:
 
 
 def _copied_metric(metric: Any) -> Any:
-    if not isinstance(metric, keras.metrics.Metric):
-        return metric  # a name or a function
-    copy = copied(metric)
-    _assign(metric.variables, copy.variables)
-    return copy
-
-
-def _assign(sources: Any, targets: Any) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        target.assign(ops.copy(source))
+    return copied(metric) if isinstance(metric, keras.metrics.Metric) else metric  # else a name or a function

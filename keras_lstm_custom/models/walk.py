@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+CONTAINERS = (list, tuple, set, dict)  #: that Keras looks into, too
+
 
 def walk(model: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
     """Yield every layer inside a layer or model once, outer ones first, with the names on the way joined by "/".
@@ -25,7 +27,10 @@ def children(layer: keras.Layer) -> dict[str, keras.Layer]:
     """Return the layers that `layer` itself holds, by how they are reached from it: "cell", "layers[0]"."""
     if isinstance(layer, keras.Model):
         return {f"layers[{number}]": inner for number, inner in enumerate(layer.layers)}
-    attributes = sorted(vars(layer).items(), key=lambda item: item[0].startswith("_"))  # public names first
+    # Public names first, and last the lists in which Keras itself keeps all of them.
+    attributes = sorted(
+        vars(layer).items(), key=lambda item: (item[0].startswith("_"), isinstance(item[1], CONTAINERS))
+    )
     found: dict[int, tuple[str, keras.Layer]] = {}
     for name, value in attributes:
         for step, inner in _held(value, name, set()):
@@ -80,7 +85,7 @@ def _held(value: Any, step: str, seen: set[int]) -> Iterator[tuple[str, keras.La
     if isinstance(value, keras.Layer):
         yield step, value
         return
-    if not isinstance(value, (list, tuple, set, dict)) or id(value) in seen:
+    if not isinstance(value, CONTAINERS) or id(value) in seen:
         return
     seen.add(id(value))
     if isinstance(value, set):

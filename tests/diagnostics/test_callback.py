@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from keras import layers
 
-from keras_lstm_custom import LSTM, VanillaRNN, gradient_flow, trace
+from keras_lstm_custom import LSTM, VanillaRNN, gradient_flow, trace, writing
 from keras_lstm_custom.diagnostics import GateMonitor, callback, summary
 from keras_lstm_custom.errors import ArgumentError
 
@@ -111,3 +111,49 @@ def test_says_what_is_wrong(data, monkeypatch):
     monkeypatch.setattr(callback, "find_spec", lambda name: None)
     with pytest.raises(ArgumentError, match="pip install tensorflow tensorboard"):
         GateMonitor(*data, tensorboard="logs")
+
+
+@pytest.mark.parametrize("csv", ["file/gates.csv", "folder", "/dev/full", "", "n" * 300])
+def test_a_table_that_cannot_be_written_is_a_warning_and_training_goes_on(data, tmp_path, monkeypatch, csv):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    monitor = GateMonitor(*data, every=1, csv=csv)
+    with pytest.warns(UserWarning, match=r"(?s)cannot be written.*Training goes on"):
+        history = build().fit(*data, epochs=3, verbose=0, callbacks=[monitor]).history
+    assert len(history["loss"]) == 3
+    assert len(monitor.to_frame()) == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_disk_that_is_full_for_a_while(data, tmp_path, monkeypatch):
+    """The table before stays whole, and the next one has all rows."""
+    fsync, calls = writing.os.fsync, []
+
+    def full_once(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(writing.os, "fsync", full_once)
+    sizes = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: sizes.append(len(pd.read_csv(tmp_path / "gates.csv")))
+    )
+    monitor = GateMonitor(*data, every=1, csv=tmp_path / "gates.csv")
+    with pytest.warns(UserWarning, match="No space left on device"):
+        build().fit(*data, epochs=3, verbose=0, callbacks=[monitor, look])
+    assert sizes == [2, 2, 6]
+    assert [path.name for path in tmp_path.iterdir()] == ["gates.csv"]
+
+
+@pytest.mark.tensorflow
+def test_events_that_cannot_be_written_are_a_warning(data, tmp_path):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "file").write_text("mine")
+    with pytest.warns(UserWarning, match=r"(?s)TensorBoard.*cannot be written.*Training goes on"):
+        monitor = GateMonitor(*data, every=1, tensorboard=tmp_path / "file")
+    build().fit(*data, epochs=2, verbose=0, callbacks=[monitor])
+    assert len(monitor.to_frame()) == 4
+    assert (tmp_path / "file").read_text() == "mine"

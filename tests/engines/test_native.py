@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_lstm_custom as klc
-from keras_lstm_custom.engines.native import library
+from keras_lstm_custom.engines.native import build, library
 from tests.engines.harness import LAYERS, MASKS, Case, arrays, run
 from tests.oracles import numpy_cells
 
@@ -90,24 +90,71 @@ def test_not_a_number_goes_through(built):
     assert np.isfinite(np.delete(outputs, 1, axis=0)).all()
 
 
-def test_shapes_that_do_not_fit_are_named(built):
+def forward_with(**changed):
+    """Run the forward operation of an LSTM of 4 units over 2 sequences of 5 steps of 3 features, with other inputs."""
     import tensorflow as tf
 
-    operations = library.load().operations
     nothing, state = tf.zeros([0]), tf.zeros([2, 4])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`kernel` does not fit. Expected: \(3, 16\)"):
-        operations.keras_lstm_custom_lstm_forward(
-            x=tf.zeros([2, 5, 3]), h0=state, c0=state, kernel=tf.zeros([9, 16]), recurrent=tf.zeros([4, 16]),
-            mask=tf.zeros([0, 0], tf.bool), x_dropout=nothing, dropout=nothing, bias=nothing,
-            reverse=False, keep=False, sequences=True,
-        )  # fmt: skip
+    inputs = {
+        "x": tf.zeros([2, 5, 3]),
+        "h0": state,
+        "c0": state,
+        "kernel": tf.zeros([3, 16]),
+        "recurrent": tf.zeros([4, 16]),
+    }
+    inputs |= {"mask": tf.zeros([0, 0], tf.bool), "x_dropout": nothing, "dropout": nothing, "bias": nothing}
+    options = {"reverse": False, "keep": False, "sequences": True}
+    return library.load().operations.keras_lstm_custom_lstm_forward(**{**inputs, **options, **changed})
 
 
-def test_an_empty_batch(built):
-    case = Case(batch=0)
-    got = run("native", case)
-    assert got["outputs"].shape[0] == 0
-    assert not got["dkernel"].any()
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("kernel", [9, 16], r"`kernel` does not fit. Expected: \(3, 16\). Received: \(9, 16\)"),
+        ("recurrent", [4, 15], r"`recurrent` does not fit. Expected: \(4, 16\)"),
+        ("c0", [2, 5], r"`c0` does not fit. Expected: \(2, 4\)"),
+        ("h0", [3, 4], r"`h0` does not fit. Expected: \(2, 4\)"),
+        ("h0", [2, 0], "at least one unit"),
+        ("bias", [15], r"`bias` does not fit. Expected: \(16\)"),
+        ("mask", [2, 4], r"`mask` does not fit. Expected: \(2, 5\)"),
+        ("mask", [2, 0], r"`mask` does not fit. Expected: \(2, 5\)"),
+        ("dropout", [4, 2, 0], r"`dropout` does not fit. Expected: \(4, 2, 4\)"),
+        ("x_dropout", [1, 2, 3], r"`x_dropout` does not fit. Expected: \(4, 2, 3\)"),
+        ("x", [5, 3], r"`x` must have 3 axes"),
+        ("x", [2**31, 2**31, 0], "`h0` does not fit"),
+    ],
+    ids=str,
+)
+def test_shapes_that_do_not_fit_are_named(built, name, shape, message):
+    import tensorflow as tf
+
+    forward_with()
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        forward_with(**{name: tf.zeros(shape, tf.bool if name == "mask" else tf.float32)})
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("units", [5, 17])  # neither fills its last vector
+@pytest.mark.parametrize("value", [1e9, np.inf], ids=str)
+def test_saturated_gates(built, value, units, kind):
+    """Of inputs in the billions no gradient is left; and what is infinite stays in its row and feature."""
+    data = arrays(Case(kind, units=units))
+    data["x"][1, 2, 0] = value
+    results = [run(engine, Case(kind, units=units), data) for engine in ("native", "reference")]
+    for name, expected in results[1].items():
+        finite = np.isfinite(expected)
+        assert finite.sum() > finite.size / 2
+        np.testing.assert_allclose(results[0][name][finite], expected[finite], atol=1e-4, err_msg=name)
+
+
+def test_a_gate_may_stay_shut_and_another_open(built):
+    """For 10,000 steps: nothing enters, nothing is lost."""
+    layer = klc.LSTM(1, engine="native", return_state=True)
+    layer.build((1, None, 1))
+    layer.set_weights([np.zeros((1, 4)), np.zeros((1, 4)), np.array([-40.0, 40.0, 5.0, 0.0])])
+    for start in (0.0, 1.0, -0.3):
+        c = layer(np.ones((1, 10_000, 1), "float32"), initial_state=[np.zeros((1, 1)), np.full((1, 1), start)])[2]
+        np.testing.assert_allclose(c, [[start]], rtol=1e-6, atol=1e-12)
 
 
 def test_what_it_cannot_do_it_says():
@@ -115,38 +162,106 @@ def test_what_it_cannot_do_it_says():
         run("native", Case(dtype="float64"))
 
 
-def explain_with(path) -> tuple[str, str]:
-    """Return which engine serves in a process with that library, and the explanation."""
+def explain_with(**variables) -> tuple[str, str, str]:
+    """Return which engine serves in a process with these variables, the explanation, and the warnings."""
     code = (
         "import keras_lstm_custom as k, numpy as np; layer = k.LSTM(4); layer(np.zeros((2, 3, 5), 'float32'));"
         "print(layer.last_engine); print(layer.explain_engine((2, 3, 5)))"
     )
-    variables = {**os.environ, library.VARIABLE: str(path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=True)
-    return tuple(done.stdout.split("\n", 1))
+    environment = {**os.environ, **variables}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    return (*done.stdout.split("\n", 1), done.stderr)
+
+
+def zeros_from(share):
+    return lambda content: content[: int(len(content) * share)] + bytes(len(content) - int(len(content) * share))
+
+
+#: What may be wrong with a library's bytes, and what is said of it.
+DAMAGES = {
+    "not a library": (lambda content: b"not a library", "not made by this package"),
+    "empty": (lambda content: b"", "not made by this package"),
+    "cut off": (lambda content: content[: len(content) // 2], "is cut off"),
+    "without its last byte": (lambda content: content[:-1], "is cut off"),
+    "zeros at its end": (zeros_from(0.5), "is cut off"),
+    "zeros inside": (lambda content: content[:5000] + bytes(5000) + content[10_000:], "is damaged"),
+    "of other sources": (lambda c: c.replace(library.sources().encode(), b"0" * 64), "was built from other sources"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_library_is_loaded_only_whole(built, name, tmp_path):
+    """What is said before anything is loaded: to load some of these ends the process."""
+    damage, said = DAMAGES[name]
+    content = library.LIBRARY.read_bytes()
+    path = tmp_path / "lib.so"
+    path.write_bytes(content)
+    assert library.problem(path) is None
+    path.write_bytes(damage(content))
+    assert said in library.problem(path)
+
+
+def test_what_is_no_file_is_not_loaded(tmp_path):
+    assert "not a file" in library.problem(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "not a file" in library.problem(tmp_path / "loop")
+    if os.geteuid():  # root may read all
+        (tmp_path / "lib.so").write_bytes(b"")
+        (tmp_path / "lib.so").chmod(0)
+        assert "cannot be read" in library.problem(tmp_path / "lib.so")
 
 
 @pytest.mark.parametrize("content", [None, b"not a library"], ids=["missing", "broken"])
 def test_without_a_library_the_next_engine_serves(content, tmp_path):
+    """A file that is there and cannot be used is warned of, once."""
     path = tmp_path / "lib.so"
     if content:
         path.write_bytes(content)
-    served, explanation = explain_with(path)
+    served, explanation, warned = explain_with(**{library.VARIABLE: str(path)})
     assert served != "native"
     assert library.REMEDY in explanation
+    assert warned.count(f"UserWarning: The native library {path}") == (content is not None)
 
 
-def test_library_of_other_sources_is_not_used(built, tmp_path):
-    """As after an update of an editable installation."""
+def test_a_library_that_cannot_be_linked_does_not_stop_a_layer(tmp_path):
+    """Whole, but no library: as one for another processor."""
     path = tmp_path / "lib.so"
-    content = library.LIBRARY.read_bytes()
-    path.write_bytes(content)
-    assert explain_with(path)[0] == "native"
-    path.write_bytes(content.replace(library.sources().encode(), b"0" * 64))
-    served, explanation = explain_with(path)
+    path.write_bytes(build.seal(b"\x7fELF for another processor"))
+    served, explanation, _ = explain_with(**{library.VARIABLE: str(path)})
     assert served != "native"
-    assert "was built from other sources" in explanation
-    assert library.REMEDY in explanation
+    assert "cannot be loaded" in explanation
+
+
+@pytest.mark.parametrize(
+    ("text", "threads", "said"),
+    [
+        ("", 0, ""),
+        ("0", 0, ""),
+        ("3", 3, ""),
+        (" +03 ", 3, ""),
+        *(
+            (text, 0, "no number of threads")
+            for text in ("abc", "2.5", "1,2", "9" * 20, "9" * 5000, "-2", "٣", "1 2", "0x2")
+        ),
+        ("70000", 1024, "the most it takes"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+@pytest.mark.filterwarnings("ignore:TF_NUM_INTRAOP_THREADS")
+def test_the_number_of_threads_is_read_as_tensorflow_reads_it(monkeypatch, text, threads, said):
+    monkeypatch.setenv(library.THREADS_VARIABLE, text)
+    number, note = library.threads_of(0)
+    assert number == threads
+    assert said in note
+    assert bool(said) == bool(note)
+    assert library.threads_of(5) == (5, "")  # what was configured goes first
+
+
+def test_an_unreadable_number_of_threads_is_said_once(built):
+    served, explanation, warned = explain_with(**{library.THREADS_VARIABLE: "2.5"})
+    assert served == "native"
+    assert "'2.5' is no number of threads" in explanation
+    assert warned.count("UserWarning: TF_NUM_INTRAOP_THREADS='2.5'") == 1
 
 
 @pytest.mark.parametrize("kind", LAYERS)

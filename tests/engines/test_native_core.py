@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 
+import numpy as np
 import pytest
 
 from keras_lstm_custom.engines.native import build
+from tests.engines.minimax import expm1_coefficients
 
 pytestmark = pytest.mark.skipif(
     build.compiler() is None or platform.system() != "Linux", reason="needs a C++ compiler under Linux"
@@ -30,3 +33,23 @@ def test_every_instruction_set(tmp_path):
 def test_under_sanitizers(sanitizer, tmp_path):
     flags = [*SANITIZERS, f"-fsanitize={sanitizer}"]
     run(build.link(["test_core", "dispatch"], tmp_path / "test_core", (), flags, build.BASELINE), places=1)
+
+
+@pytest.mark.parametrize("name", build.INSTRUCTION_SETS["x86_64"] if platform.machine() == "x86_64" else build.BASELINE)
+def test_activations_saturate_and_are_as_exact_as_documented(name, tmp_path):
+    """A four-thousandth of float32, most where something happens; all of it, in ten minutes: `test_activations 1`."""
+    flags = build.INSTRUCTION_SETS.get(platform.machine(), build.BASELINE)[name]
+    program = build.link(["test_activations"], tmp_path / "test_activations", (), flags, sets={})
+    done = subprocess.run([program, "99991", "499"], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip(f"this processor has no {name}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "s (1 - s): " in done.stdout
+
+
+def test_the_coefficients_are_those_of_least_error():
+    coefficients, largest = expm1_coefficients()
+    text = (build.SOURCE / "activations.h").read_text()
+    there = re.search(r"kQ\[\] = \{(.*)\}", text).group(1).replace("f", "").split(",")
+    np.testing.assert_array_equal(np.array(there, "float32"), coefficients.astype("float32"))
+    assert f"{largest:.1e}".replace("e-08", "e-8") in text

@@ -2,14 +2,21 @@
 
 import importlib.util
 import json
+import re
+import subprocess
+import sys
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from keras_lstm_custom import LSTM
+from keras_lstm_custom import LSTM, __version__
 from keras_lstm_custom.cli import app
+from keras_lstm_custom.errors import DataError
+from keras_lstm_custom.model_files import FOREIGN, load_model
+from tests.damage import damaged
 from tests.export import models
 
 pytestmark = pytest.mark.tensorflow
@@ -94,3 +101,144 @@ def test_every_export_from_a_shell(folder, monkeypatch, command, options, told):
 def test_help_names_every_command():
     done = call("--help")
     assert all(name in done.output for name in ("export", "streaming", "micro", "onnx", "saved-model", "verify"))
+    assert "Ends with 0" in done.output
+
+
+def test_version():
+    done = call("--version")
+    assert (done.exit_code, done.output) == (0, f"keras-lstm-custom {__version__}\n")
+
+
+def test_a_wrong_call_ends_with_2():
+    for arguments in (
+        ["export"],
+        ["nothing"],
+        ["export", "a", "b", "--steps", "x"],
+        ["streaming", "a", "b", "--steps", "x"],
+    ):
+        assert call(*arguments).exit_code == 2
+
+
+def test_without_the_extra_it_says_what_to_install():
+    code = "import sys; sys.modules['typer'] = None; from keras_lstm_custom.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'keras_lstm_custom[export]'" in done.stderr
+    assert "no typer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def refused(folder, name, told):
+    done = call("export", folder / name, folder / "x.tflite")
+    assert done.exit_code == 1
+    assert re.search(told, done.output, re.DOTALL), done.output
+    assert "What to do" in done.output
+    assert "Traceback" not in done.output
+    assert not (folder / "x.tflite").exists()
+
+
+@pytest.mark.parametrize(("end", "what", "remedy"), FOREIGN)
+def test_advice_for_other_kinds_of_files(tmp_path, end, what, remedy):
+    (tmp_path / f"model{end.upper()}").write_bytes(b"whatever it holds")
+    refused(tmp_path, f"model{end.upper()}", f"{re.escape(what)}.*{re.escape(remedy)}")
+
+
+def test_advice_by_what_a_file_holds(tmp_path):
+    (tmp_path / "model").write_bytes(b"\x1c\0\0\0TFL3" + bytes(99))
+    refused(tmp_path, "model", "a TFLite file")
+    (tmp_path / "saved" / "variables").mkdir(parents=True)
+    refused(tmp_path, "saved", "There is no file.*a folder")
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"x")
+    refused(tmp_path, "saved", "TensorFlow SavedModel.*model.keras")
+    for name, content in {
+        "empty.keras": b"",
+        "text.keras": b"hello",
+        "zip.keras": b"PK\x03\x04",
+        "none.h5": b"\x89HDF",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path, name, "cannot be loaded as a Keras model")
+    refused(tmp_path, "n" * 300, "File name too long")
+
+
+def rewritten(source, target, **changes):
+    """Copy a .keras file with members changed by functions of their text."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            change = changes.get(name.removesuffix(".json"))
+            new.writestr(name, content if change is None else change(content.decode()))
+
+
+def test_a_model_of_a_newer_keras(folder, tmp_path):
+    newer = {"metadata": lambda text: re.sub(r'"keras_version": "[^"]*"', '"keras_version": "99.1.0"', text)}
+    rewritten(folder / "model.keras", tmp_path / "newer.keras", **newer)
+    assert call("export", tmp_path / "newer.keras", tmp_path / "out.tflite").exit_code == 0  # what loads is right
+    newer["config"] = lambda text: text.replace('"Dense"', '"Denser"')
+    rewritten(folder / "model.keras", tmp_path / "newest.keras", **newer)
+    refused(tmp_path, "newest.keras", r"saved by Keras 99\.1\.0, here is .*pip install --upgrade keras")
+
+
+def test_models_with_code_of_their_own(tmp_path):
+    class Mine(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    for layer, told in ((Mine(), "Mine.*from Python"), (keras.layers.Lambda(lambda x: x + 1), "Lambda.*trust")):
+        model = keras.Sequential([keras.Input((6, 3)), keras.layers.LSTM(5), layer])
+        model.save(tmp_path / "model.keras")
+        refused(tmp_path, "model.keras", told)
+
+
+@pytest.mark.filterwarnings("ignore:.*HDF5.*")
+def test_a_whole_model_in_an_h5_file_is_taken(folder, tmp_path):
+    keras.saving.load_model(folder / "model.keras").save(tmp_path / "model.h5")
+    assert call("export", tmp_path / "model.h5", tmp_path / "out.tflite").exit_code == 0
+
+
+def test_damaged_models_are_loaded_or_refused(folder, tmp_path):
+    path = tmp_path / "bad.keras"
+    for content in damaged((folder / "model.keras").read_bytes(), 60):
+        path.write_bytes(content)
+        try:
+            load_model(path)
+        except DataError:
+            continue
+
+
+@pytest.mark.parametrize("where", ["folder", "", "s3://bucket/x", "/dev/full"])
+def test_a_report_that_cannot_be_written_is_said_before_the_work(folder, tmp_path, where):
+    (tmp_path / "folder").mkdir()
+    target = tmp_path / "folder" if where == "folder" else where
+    done = call("export", folder / "model.keras", tmp_path / "out.tflite", "--json", target)
+    assert done.exit_code == 1
+    assert "cannot be written" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_names_with_marks_of_the_console(folder, tmp_path, monkeypatch):
+    """rich takes words in brackets for styles."""
+    (tmp_path / "[").mkdir()
+    (tmp_path / "[" / "b] [red].keras").write_bytes((folder / "model.keras").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    done = call("export", "[/b] [red].keras", "[/x][green].tflite")
+    assert done.exit_code == 0, done.output
+    assert "[/x][green].tflite" in done.output
+
+
+def test_what_is_read_is_not_written_over(folder, tmp_path):
+    model = tmp_path / "model.keras"
+    model.write_bytes((folder / "model.keras").read_bytes())
+    (tmp_path / "link").symlink_to("model.keras")
+    before = model.read_bytes()
+    for arguments in (["out", "--json", "out"], ["link"], ["model.keras"], ["out", "--json", "model.keras"]):
+        done = call("export", model, *(word if word == "--json" else tmp_path / word for word in arguments))
+        assert done.exit_code == 1
+        assert "was named twice" in done.output
+    assert model.read_bytes() == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_unpacks_to_more_than_there_is(folder, monkeypatch):
+    monkeypatch.setattr("keras_lstm_custom.array_files.os.sysconf", lambda name: 16)
+    refused(folder, "model.keras", "this computer has 256")

@@ -63,7 +63,7 @@ def nothing_promoted(monkeypatch):
     """Take the promotion away, to see what it is for."""
     convert = importlib.import_module("keras_lstm_custom.export.convert")
     promote = importlib.import_module("keras_lstm_custom.export.quantization.promote")
-    monkeypatch.setattr(convert, "promote", lambda content, rows, scheme, make: make(promote.Promoted()))
+    monkeypatch.setattr(convert, "promote", lambda content, rows, scheme, make, *more: make(promote.Promoted()))
 
 
 PROMOTED = [
@@ -168,3 +168,78 @@ def test_the_cell_of_a_streaming_file(build):
     inputs, outputs = (list(group.values()) for group in signature_of(graph))
     computed = {int(output) for operator in graph.operators for output in operator.outputs}
     assert cells(graph, list(zip(inputs[-states:], outputs[-states:], strict=True))) == computed - {outputs[0]}
+
+
+# Unrolled cells
+
+
+def unrolled(steps=12):
+    """Default biases: the forget gate's 1 stands in one tensor with biases of 0, until the gates are split."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((steps, 3)), layers.LSTM(6), layers.Dense(2)])
+    prepare = importlib.import_module("keras_lstm_custom.export.model.prepare").prepare
+    return model, prepare(model, fused=False)
+
+
+def test_unrolled_cells_compute_in_int16(monkeypatch, nothing_promoted):
+    convert = importlib.import_module("keras_lstm_custom.export.convert")
+    model, prepared = unrolled()
+    calibration, shown = rows_of(model)
+
+    def errors(content):
+        return [error(run(content, shown, name), outputs_of(model, shown)) for name in (LITERT, MICRO)]
+
+    found = max(errors(convert.convert(prepared, "int8", calibration)[0]))
+    monkeypatch.setattr(convert, "unrolled_cells", lambda graph: frozenset())
+    assert found < 0.75 * min(errors(convert.convert(prepared, "int8", calibration)[0]))
+
+
+def test_the_cells_of_an_unrolled_file():
+    """All that leads from product to product; not the embedding before, nor what reads the last state."""
+    from keras_lstm_custom.export.convert import float_file
+    from keras_lstm_custom.export.file.graph import Graph
+    from keras_lstm_custom.export.quantization.promote import unrolled_cells
+
+    steps = 4
+    graph = Graph(float_file(unrolled(steps)[1]))
+    names = [graph.name(index) for index in unrolled_cells(graph)]
+    assert sum("Tanh" in name for name in names) == 2 * steps
+    assert not any("dense" in name for name in names)
+    models_without = [models.ours, models.convolution, models.embedding]
+    assert not any(unrolled_cells(Graph(float_file(_prepared(build())))) for build in models_without)
+
+
+def _prepared(model):
+    return importlib.import_module("keras_lstm_custom.export.model.prepare").prepare(model)
+
+
+# The search
+
+
+def test_the_search_is_bounded_and_shows_how_far_it_is(monkeypatch, capsys):
+    """On a file that no change makes better, with far more ops than are tried."""
+    from keras_lstm_custom.export.convert import float_file
+    from keras_lstm_custom.export.quantization import promote as module
+    from keras_lstm_custom.export.running.runtimes import Run
+
+    monkeypatch.setattr(module.rt, "is_installed", lambda name: True)
+    runs = []
+
+    def run_file(path, samples, runtime):
+        runs.append(runtime)
+        return Run(runtime, ok=True, outputs=(np.full((3, 2), len(runs) > 1) * 9.0 + np.arange(6).reshape(3, 2),))
+
+    monkeypatch.setattr(module.rt, "run_file", run_file)
+    _, prepared = unrolled()
+    rows = [[np.zeros((1, 12, 3), "float32")]] * 3
+    made = []
+    _, notes = module.promote(float_file(prepared), rows, "int8", lambda now: made.append(now) or (b"", []), verbose=1)
+    assert len(made) == 1 + module.MOST_TRIED
+    assert len(runs) == 3 + 2 * module.MOST_TRIED
+    assert f"ended after {module.MOST_TRIED} candidates" in notes[0]
+    assert f"{module.MOST_TRIED}/{module.MOST_TRIED}" in capsys.readouterr().out
+
+
+def test_a_refusal_of_int8_names_int16x8(tmp_path, nothing_promoted):
+    with pytest.raises(ExportError, match=r"(?s)What to do: .*int16x8"):
+        exported(models.hardly_moving(), tmp_path / "a.tflite", "int8", "both")

@@ -122,13 +122,6 @@ def test_wrong_number_of_states(row):
 
 
 @ROWS
-def test_no_timesteps_without_a_state(row):
-    with pytest.raises(InputError) as caught:
-        row.build()(X[:, :0])
-    assert_says(caught, "without timesteps", "(3, 0, 2)")
-
-
-@ROWS
 def test_stateful_with_an_unknown_batch(row):
     with pytest.raises(InputError) as caught:
         row.build(stateful=True)(keras.Input((4, 2)))

@@ -1,6 +1,7 @@
 """`from_keras` and `to_keras`: the same graph, names, weights and training state, with the layers exchanged."""
 
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from keras import layers
 
 from keras_lstm_custom import LSTM, LSTMCell, VanillaRNN, VanillaRNNCell, from_keras, to_keras
 from keras_lstm_custom.errors import ConversionError
+from keras_lstm_custom.models.masks import unrolled_differs
 from keras_lstm_custom.models.walk import walk
 
 BATCH, TIMESTEPS, FEATURES = 3, 4, 2
@@ -183,6 +185,36 @@ class Subclassed(keras.Model):
 
     def call(self, x):
         return self.recurrent(x)
+
+
+UNROLLED = [
+    {"go_backwards": back, "return_sequences": sequences, "zero_output_for_mask": zero}
+    for back in (False, True)
+    for sequences in (False, True)
+    for zero in (False, True)
+]
+
+
+@pytest.mark.parametrize("options", UNROLLED, ids=str)
+def test_where_unrolled_loops_of_keras_differ_it_is_told(options, rng):
+    """The table `UNROLLED_DIFFERS`, layer by layer: it names a difference where there is one, and only there."""
+    x = rng.normal(size=SHAPE).astype("float32")
+    masks = [np.arange(4) < np.array([[4], [3], [1]]), np.arange(4) >= np.array([[0], [1], [3]])]
+    sequences, mask = keras.Input(SHAPE[1:]), keras.Input(SHAPE[1:2], dtype="bool")
+    layer = layers.LSTM(2, unroll=True, **options)
+    try:
+        model = keras.Model([sequences, mask], layer(sequences, mask=mask))
+        expected = [keras.ops.convert_to_numpy(model([x, m])) for m in masks]
+    except Exception:  # torch's unrolled loop cannot read backwards with a mask
+        assert keras.backend.backend() == "torch"
+        assert unrolled_differs(layer)
+        return
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        copy = from_keras(model)
+    got = [keras.ops.convert_to_numpy(copy([x, m])) for m in masks]
+    differ = max(np.abs(a - b).max() for a, b in zip(got, expected, strict=True)) > 1e-5
+    assert any("unroll=True" in str(warning.message) for warning in told) == differ == unrolled_differs(layer)
 
 
 class NotRegistered(layers.Layer):

@@ -1,6 +1,7 @@
 """Builds the native engine: `python -m keras_lstm_custom.engines.native.build`.
 
-Installing the package does the same (`setup.py`, which loads this file alone: it imports the errors and no more).
+Installing the package does the same (`setup.py`, which loads this file alone: it imports the errors and how to write,
+and no more).
 
 Needs a C++17 compiler (g++ or clang++, or what the variable CXX names) and nothing else: the few functions of
 TensorFlow's C API are declared in `src/tensorflow_c_api.h`, and found in the TensorFlow of the process when the
@@ -14,12 +15,12 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from keras_lstm_custom.errors import EngineError
+from keras_lstm_custom.writing import new_file, scratch
 
 SOURCE = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "libkeras_lstm_custom.so"
@@ -33,7 +34,8 @@ FLAGS = [
 
 FRAMEWORK = "libtensorflow_framework.so.2"  #: where TensorFlow's C API lives, on Linux
 
-STAMP = 'extern "C" __attribute__((visibility("default"))) const char* klc_sources() { return "%s"; }\n'
+#: The last bytes of a library: the hash of the sources it was built from, and that of all bytes before these.
+SEAL = "\nkeras_lstm_custom, built from {sources}, content {content}\n"
 
 #: The instruction sets of each processor, by name; `dispatch.cc` chooses among them at run time.
 BASELINE: dict[str, list[str]] = {"baseline": []}
@@ -65,15 +67,17 @@ def build(library: Path = LIBRARY) -> Path:
             received=platform.system(),
             remedy="Go on without the engine: the others need no compiler.",
         )
-    with tempfile.TemporaryDirectory() as folder:
-        stamp = Path(folder, "stamp")
-        stamp.with_suffix(".cc").write_text(STAMP % sources())
-        names = [path.stem for path in _sources("*.cc") if path.stem != "core"]
-        return link([str(stamp), *names], library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"])
+    names = [path.stem for path in _sources("*.cc") if path.stem != "core"]
+    return link(names, library, ["-shared", f"-Wl,--no-as-needed,{FRAMEWORK}"], finish=seal)
+
+
+def seal(content: bytes) -> bytes:
+    """Return a library with its seal, by which `library` knows a whole one of these sources before it is loaded."""
+    return content + SEAL.format(sources=sources(), content=hashlib.sha256(content).hexdigest()).encode()
 
 
 def sources() -> str:
-    """Return a hash of the sources; a library says by `klc_sources()` which ones it was built from."""
+    """Return a hash of the sources."""
     files = [*_sources("*.cc"), *_sources("*.h")]
     return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
 
@@ -88,9 +92,10 @@ def link(
     linking: Sequence[str] = (),
     compiling: Sequence[str] = (),
     sets: Mapping[str, list[str]] | None = None,
+    finish: Callable[[bytes], bytes] = lambda content: content,
 ) -> Path:
-    """Compile these files and the core for each instruction set, and link them to `target`."""
-    sets = sets or INSTRUCTION_SETS.get(platform.machine(), BASELINE)
+    """Compile these files and the core for each instruction set, and link them to `target`, as `finish` leaves it."""
+    sets = INSTRUCTION_SETS.get(platform.machine(), BASELINE) if sets is None else sets
     jobs: list[tuple[str, list[str]]] = [(name, []) for name in names]
     jobs += [("core", [f"-DKLC_SET={name}", *more]) for name, more in sets.items()]
     cxx = compiler()
@@ -101,7 +106,7 @@ def link(
             received=f"CXX={os.environ['CXX']}" if os.environ.get("CXX") else "none",
             remedy="Install one (Debian: apt install g++), or go on without the engine.",
         )
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with scratch(EngineError) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = [f"{folder}/{n}.o" for n in range(len(jobs))]
         shared = [cxx, *FLAGS, *compiling]
         commands = [
@@ -115,14 +120,13 @@ def link(
         list(pool.map(_call, commands))
         made = f"{folder}/{target.name}"
         _call([*shared, "-pthread", *objects, f"-L{folder}", *linking, "-o", made], folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made, f"{target}.new")
-        shutil.copymode(made, f"{target}.new")
-        os.replace(f"{target}.new", target)  # in one go: nobody loads half a library
+        with new_file(target, EngineError) as new:  # in one go: nobody loads half a library
+            new.write_bytes(finish(Path(made).read_bytes()))
+            shutil.copymode(made, new)
     return target
 
 
-def _call(command: Sequence[str], folder: str | None = None) -> None:
+def _call(command: Sequence[str], folder: Path | None = None) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         raise EngineError(

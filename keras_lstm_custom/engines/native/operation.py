@@ -45,7 +45,8 @@ def recurrence(
         getattr(load().operations, f"keras_lstm_custom_{kind}_{way}") for way in ("forward", "backward")
     )
     nothing = tf.zeros([0], x.dtype)
-    gates = kernel.shape[1] // recurrent_kernel.shape[0]
+    units = recurrent_kernel.shape[0]
+    gates = kernel.shape[1] // units
     if len(x_dropout) == 1:  # the same for all gates: one product more, not four
         x, x_dropout = x * x_dropout[0][:, None], []
     masks = {
@@ -66,7 +67,12 @@ def recurrence(
     def differentiable(*inputs):
         with unrecorded():
             result = forward(*inputs, keep=keep, sequences=sequences)
-        y = [tf.ensure_shape(result.y, [*x.shape[:2], state[0].shape[1]])] if sequences else []
+        # What C++ cannot tell before it runs: its shape functions see neither the attributes nor two inputs at a time.
+        for tensor in (result.h, *[result.c] * (len(state) - 1)):
+            tensor.set_shape([x.shape[0], units])
+        y = [result.y] if sequences else []
+        for tensor in y:
+            tensor.set_shape([*x.shape[:2], units])
 
         def gradient(*incoming):
             with unrecorded():

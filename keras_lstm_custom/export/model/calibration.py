@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_lstm_custom.errors import InputError
-from keras_lstm_custom.export.model.samples import arrays_of
+from keras_lstm_custom.export.model.samples import arrays_of, by_name
 
 #: Of the calibration, what is held back to compare the file on: a share, at most so many rows, and
 #: from how many rows on. With fewer, calibration needs them all.
@@ -47,7 +47,7 @@ def calibration_arrays(model: keras.Model, calibration: Any) -> list[np.ndarray]
     Raises:
         InputError: it does not fit the model, is empty, does not vary, or holds NaN or infinity.
     """
-    arrays = arrays_of(model, _gathered(calibration, len(model.inputs)))
+    arrays = arrays_of(model, _gathered(calibration, model))
     if not len(arrays[0]):
         raise _unusable("The calibration is empty.", "no rows")
     floats = [array for array in arrays if array.dtype.kind == "f"]
@@ -56,14 +56,14 @@ def calibration_arrays(model: keras.Model, calibration: Any) -> list[np.ndarray]
     return arrays
 
 
-def _gathered(calibration: Any, inputs: int) -> Any:
+def _gathered(calibration: Any, model: keras.Model) -> Any:
     """Put the batches of an iterable together; leave what holds all rows already as it is."""
-    if isinstance(calibration, (dict, np.ndarray)) or hasattr(calibration, "__array__"):
+    if isinstance(calibration, (Mapping, np.ndarray)) or hasattr(calibration, "__array__"):
         return calibration
-    parts = list(calibration)
-    if isinstance(calibration, (list, tuple)) and len(parts) == inputs:
+    parts, inputs = list(calibration), len(model.inputs)
+    if isinstance(calibration, (list, tuple)) and len(parts) == inputs and not isinstance(parts[0], Mapping):
         return parts
-    batches = [part if isinstance(part, (list, tuple)) else [part] for part in parts]
+    batches = [_columns(part, model) for part in parts]
     if not batches or any(len(batch) != inputs for batch in batches):
         raise _unusable(
             "The batches of the calibration do not fit the model's inputs.",
@@ -74,6 +74,12 @@ def _gathered(calibration: Any, inputs: int) -> Any:
         return [np.concatenate([np.asarray(array) for array in column]) for column in zip(*batches, strict=True)]
     except ValueError as error:
         raise _unusable("The batches of the calibration differ in shape.", str(error)) from error
+
+
+def _columns(batch: Any, model: keras.Model) -> list[Any]:
+    if isinstance(batch, Mapping):
+        return by_name(model, batch)
+    return list(batch) if isinstance(batch, (list, tuple)) else [batch]
 
 
 def _unusable(what: str, received: str, expected: str = "some hundred rows of what the model will see") -> InputError:

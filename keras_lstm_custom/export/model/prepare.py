@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
+import numpy as np
 
 from keras_lstm_custom.errors import ConversionError, ExportError
 from keras_lstm_custom.export.model.backend import check_backend
-from keras_lstm_custom.export.model.embedding import GatheredEmbedding
+from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, check_sizes, input_shapes, sized
 from keras_lstm_custom.export.model.recurrence import MarkedRNN
-from keras_lstm_custom.export.model.samples import output_names
+from keras_lstm_custom.export.model.samples import input_names, output_names
+from keras_lstm_custom.export.model.stand_ins import stand_in
+from keras_lstm_custom.export.model.unrolled import unroll, unrolled_by_keras
 from keras_lstm_custom.layers.convert import keras_graph
 from keras_lstm_custom.models.live import address
 from keras_lstm_custom.options import parameters_of
@@ -38,44 +41,52 @@ class Prepared(NamedTuple):
     notes: list[str]  #: what the user should know of what was changed
 
 
-def with_length(model: keras.Model, timesteps: int | None) -> keras.Model:
-    """Return `model`, or where it was built for another length of sequences a copy for this one.
+def with_length(model: keras.Model, timesteps: Timesteps, rows: Sequence[np.ndarray] = ()) -> keras.Model:
+    """Return `model`, or where it was built for other sizes of its inputs a copy for those that are asked for.
+
+    Args:
+        model: a built Sequential or functional model.
+        timesteps: the lengths of its sequences, as `export.tflite` takes them.
+        rows: input that tells the sizes which are still open.
 
     Raises:
+        ArgumentError: `timesteps` does not fit the model.
         ExportError: the model cannot be rebuilt, or the backend is not TensorFlow.
     """
     check_backend()
-    lengths = _lengths(model)
-    if timesteps is None or not any(
-        _takes(tensor.shape, lengths, timesteps) for tensor in getattr(model, "inputs", None) or []
-    ):
+    if not getattr(model, "inputs", None):
+        return _rebuilt(model, lambda entry: entry)  # which says what is wrong with it
+    shapes = input_shapes(model, timesteps, rows)
+    if shapes == [tuple(tensor.shape) for tensor in model.inputs]:
         return model
-    return _rebuilt(
-        model, lambda entry: _with_length(entry, lengths, timesteps) if entry["class_name"] == "InputLayer" else entry
-    )
+    return _rebuilt(model, sized(model, shapes))
 
 
-def prepare(model: keras.Model, timesteps: int | None = None, *, fused: bool = True) -> Prepared:
+def prepare(model: keras.Model, timesteps: Timesteps = None, *, fused: bool = True) -> Prepared:
     """Return a copy of `model` with batch 1 whose recurrent layers can be converted.
 
     Args:
         model: a built Sequential or functional model with recurrent layers of Keras or of ours.
-        timesteps: the length of its sequences; needed where the model leaves it open, and put in
-            place of the length it was built with otherwise.
+        timesteps: the lengths of its sequences, as `export.tflite` takes them; needed where the model leaves them
+            open, and put in place of those it was built with otherwise.
         fused: whether each recurrent layer becomes a mark for the fused op, or is unrolled.
 
     Raises:
+        ArgumentError: `timesteps` does not fit the model.
         ExportError: the backend is not TensorFlow, or the model has what cannot be exported.
     """
-    check_backend()
+    model = with_length(model, timesteps)
     notes: list[str] = []
-    copy = _rebuilt(model, _rewrite(_lengths(model), timesteps, fused, notes))
-    shapes = [_known(tensor, timesteps) for tensor in copy.inputs]
+    copy = _rebuilt(model, _rewrite(fused, notes))
+    shapes = [(1, *tensor.shape[1:]) for tensor in copy.inputs]
+    check_no_text(model)
+    check_sizes(model, shapes)
     if not fused:
         _check_length(copy)
+        unroll(copy, unrolled_by_keras(model))
     return Prepared(
         model=copy,
-        input_names=[tensor.name for tensor in model.inputs],
+        input_names=input_names(model),
         input_shapes=shapes,
         input_dtypes=[keras.backend.standardize_dtype(tensor.dtype) for tensor in copy.inputs],
         output_names=output_names(model),
@@ -91,22 +102,22 @@ def _rebuilt(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model
         raise ExportError(str(error)) from error
 
 
-def _rewrite(lengths: set, timesteps: int | None, fused: bool, notes: list[str]) -> Callable[[dict], dict]:
+def _rewrite(fused: bool, notes: list[str]) -> Callable[[dict], dict]:
     def rewrite(entry: dict) -> dict:
         name, config = entry["class_name"], entry["config"]
         if not isinstance(config, dict):
             return entry
-        if name == "DTypePolicy" or name in ("InputLayer", "DTypePolicyMap"):
-            return _float32(_with_batch_1(_with_length(entry, lengths, timesteps)) if name == "InputLayer" else entry)
-        if name == "Embedding" and entry.get("module") == "keras.layers":
-            return {**entry, **address(GatheredEmbedding)}
+        if name == "InputLayer":
+            return _int32(_float32(_with_batch_1(entry)), notes)
+        if name in ("DTypePolicy", "DTypePolicyMap"):
+            return _float32(entry)
         if "return_sequences" not in config:
-            return entry
+            return stand_in(entry)
         if config.get("stateful"):
             notes.append(
                 f"The layer {config['name']!r} is stateful; what the file keeps is said by `stateful` of the export."
             )
-        return _marked(entry) if fused else _unrolled(entry)
+        return _marked(entry) if fused else entry
 
     return rewrite
 
@@ -158,32 +169,9 @@ def _refusal(layer_name: str, reason: str, received: str) -> ExportError:
     )
 
 
-def _unrolled(entry: dict) -> dict:
-    return {**entry, "config": {**entry["config"], "unroll": True}}
-
-
-def _with_length(entry: dict, lengths: set, timesteps: int | None) -> dict:
-    """Give an input layer the length asked for, if it reads sequences."""
-    shape = list(entry["config"]["batch_shape"])
-    if timesteps is not None and _takes(shape, lengths, timesteps):
-        shape[1] = timesteps
-    return {**entry, "config": {**entry["config"], "batch_shape": shape}}
-
-
 def _with_batch_1(entry: dict) -> dict:
     shape = [1, *entry["config"]["batch_shape"][1:]]
     return {**entry, "config": {**entry["config"], "batch_shape": shape}}
-
-
-def _takes(shape: Sequence[int | None], lengths: set, timesteps: int) -> bool:
-    """Return whether an input of this shape is a sequence of another length."""
-    return len(shape) > 1 and (len(shape), shape[1]) in lengths and shape[1] != timesteps
-
-
-def _lengths(model: keras.Model) -> set:
-    """Return rank and length of those inputs that are sequences: what `timesteps` takes the place of."""
-    shapes = [tensor.shape for tensor in getattr(model, "inputs", None) or []]
-    return {(rank, None) for rank in (2, 3, 4, 5)} | {(3, shape[1]) for shape in shapes if len(shape) == 3}
 
 
 def _float32(entry: dict) -> dict:
@@ -195,15 +183,13 @@ def _float32(entry: dict) -> dict:
     return {**entry, "config": config}
 
 
-def _known(tensor: Any, timesteps: int | None) -> tuple[int, ...]:
-    if None in tensor.shape[1:]:
-        raise ExportError(
-            f"The size of the input {tensor.name!r} is not known.",
-            expected="a size for every axis but the batch",
-            received=f"{tuple(tensor.shape)}" + ("" if timesteps is None else f" with timesteps={timesteps}"),
-            remedy="Give the number of timesteps of a sequence: timesteps=100.",
-        )
-    return (1, *tensor.shape[1:])
+def _int32(entry: dict, notes: list[str]) -> dict:
+    """Let an input of whole numbers be int32, the one type of them that every op of both runtimes takes."""
+    dtype = entry["config"].get("dtype")
+    if not isinstance(dtype, str) or "int" not in dtype or dtype == "int32":
+        return entry
+    notes.append(f"The input {entry['config']['name']!r} is int32 in the file; in the model it is {dtype}.")
+    return {**entry, "config": {**entry["config"], "dtype": "int32"}}
 
 
 def _check_length(model: keras.Model) -> None:

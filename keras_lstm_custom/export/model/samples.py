@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ import numpy as np
 from keras import tree
 
 from keras_lstm_custom.errors import InputError
-from keras_lstm_custom.models.walk import recurrent_layers
+from keras_lstm_custom.models.walk import recurrent_layers, walk
 
 
 def predictions(model: keras.Model, inputs: Sequence[np.ndarray], rows_at_once: int = 256) -> list[np.ndarray]:
@@ -35,32 +35,77 @@ def arrays_of(model: keras.Model, x: Any) -> list[np.ndarray]:
     Raises:
         InputError: their number or shape does not fit, or they hold NaN or infinity.
     """
-    if isinstance(x, dict):
-        x = [x[tensor.name] for tensor in model.inputs if tensor.name in x]
+    if isinstance(x, Mapping):
+        x = by_name(model, x)
     arrays = [np.asarray(array) for array in (x if isinstance(x, (list, tuple)) else [x])]
+    names = input_names(model)
     wanted = [tuple(tensor.shape) for tensor in model.inputs]
     came = [array.shape for array in arrays]
     if len(wanted) != len(came) or not all(map(_fits, wanted, came)) or len({shape[0] for shape in came}) != 1:
         raise InputError(
             "The samples do not fit the model's inputs.",
-            expected=f"{len(wanted)} array(s) of shape {', '.join(map(str, wanted))}, None being free",
+            expected=f"{len(wanted)} array(s) of shape "
+            + ", ".join(f"{shape} for {name!r}" for name, shape in zip(names, wanted, strict=True))
+            + ", None being free",
             received=f"{len(came)} array(s) of shape {', '.join(map(str, came))}",
             remedy="Pass x as for model.predict(x): a row for each sample, one array for each input.",
         )
-    for tensor, array in zip(model.inputs, arrays, strict=True):
-        if not np.isfinite(array).all():
+    arrays = [_numbers(array, tensor, name) for array, tensor, name in zip(arrays, model.inputs, names, strict=True)]
+    for name, array in zip(names, arrays, strict=True):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(
-                f"The samples for the input {tensor.name!r} hold NaN or infinity.",
+                f"The samples for the input {name!r} hold NaN or infinity.",
                 expected="finite numbers",
                 received=f"{int(np.sum(~np.isfinite(array)))} that are not, of {array.size}",
                 remedy="Drop or fill those rows first.",
             )
-    return [array.astype(tensor.dtype) for array, tensor in zip(arrays, model.inputs, strict=True)]
+    return arrays
+
+
+def by_name(model: keras.Model, x: Mapping[str, Any]) -> list[Any]:
+    """Return what a dict holds for each of the model's inputs, in their order.
+
+    Raises:
+        InputError: it has nothing for an input.
+    """
+    keys = [{name, tensor.name} & x.keys() for name, tensor in zip(input_names(model), model.inputs, strict=True)]
+    if not all(keys):
+        raise InputError(
+            "The names of the samples are not those of the model's inputs.",
+            expected=", ".join(map(repr, input_names(model))),
+            received=", ".join(map(repr, x)) or "an empty dict",
+            remedy="Rename the arrays, or pass them as a list in the order of the model's inputs.",
+        )
+    return [x[next(iter(found))] for found in keys]
+
+
+def _numbers(array: np.ndarray, tensor: Any, name: str) -> np.ndarray:
+    """Return the samples for one input in its dtype."""
+    if str(tensor.dtype) == "string":
+        return array.astype(object)
+    try:
+        return array.astype(tensor.dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The samples for the input {name!r} are no numbers.",
+            expected=f"values of dtype {tensor.dtype}",
+            received=f"dtype {array.dtype}: {error}",
+            remedy="Turn them into numbers first, as for model.predict.",
+        ) from error
 
 
 def graph_of(model: keras.Model) -> keras.Model:
     """Return the same layers as a functional model that takes a list of tensors."""
     return keras.Model(list(model.inputs), list(model.outputs))
+
+
+def input_names(model: keras.Model) -> list[str]:
+    """Return a name for each input of the model: that of its input layer, which a saved model keeps.
+
+    The tensor's own name comes from a counter of the process where the user gave none.
+    """
+    layers = {op.output.name: op.name for op in graph_of(model).operations if isinstance(op, keras.layers.InputLayer)}
+    return [layers.get(tensor.name, tensor.name) for tensor in model.inputs]
 
 
 def output_names(model: keras.Model) -> list[str]:
@@ -70,7 +115,7 @@ def output_names(model: keras.Model) -> list[str]:
 
 
 def made_up(model: keras.Model, rows: int = 4, free_size: int = 12, seed: int = 0) -> list[np.ndarray]:
-    """Return random samples for each input of the model: standard normal numbers, or tokens 0 and 1.
+    """Return random samples for each input of the model: standard normal numbers, tokens 0 and 1, or words.
 
     Args:
         model: the model.
@@ -81,11 +126,50 @@ def made_up(model: keras.Model, rows: int = 4, free_size: int = 12, seed: int = 
     rng = np.random.default_rng(seed)
     rows *= model.inputs[0].shape[0] or 1
     samples = []
-    for tensor in model.inputs:
+    for number, tensor in enumerate(model.inputs):
         shape = [rows, *(size or free_size for size in tensor.shape[1:])]
-        is_float = "float" in str(tensor.dtype)
-        samples.append((rng.standard_normal(shape) if is_float else rng.integers(0, 2, shape)).astype(tensor.dtype))
+        if str(tensor.dtype) == "string":
+            samples.append(rng.choice(np.array(_words(model), object), shape))
+        elif is_token_like(model, number):
+            samples.append(rng.integers(0, 2, shape).astype(tensor.dtype))
+        else:
+            samples.append(rng.standard_normal(shape).astype(tensor.dtype))
     return samples
+
+
+def is_token_like(model: keras.Model, number: int) -> bool:
+    """Return whether an input of the model holds whole numbers, such as tokens: by its dtype, or by what it does.
+
+    `keras.Input((26,))` is float32, and feeds an Embedding all the same. An input of which the model takes the whole
+    part only, whatever the layers on its way are, holds tokens: 1.4 gives exactly what 1 gives.
+    """
+    if "float" not in str(model.inputs[number].dtype):
+        return str(model.inputs[number].dtype) != "string"
+    if not any(_looks_up(layer) for _, layer in walk(model)):
+        return False
+    ones = [np.ones([t.shape[0] or 1, *(size or 3 for size in t.shape[1:])], "float32") for t in model.inputs]
+    if any(str(tensor.dtype) == "string" for tensor in model.inputs):
+        return False
+    parts = np.random.default_rng(0).uniform(0.1, 0.9, ones[number].shape)
+    between = [array + parts.astype("float32") if k == number else array for k, array in enumerate(ones)]
+    whole, broken = (
+        predictions(model, [array.astype(t.dtype) for array, t in zip(x, model.inputs, strict=True)])
+        for x in (ones, between)
+    )
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole, broken, strict=True))
+
+
+def _looks_up(layer: Any) -> bool:
+    """Return whether a layer takes tokens, or is of the user's own, so that it may."""
+    own = not type(layer).__module__.startswith(("keras.", "keras_lstm_custom"))
+    return isinstance(layer, keras.layers.Embedding) or own
+
+
+def _words(model: keras.Model) -> list[str]:
+    """Return words that the model's own vocabularies hold, or any."""
+    known = [layer.get_vocabulary() for _, layer in walk(model) if hasattr(layer, "get_vocabulary")]
+    words = [str(word) for vocabulary in known for word in vocabulary if word not in ("", "[UNK]")]
+    return words or ["one", "two", "three"]
 
 
 def _fits(wanted: Sequence[int | None], came: Sequence[int]) -> bool:

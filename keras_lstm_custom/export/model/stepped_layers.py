@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -11,6 +11,8 @@ import keras
 from keras import tree
 
 from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export.model.inputs import follows
+from keras_lstm_custom.export.model.stand_ins import stand_in
 
 
 class Calls(NamedTuple):
@@ -39,9 +41,10 @@ def calling(given: list[Any] | None) -> Iterator[Calls]:
 class Stepped(keras.layers.Wrapper):
     """A recurrent layer that takes its state from the caller of the model, and gives it back."""
 
-    def __init__(self, layer, return_state=False, **kwargs):
+    def __init__(self, layer, return_state=False, unrolled=False, **kwargs):
         super().__init__(layer, **kwargs)
         self.return_state = return_state
+        self.unrolled = unrolled
         self.supports_masking = True
 
     def build(self, sequences_shape=None, initial_state_shape=None):
@@ -59,17 +62,28 @@ class Stepped(keras.layers.Wrapper):
         if state is not None:  # cells stacked in one layer have their states nested
             state = tree.pack_sequence_as(self.layer.state_size, state) if len(sizes) > 1 else state
         output, *after = self.layer(sequences, initial_state=state, mask=mask, training=training)
-        after = tree.flatten(after)
+        output, after = self._continued(output, state, mask), tree.flatten(after)
         calls.made.extend(after)
         calls.sizes.append((self.layer.name, sizes))
         return [output, *after] if self.return_state else output
+
+    def _continued(self, output, state, mask):
+        """Let the output before the first step that is read be that of the block before: the state, which is h."""
+        mask = None if mask is None else tree.flatten(mask)[0]
+        if mask is None or state is None or self.layer.zero_output_for_mask or self.unrolled:
+            return output
+        anything_read = keras.ops.cumsum(keras.ops.cast(mask, "int32"), axis=1) > 0
+        h = tree.flatten(state)[0]
+        if self.layer.return_sequences:
+            return keras.ops.where(anything_read[..., None], output, h[:, None])
+        return keras.ops.where(anything_read[:, -1:], output, h)
 
     def compute_mask(self, inputs, mask=None):
         masks = self.layer.compute_mask(inputs, mask)
         return masks if self.return_state else tree.flatten(masks)[0] if masks is not None else None
 
     def get_config(self):
-        return {**super().get_config(), "return_state": self.return_state}
+        return {**super().get_config(), "return_state": self.return_state, "unrolled": self.unrolled}
 
 
 class Stepper(keras.layers.Layer):
@@ -88,35 +102,42 @@ class Stepper(keras.layers.Layer):
         return [*tree.flatten(outputs), *calls.made]
 
 
-def rewriting(lengths: set, steps: int | None, unroll: bool) -> Callable[[dict], dict]:
+def rewriting(shapes: Collection[tuple], steps: int | None, unroll: bool) -> Callable[[dict], dict]:
     """Return what `rebuild` needs to put `Stepped` around every recurrent layer.
 
     Args:
-        lengths: of the sequences that become blocks.
+        shapes: of the inputs that become blocks, without the batch.
         steps: the length of a block; None = any.
-        unroll: write the steps one after another instead of as a loop.
+        unroll: the steps will be written one after another instead of as a loop, for a file.
     """
+    lengths = {shape[0]: steps for shape in shapes}
 
     def rewrite(entry: dict) -> dict:
         config = entry["config"]
         if entry["class_name"] == "InputLayer":
             shape = list(config["batch_shape"])
-            is_cut = len(shape) > 2 or (len(shape) == 2 and "int" in str(config["dtype"]))
-            if is_cut and shape[1] in lengths:
+            if tuple(shape[1:]) in shapes:
                 shape[1] = steps
             return {**entry, "config": {**config, "batch_shape": [None, *shape[1:]]}}
+        if entry["class_name"] == "Reshape":
+            return follows(entry, lengths)
         if entry["class_name"] == "TimeDistributed" and config["layer"]["class_name"] == Stepped.__name__:
             # A recurrence inside one time step begins and ends there.
-            return {**entry, "config": {**config, "layer": config["layer"]["config"]["layer"]}}
+            entry = {**entry, "config": {**config, "layer": config["layer"]["config"]["layer"]}}
         if not isinstance(config, dict) or "return_state" not in config or "stateful" not in config:
-            return entry
+            return stand_in(entry) if unroll else entry
         inner = {**entry, "config": {**config, "return_state": True, "stateful": False, "unroll": unroll}}
         return {
             **entry,
             "module": Stepped.__module__,
             "class_name": Stepped.__name__,
             "registered_name": keras.saving.get_registered_name(Stepped),
-            "config": {"name": config["name"], "layer": inner, "return_state": config["return_state"]},
+            "config": {
+                "name": config["name"],
+                "layer": inner,
+                "return_state": config["return_state"],
+                "unrolled": unroll,
+            },
         }
 
     return rewrite

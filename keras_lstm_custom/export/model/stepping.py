@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ConversionError, ExportError
+from keras_lstm_custom.export.model.inputs import sequences
 from keras_lstm_custom.export.model.samples import graph_of, made_up, output_names, predictions
 from keras_lstm_custom.export.model.stepped_layers import Stepper, calling, refusal, rewriting
+from keras_lstm_custom.export.model.unrolled import unroll as unroll_layers
+from keras_lstm_custom.export.model.unrolled import unrolled_by_keras
 from keras_lstm_custom.layers.convert import keras_graph
 from keras_lstm_custom.models.rebuild import rebuild
 from keras_lstm_custom.models.walk import walk
@@ -77,11 +80,6 @@ def join(blocks: Sequence[Sequence[np.ndarray]], whole: Sequence[bool]) -> list[
     return [np.concatenate(parts, 1) if has_time else parts[-1] for parts, has_time in zip(columns, whole, strict=True)]
 
 
-def is_sequence(tensor: Any) -> bool:
-    """Return whether an input runs over time: it has an axis behind (batch, timesteps), or it is a row of tokens."""
-    return len(tensor.shape) > 2 or (len(tensor.shape) == 2 and "int" in str(tensor.dtype))
-
-
 def step_model(
     model: keras.Model, steps: int | None = 1, batch: int | None = None, *, unroll: bool = False
 ) -> StepModel:
@@ -101,10 +99,15 @@ def step_model(
     """
     original = keras_graph(model)
     _check(original)
-    sequences = [is_sequence(tensor) for tensor in original.inputs]
-    lengths = {tensor.shape[1] for tensor, cut in zip(original.inputs, sequences, strict=True) if cut}
+    cut = sequences(original)
+    if not any(cut):
+        raise refusal(original.name, "has no input that runs over time")
+    shapes = {tuple(tensor.shape[1:]) for tensor, is_cut in zip(original.inputs, cut, strict=True) if is_cut}
+    lengths = {shape[0] for shape in shapes}
     try:
-        copy = graph_of(rebuild(original, rewriting(lengths, steps, unroll)))
+        copy = graph_of(rebuild(original, rewriting(shapes, steps, unroll)))
+        if unroll:
+            unroll_layers(copy, unrolled_by_keras(model), continues=True)
         states = _states_of(copy, steps)
         inputs = [
             keras.Input(batch_shape=(batch, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)
@@ -114,10 +117,10 @@ def step_model(
         outputs = Stepper(copy, len(inputs))([*inputs, *state_inputs])
         stepped = StepModel(
             model=keras.Model([*inputs, *state_inputs], outputs, name=f"{model.name}_step"),
-            input_names=tuple(tensor.name for tensor in original.inputs),
+            input_names=tuple(tensor.name for tensor in model.inputs),
             output_names=tuple(output_names(original)),
             states=tuple(states),
-            sequences=tuple(sequences),
+            sequences=tuple(cut),
             whole=tuple(len(tensor.shape) > 2 for tensor in outputs[: len(original.outputs)]),
         )
         difference = _difference(original, stepped, lengths, steps or 1)
@@ -130,8 +133,9 @@ def step_model(
 
 def _states_of(copy: keras.Model, steps: int | None) -> list[State]:
     """Call the model once and see which states it keeps, in the order of its calls."""
+    samples = made_up(copy, rows=1, free_size=steps or 1)
     with calling(None) as calls:
-        copy(made_up(copy, rows=1, free_size=steps or 1), training=False)
+        copy(samples, training=False)
     states: list[State] = []
     for number, (layer, sizes) in enumerate(calls.sizes):
         again = [name for name, _ in calls.sizes[:number]].count(layer)

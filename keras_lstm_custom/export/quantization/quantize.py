@@ -21,6 +21,7 @@ from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import NUMPY_TYPES, OP_NAMES, Op, Type, quantization, schema
 from keras_lstm_custom.export.file.graph import Graph, set_signature, signature_of
+from keras_lstm_custom.export.file.portable import FINE
 from keras_lstm_custom.export.quantization.promote import Promoted
 from keras_lstm_custom.export.quantization.ranges import Ranges
 from keras_lstm_custom.export.quantization.rules import CHANNEL_AXIS, RULES, Rule
@@ -84,6 +85,8 @@ class _Writer:
         }
         self.written: dict[tuple[int, Params | None], int] = {}  #: (source tensor, how) -> tensor
         self.in_float: list[str] = []
+        self.exact = _exact(source) | _fine(source)
+        self.first_in_float: set[int] = set()  #: tensors that were never rounded to integers
 
     def write(self, float_io: bool) -> None:
         inputs, outputs = signature_of(self.source)
@@ -136,7 +139,8 @@ class _Writer:
         self.graph.operators.append(self.graph.operator(code, [source], [target], options, 2))
 
     def _input(self, index: int, float_io: bool) -> int:
-        if not self._is_float(index) or float_io:
+        if not self._is_float(index) or float_io or index in self.exact:
+            self.first_in_float.add(index)
             return self._declared(index, None)
         return self._declared(index, self.params[index])
 
@@ -156,8 +160,10 @@ class _Writer:
             self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
         elif outputs[0] in self.states:
             self._start(inputs[0], outputs[0])
-        elif outputs[0] in self.promoted.in_float:
+        elif outputs[0] in self.promoted.in_float or outputs[0] in self.exact or self._is_fine(inputs):
             self._in_float(operator, inputs, outputs)
+        elif not self._is_float(outputs[0]):
+            self._in_float(operator, [self._as_rounded(i, inputs) for i in inputs], outputs)
         elif RULES.get(code) is Rule.LSTM:
             self._lstm(operator, inputs, outputs[0])
         elif RULES.get(code) is Rule.WEIGHTED and self.source.value(inputs[1]) is not None:
@@ -169,7 +175,22 @@ class _Writer:
             self._in_float(operator, inputs, outputs)
 
     def _in_float(self, operator: Any, inputs: list[int], outputs: list[int]) -> None:
+        self.first_in_float.update(outputs)
         self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
+
+    def _is_fine(self, inputs: Sequence[int]) -> bool:
+        return any(i >= 0 and FINE in self.source.name(i) and self.source.value(i) is None for i in inputs)
+
+    def _as_rounded(self, index: int, inputs: Sequence[int]) -> int:
+        """Return a constant as what it is compared with holds it: padding of -1 is the integer nearest to -1."""
+        value = self.source.value(index)
+        others = [i for i in inputs if i != index and self.source.value(i) is None and i not in self.first_in_float]
+        if value is None or not self._is_float(index) or not others:
+            return index
+        how = self.params[others[0]]
+        steps = how.stored(value).astype(np.float32) - np.float32(how.zero_point)
+        rounded = (steps * np.float32(how.scale)).astype(np.float32)
+        return self.source.constant(f"{self.source.name(index)}/rounded", rounded)
 
     def _emit(self, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         code = self.source.code(operator)
@@ -257,6 +278,25 @@ class _Writer:
 
     def _weights(self, source: int, stored: np.ndarray, scale: np.ndarray, axis: int | None = None) -> int:
         return self.graph.constant(self.source.name(source), stored, quantization(scale, 0, axis or 0))
+
+
+def _exact(graph: Graph) -> set[int]:
+    """Return the tensors that only ever become whole numbers or bools, such as tokens: in float they stay exact."""
+    readers: dict[int, list[Any]] = {}
+    for operator in graph.operators:
+        for index in map(int, operator.inputs):
+            readers.setdefault(index, []).append(operator)
+    found: set[int] = set()
+    for index in [*[int(i) for o in reversed(graph.operators) for i in o.outputs], *graph.inputs]:
+        outputs = [int(output) for operator in readers.get(index, []) for output in operator.outputs]
+        becomes_float = [i for i in outputs if graph.tensors[i].type == Type.FLOAT32 and i not in found]
+        if outputs and not becomes_float and index not in graph.outputs and graph.tensors[index].type == Type.FLOAT32:
+            found.add(index)
+    return found
+
+
+def _fine(graph: Graph) -> set[int]:
+    return {k for k in range(len(graph.tensors)) if FINE in graph.name(k) and graph.value(k) is None}
 
 
 def _mean_error(code: int, kernel: np.ndarray, stored: np.ndarray, scale: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ RULES: dict[int, Rule] = {
     **dict.fromkeys(
         [
             Op.AVERAGE_POOL_2D,
+            Op.BROADCAST_TO,
             Op.CONCATENATION,
             Op.EXPAND_DIMS,
             Op.GATHER,
@@ -45,6 +46,7 @@ RULES: dict[int, Rule] = {
             Op.PADV2,
             Op.RESHAPE,
             Op.REVERSE_V2,
+            Op.SELECT_V2,
             Op.SLICE,
             Op.SPLIT,
             Op.SPLIT_V,

@@ -40,6 +40,7 @@ def choose(
     """
     classes = _Classes(ranges)
     fixed: dict[int, Params] = {}
+    finer: list[int] = []
     cells = {c: cell_params(_checked(graph, c, ranges.cell[c])) for _, c in fused_lstm.state_tensors(graph)}
     meetings: list[tuple[int, list[int]]] = []
     moved = {
@@ -73,15 +74,17 @@ def choose(
         elif rule is Rule.SAME:
             meetings.append((outputs[0], inputs))
         if outputs[0] in promoted.int16 and rule is not Rule.FIXED:
-            fixed[outputs[0]] = INT16X8.params(*_range(graph, ranges, outputs[0]))
+            finer.append(outputs[0])
     for one, other in alike:
         classes.join(one, other)
-    for tensor in fixed:
+    for tensor in [*fixed, *finer]:
         classes.fix(tensor)
     for output, inputs in meetings:
         for tensor in inputs:
             classes.join_if_near(output, tensor)
-    found = {root: fixed[tensor] for tensor in fixed for root in [classes.root(tensor)]}
+    # What moves values (SPLIT) has one range with what it moves.
+    found = {root: INT16X8.params(*classes.range_of(root)) for root in map(classes.root, finer)}
+    found |= {classes.root(tensor): how for tensor, how in fixed.items()}
     params = {}
     for tensor in range(len(graph.tensors)):
         if tensor in cells:

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.array_files import read_arrays
+from keras_lstm_custom.errors import ArgumentError, DataError
+from keras_lstm_custom.writing import scratch
 
 
 @dataclass(frozen=True)
@@ -166,21 +167,28 @@ def smallest_arena(
 
 def _ask(job: dict, arrays: Sequence[np.ndarray], timeout: float) -> tuple[str, dict, dict]:
     """Let a worker process do the job; return why it failed (or ""), its facts and its arrays."""
-    with tempfile.TemporaryDirectory() as folder:
-        request, reply = Path(folder, "request.npz"), Path(folder, "reply.npz")
+    job = {**job, "timeout": timeout}
+    with scratch() as folder:
+        request, reply = folder / "request.npz", folder / "reply.npz"
         content: dict[str, Any] = {f"input_{k}": np.asarray(array) for k, array in enumerate(arrays)}
         np.savez(request, job=json.dumps(job), **content)
         # -P: the worker's own folder stays off the module path, so that nothing there hides a runtime's module.
         command = [sys.executable, "-P", str(WORKER), str(request), str(reply)]
+        # NumPy's library for matrices would take memory for a thread on each core; the worker multiplies none.
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout)
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=timeout, env=environment
+            )
         except subprocess.TimeoutExpired:
             return f"did not finish within {timeout:g} seconds", {}, {}
         if done.returncode != 0 or not reply.exists():
             return _reason(done), {}, {}
-        with np.load(reply) as loaded:
-            values = {name: loaded[name] for name in loaded.files}
-    facts = json.loads(str(values.pop("facts")))
+        try:
+            values = read_arrays(reply)
+            facts = json.loads(str(values.pop("facts")))
+        except (DataError, KeyError, ValueError) as error:  # of a worker whose memory the file has destroyed
+            return f"the process gave no readable answer: {str(error).splitlines()[0]}", {}, {}
     refusal = facts.pop("refusal", "")
     # The native runtimes print a cause that the exception they raise does not name.
     message = " / ".join(dict.fromkeys(_causes(refusal, done.stderr))) if refusal else ""
@@ -194,10 +202,15 @@ def _reason(done: subprocess.CompletedProcess) -> str:
     return " after: ".join([f"the process was ended by {name}", *last])
 
 
+#: What a line of a runtime's log begins with that says why it refused a file.
+_TELLING = ("ERROR:", "Didn't find op", "Node ", "tensorflow/lite/")
+
+
 def _causes(refusal: str, log: str) -> list[str]:
     """Return the lines that say something; where in the runtime's source they come from does not."""
-    marked = [line for line in log.splitlines() if line.lstrip(" └").startswith(("ERROR:", "Didn't find op"))]
-    lines = [re.sub(r"^[\s└]*(ERROR:\s*)?(\[\S+?:\d+\]\s*)?", "", line) for line in [*refusal.splitlines(), *marked]]
+    marked = [line for line in log.splitlines() if line.lstrip(" └").startswith(_TELLING)]
+    source = r"^[\s└]*(ERROR:\s*)?(\[\S+?:\d+\]\s*)?(tensorflow/\S+\.(cc|h)(:\d+)?\s*)?"
+    lines = [re.sub(source, "", line) for line in [*refusal.splitlines(), *marked]]
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export.model.samples import arrays_of, output_names, predictions
 from keras_lstm_custom.export.running import runtimes as rt
 from keras_lstm_custom.export.running.report import ExportReport, OutputError, RuntimeCheck
@@ -55,7 +55,8 @@ def verify(
         An `ExportReport`; a runtime that refuses, crashes or hangs is one of its checks.
 
     Raises:
-        ExportError: there is no such file, it is not a TFLite file, or no runtime is installed.
+        ExportError: there is no such file, it is not a TFLite file or a damaged one, or no runtime is installed.
+        ArgumentError: a runtime or `quantize` is unknown.
         InputError: `x` does not fit the model, or holds NaN or infinity.
     """
     names = list(runtimes) if runtimes is not None else rt.installed()
@@ -66,8 +67,16 @@ def verify(
             received="neither",
             remedy="pip install 'keras_lstm_custom[export]'",
         )
+    path = os.path.expanduser(path)
     ops, values = contents(path)
     quantize = values if quantize == "unknown" else quantize
+    if quantize not in BOUNDS:
+        raise ArgumentError(
+            "`quantize` is unknown.",
+            expected=f"'unknown', {', '.join(map(repr, BOUNDS))}",
+            received=repr(quantize),
+            remedy="Use one of these, or leave it out.",
+        )
     bound = BOUNDS[quantize] if bound is None else bound
     inputs = arrays_of(model, x)
     reference = predictions(model, inputs)
@@ -96,6 +105,9 @@ def check(run: rt.Run, reference: Sequence[np.ndarray], names: Sequence[str], bo
     """Compare what a runtime gave with what the model gave."""
     if not run.ok:
         return RuntimeCheck(run.runtime, ok=False, message=run.message)
+    foreign = [str(array.dtype) for array in run.outputs if array.dtype.kind not in "fiub"]
+    if foreign:
+        return RuntimeCheck(run.runtime, ok=False, message=f"it gives outputs of type {', '.join(foreign)}")
     shapes = [[array.shape for array in arrays] for arrays in (reference, run.outputs)]
     if shapes[0] != shapes[1]:
         told = f"it gives outputs of shape {shapes[1]}, the model {shapes[0]}"
@@ -124,33 +136,50 @@ def contents(path: str | os.PathLike) -> tuple[dict[str, int], str | None]:
     """Return how often each op stands in a TFLite file, the most frequent first, and how it is quantised.
 
     Raises:
-        ExportError: there is no such file, or it is not a TFLite file.
+        ExportError: there is no such file, it is not a TFLite file, or it is damaged.
     """
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError, MemoryError) as error:
+        raise _no_model(path, f"{type(error).__name__}: {error}") from error
+    if data[4:8] != b"TFL3":
+        raise _no_model(path, f"a file of {len(data)} bytes without its mark" if data else "an empty file")
+    try:
+        return _read(data)
+    except Exception as error:  # whatever reading numbers at places that are no numbers raises
+        raise _no_model(path, f"a damaged one ({type(error).__name__}: {error})") from error
+
+
+def _read(data: bytes) -> tuple[dict[str, int], str | None]:
     from ai_edge_litert import schema_py_generated as schema
 
-    data = Path(path).read_bytes() if Path(path).is_file() else b""
-    if data[4:8] != b"TFL3":
-        raise ExportError(
-            f"{str(path)!r} is not a TFLite file.",
-            expected="the path of a file written by export.tflite or another TFLite converter",
-            received=f"a file of {len(data)} bytes without its mark" if data else "no such file, or an empty one",
-            remedy="Check the path, or export the model again.",
-        )
     model = schema.Model.GetRootAs(data, 0)
     op_names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     graphs = [model.Subgraphs(k) for k in range(model.SubgraphsLength())]
+    # Each takes four bytes at least, so more of them do not fit in.
+    if 4 * sum(graph.OperatorsLength() + graph.TensorsLength() for graph in graphs) > len(data):
+        raise ValueError("more operators and tensors than the file has room for")
     ops: Counter[str] = Counter()
     for graph in graphs:
         for k in range(graph.OperatorsLength()):
             code = model.OperatorCodes(graph.Operators(k).OpcodeIndex())
-            custom = code.CustomCode()
-            ops[custom.decode() if custom else op_names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]] += 1
+            custom, builtin = code.CustomCode(), max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            ops[custom.decode(errors="replace") if custom else op_names.get(builtin, f"op {builtin}")] += 1
     stored: set[int] = set()
     computed: set[int] = set()
     for graph in graphs:
         for tensor in (graph.Tensors(k) for k in range(graph.TensorsLength())):
             (stored if model.Buffers(tensor.Buffer()).DataLength() else computed).add(tensor.Type())
     return dict(ops.most_common()), _quantisation(schema.TensorType, stored, computed)
+
+
+def _no_model(path: str | os.PathLike, received: str) -> ExportError:
+    return ExportError(
+        f"{str(path)!r} is not a TFLite file.",
+        expected="the path of a file written by export.tflite or another TFLite converter",
+        received=received,
+        remedy="Check the path, or export the model again.",
+    )
 
 
 def _quantisation(types: Any, stored: set[int], computed: set[int]) -> str | None:

@@ -17,6 +17,10 @@ import numpy as np
 #: Room for the tensors on the microcontroller runtime, on top of ten times the file; far more than a device has.
 AMPLE_ARENA = 32 << 20
 
+#: What a run may allocate, on top of 16 times the file and within what the computer has: far more than files need that
+#: are made for phones and microcontrollers.
+MEMORY = 8 << 30
+
 #: Seconds after which no further invocation is timed.
 TIMING_BUDGET = 1.0
 
@@ -249,6 +253,23 @@ def _last_raw(job, inputs):
     return [array.tobytes() for name, array in arrays.items() if name.startswith("raw_")]
 
 
+def limit(job: dict) -> None:
+    """Let this process have the memory and time that an honest file needs: a damaged one may ask for any."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = {
+        resource.RLIMIT_DATA: min(MEMORY + 16 * os.path.getsize(job["path"]), memory),
+        resource.RLIMIT_CPU: int(job["timeout"]) + 1,  # so that it ends though nobody is left to end it
+        resource.RLIMIT_CORE: 0,  # a crash is an answer; its image would fill the user's folder
+    }
+    for kind, value in limits.items():
+        _, most = resource.getrlimit(kind)
+        resource.setrlimit(kind, (value if most == resource.RLIM_INFINITY else min(value, most), most))
+
+
 TASKS = {"run": run, "smallest_arena": smallest_arena}
 
 
@@ -258,6 +279,7 @@ def main(request: str, reply: str) -> None:
         job = json.loads(str(loaded["job"]))
         inputs = [loaded[f"input_{k}"] for k in range(len(loaded.files) - 1)]
     try:
+        limit(job)
         arrays, facts = TASKS[job["task"]](job, inputs)
     except Exception as error:  # whatever a runtime raises is the answer
         arrays, facts = {}, {"refusal": str(error) or type(error).__name__}

@@ -131,7 +131,9 @@ struct BackwardRows {
       } else {
         Cell::gradient(z, load_some(a.y + at, n), dh_t);
       }
-      for (int g = 0; g < Cell::kGates; g++) store(dz + (p * samples + sample) * kPanel + (g * Cell::kVectors + v) * kLanes, z[g]);
+      // Lanes that no unit has hold what came of a weight of 0: NaN, if x is infinite.
+      for (int g = 0; g < Cell::kGates; g++)
+        store(dz + (p * samples + sample) * kPanel + (g * Cell::kVectors + v) * kLanes, some(z[g], n));
     }
   }
 

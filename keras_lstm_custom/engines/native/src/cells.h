@@ -1,5 +1,6 @@
 // The cells: the equations of a step and of its gradient, for as many units as a vector holds. All else they share.
 #pragma once
+#include "activations.h"
 #include "core.h"
 #include "vector.h"
 
@@ -37,11 +38,11 @@ struct Lstm : Columns<4> {
   // Turns the gates into dz and dc into dc'.
   KLC_INLINE void gradient(Vector (&z)[kGates], Vector c, Vector c_before, Vector dh, Vector& dc) {
     const Vector i = z[0], f = z[1], g = z[2], o = z[3], tanh_c = tanh(c);
-    dc += dh * o * (1.f - tanh_c * tanh_c);
-    z[0] = dc * g * i * (1.f - i);
-    z[1] = dc * c_before * f * (1.f - f);
-    z[2] = dc * i * (1.f - g * g);
-    z[3] = dh * tanh_c * o * (1.f - o);
+    dc += dh * o * tanh_slope(tanh_c);
+    z[0] = dc * g * sigmoid_slope(i);
+    z[1] = dc * c_before * sigmoid_slope(f);
+    z[2] = dc * i * tanh_slope(g);
+    z[3] = dh * tanh_c * sigmoid_slope(o);
     dc = dc * f;
   }
 };
@@ -53,7 +54,7 @@ struct VanillaRnn : Columns<1> {
   KLC_INLINE Vector step(Vector (&z)[kGates], Vector&) { return tanh(z[0]); }
 
   // Gives dz.
-  KLC_INLINE void gradient(Vector (&z)[kGates], Vector h, Vector dh) { z[0] = dh * (1.f - h * h); }
+  KLC_INLINE void gradient(Vector (&z)[kGates], Vector h, Vector dh) { z[0] = dh * tanh_slope(h); }
 };
 
 }  // namespace

@@ -33,10 +33,30 @@ int64_t backward_any(const Backward& a, float* memory, const Parallel& p) {
   return a.shape.kind == Kind::lstm ? backward_of<Lstm>(a, memory, p) : backward_of<VanillaRnn>(a, memory, p);
 }
 
-int64_t forward_workspace(const Forward& a, int threads) { return forward_any(a, nullptr, {threads, nullptr}); }
-int64_t backward_workspace(const Backward& a, int threads) { return backward_any(a, nullptr, {threads, nullptr}); }
-void forward(const Forward& a, float* memory, const Parallel& p) { forward_any(a, memory, p); }
-void backward(const Backward& a, float* memory, const Parallel& p) { backward_any(a, memory, p); }
+
+// Without rows or steps there is nothing to run: the state stays as it is, and so do its gradients on their way back.
+bool nothing(const Shape& s) { return s.batch == 0 || s.steps == 0; }
+
+int64_t forward_workspace(const Forward& a, int threads) { return nothing(a.shape) ? 0 : forward_any(a, nullptr, {threads, nullptr}); }
+int64_t backward_workspace(const Backward& a, int threads) { return nothing(a.shape) ? 0 : backward_any(a, nullptr, {threads, nullptr}); }
+
+void forward(const Forward& a, float* memory, const Parallel& p) {
+  const Shape& s = a.shape;
+  if (!nothing(s)) return (void)forward_any(a, memory, p);
+  copy(a.h, a.h0, s.batch * s.units);
+  copy(a.c, a.c0, s.cells());
+}
+
+void backward(const Backward& a, float* memory, const Parallel& p) {
+  const Shape& s = a.shape;
+  if (!nothing(s)) return (void)backward_any(a, memory, p);
+  const int64_t columns = s.gates() * s.units;
+  copy(a.d_h0, a.d_h, s.batch * s.units);
+  copy(a.d_c0, a.d_c, s.cells());
+  clear(a.d_kernel, s.features * columns);
+  clear(a.d_recurrent, s.units * columns);
+  clear(a.d_bias, columns);
+}
 
 const Core kCore{KLC_TEXT(KLC_SET), gates_size, cells_size, forward_workspace, backward_workspace, forward, backward};
 

@@ -3,7 +3,8 @@
 // Layouts, row-major: x (batch, steps, features); y (batch, steps, units); states (batch, units);
 // kernel (features, gates * units), recurrent (units, gates * units), bias (gates * units).
 // A vanilla RNN counts as a cell of one gate, and has no c: what is said of c is null for it.
-// The core allocates nothing: the caller gives a workspace of the size that the core names.
+// The core allocates nothing: the caller gives a workspace of the size that the core names. Every size but `units` may
+// be 0; the caller has checked the sizes against each other.
 #pragma once
 #include <cstdint>
 
@@ -16,6 +17,7 @@ struct Shape {
   Kind kind = Kind::lstm;
   int64_t gates() const { return kind == Kind::lstm ? 4 : 1; }  // of the LSTM in the order i, f, g, o
   int64_t keys() const { return features + units; }
+  int64_t cells() const { return kind == Kind::lstm ? batch * units : 0; }  // numbers that c has
 };
 
 // Calls task(argument, 0 .. count-1), in parallel where it can, and returns when all are done.

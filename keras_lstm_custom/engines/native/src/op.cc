@@ -4,12 +4,12 @@
 #include <atomic>
 #include <cstdlib>
 #include <initializer_list>
-#include <string>
 #include <thread>
-#include <vector>
 
+#include "call.h"
 #include "core.h"
-#include "tensorflow_c_api.h"
+#include "shapes.h"
+#include "subnormals.h"
 #include "thread_pool.h"
 
 namespace klc {
@@ -28,87 +28,13 @@ int processors() {
 }
 
 Parallel workers() {
-  static const int threads = g_threads ? g_threads.load() : processors();
-  static ThreadPool* pool = new ThreadPool(threads);  // never destroyed: its threads outlive static objects
-  return {threads, [](void (*task)(void*, int), void* argument, int count) { pool->run(task, argument, count); }};
+  // Never destroyed: its threads outlive static objects.
+  static ThreadPool* pool = new ThreadPool(g_threads > 0 ? g_threads.load() : processors());
+  return {pool->threads(), [](void (*task)(void*, int), void* argument, int count) { pool->run(task, argument, count); }};
 }
-
-// One run of a kernel: inputs, outputs and the first error.
-class Call {
- public:
-  explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
-  ~Call() {
-    if (TF_GetCode(status_) != TF_OK) TF_OpKernelContext_Failure(context_, status_);
-    for (TF_Tensor* t : tensors_) TF_DeleteTensor(t);
-    TF_DeleteStatus(status_);
-  }
-  bool ok() const { return TF_GetCode(status_) == TF_OK; }
-
-  struct Input {
-    std::vector<int64_t> dims;
-    void* data;
-    int64_t count;
-    const float* floats() const { return count ? (const float*)data : nullptr; }
-    const unsigned char* bytes() const { return count ? (const unsigned char*)data : nullptr; }
-  };
-  Input input(int index) {
-    TF_Tensor* t = nullptr;
-    Input in{{}, nullptr, 0};
-    if (!ok()) return in;  // TensorFlow's functions overwrite the status: the first error must stay
-    TF_GetInput(context_, index, &t, status_);
-    if (!ok()) return in;
-    tensors_.push_back(t);
-    in.count = 1;
-    for (int i = 0; i < TF_NumDims(t); i++) {
-      in.dims.push_back(TF_Dim(t, i));
-      in.count *= in.dims.back();
-    }
-    in.data = TF_TensorData(t);
-    return in;
-  }
-  float* output(int index, const std::vector<int64_t>& dims) {
-    if (!ok()) return nullptr;
-    int64_t count = 1;
-    for (int64_t d : dims) count *= d;
-    TF_Tensor* t = TF_AllocateOutput(context_, index, TF_FLOAT, dims.data(), (int)dims.size(), count * 4, status_);
-    return data(t);
-  }
-  float* temporary(int64_t count) {
-    if (!ok()) return nullptr;
-    TF_AllocatorAttributes attributes{sizeof(TF_AllocatorAttributes), 1};
-    return data(TF_AllocateTemp(context_, TF_FLOAT, &count, 1, &attributes, status_));
-  }
-  // An input may be left out (no elements) where `optional`.
-  void check(const char* name, const Input& in, const std::vector<int64_t>& dims, bool optional = false) {
-    if (!ok() || in.dims == dims || (optional && in.count == 0)) return;
-    auto text = [](const std::vector<int64_t>& d) {
-      std::string s = "(";
-      for (size_t i = 0; i < d.size(); i++) s += (i ? ", " : "") + std::to_string(d[i]);
-      return s + ")";
-    };
-    fail(std::string("keras_lstm_custom: `") + name + "` does not fit. Expected: " + text(dims) + ". Received: " + text(in.dims));
-  }
-  void check_rank(const char* name, const Input& in, size_t rank) {
-    if (ok() && in.dims.size() != rank) fail(std::string("keras_lstm_custom: `") + name + "` must have " + std::to_string(rank) + " axes");
-  }
-
- private:
-  float* data(TF_Tensor* t) {
-    if (!t) return nullptr;
-    tensors_.push_back(t);
-    return ok() ? (float*)TF_TensorData(t) : nullptr;
-  }
-  void fail(const std::string& message) { TF_SetStatus(status_, TF_INVALID_ARGUMENT, message.c_str()); }
-
-  TF_OpKernelContext* context_;
-  TF_Status* status_;
-  std::vector<TF_Tensor*> tensors_;
-};
 
 // The dimensions of c.
-std::vector<int64_t> cell_state(const Shape& s) {
-  return s.kind == Kind::lstm ? std::vector<int64_t>{s.batch, s.units} : std::vector<int64_t>{0};
-}
+Dims cell_state(const Shape& s) { return s.kind == Kind::lstm ? Dims{s.batch, s.units} : Dims{0}; }
 
 struct Attributes {
   unsigned char reverse = 0, keep = 0, sequences = 0;
@@ -142,14 +68,15 @@ Shape read_common(Call& call, Request& a, const Attributes& attributes) {
   call.check_rank("h0", h0, 2);
   if (!call.ok()) return {};
   const Shape s{x.dims[0], x.dims[1], x.dims[2], h0.dims[1], KIND};
+  if (s.units == 0) call.fail("keras_lstm_custom: a layer has at least one unit, and `h0` has none");
   const int64_t gates = s.gates();
   call.check("h0", h0, {s.batch, s.units});
   call.check("c0", c0, cell_state(s));
   call.check("kernel", kernel, {s.features, gates * s.units});
   call.check("recurrent", recurrent, {s.units, gates * s.units});
-  call.check("mask", mask, {s.batch, s.steps}, true);
-  call.check("x_dropout", x_dropout, {gates, s.batch, s.features}, true);
-  call.check("dropout", dropout, {gates, s.batch, s.units}, true);
+  call.check("mask", mask, {s.batch, s.steps}, {0, 0});
+  call.check("x_dropout", x_dropout, {gates, s.batch, s.features}, {0});
+  call.check("dropout", dropout, {gates, s.batch, s.units}, {0});
   a.shape = s;
   a.x = x.floats();
   a.h0 = h0.floats();
@@ -170,7 +97,7 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   Forward a{};
   const Shape s = read_common<KIND>(call, a, attributes);
   const auto bias = call.input(8);
-  call.check("bias", bias, {s.gates() * s.units}, true);
+  call.check("bias", bias, {s.gates() * s.units}, {0});
   if (!call.ok()) return;
   a.bias = bias.floats();
   const Core& core = *g_core.load();
@@ -180,9 +107,10 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   a.c = call.output(2, cell_state(s));
   a.gates = call.output(3, {attributes.keep ? core.gates_size(s) : 0});
   a.cells = call.output(4, {attributes.keep ? core.cells_size(s) : 0});
-  if (!call.ok() || s.batch == 0) return;
+  if (!call.ok()) return;
   a.y = all ? y : nullptr;
   if (!attributes.keep) a.gates = a.cells = nullptr;
+  const FlushSubnormals flush;
   const Parallel p = workers();
   float* memory = call.temporary(core.forward_workspace(a, p.threads));
   if (call.ok()) core.forward(a, memory, p);
@@ -199,7 +127,7 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   call.check("y", y, {s.batch, s.steps, s.units});
   call.check("gates", gates, {core.gates_size(s)});
   call.check("cells", cells, {core.cells_size(s)});
-  call.check("d_y", d_y, {s.batch, s.steps, s.units}, true);
+  call.check("d_y", d_y, {s.batch, s.steps, s.units}, {0});
   call.check("d_h", d_h, {s.batch, s.units});
   call.check("d_c", d_c, cell_state(s));
   if (!call.ok()) return;
@@ -217,26 +145,10 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   a.d_recurrent = call.output(4, {s.units, columns});
   a.d_bias = call.output(5, {columns});
   if (!call.ok()) return;
-  if (s.batch == 0) {
-    for (float* p = a.d_kernel; p < a.d_kernel + s.features * columns; p++) *p = 0;
-    for (float* p = a.d_recurrent; p < a.d_recurrent + s.units * columns; p++) *p = 0;
-    for (float* p = a.d_bias; p < a.d_bias + columns; p++) *p = 0;
-    return;
-  }
+  const FlushSubnormals flush;
   const Parallel p = workers();
   float* memory = call.temporary(core.backward_workspace(a, p.threads));
   if (call.ok()) core.backward(a, memory, p);
-}
-
-// The outputs from `output` on have the shapes of these inputs; those of the others are known at run time.
-void set_shapes(TF_ShapeInferenceContext* context, int output, std::initializer_list<int> same_as, TF_Status* status) {
-  TF_ShapeInferenceContextSetUnknownShape(context, status);
-  TF_ShapeHandle* shape = TF_NewShapeHandle();
-  for (int input : same_as) {
-    TF_ShapeInferenceContextGetInput(context, input, shape, status);
-    if (TF_GetCode(status) == TF_OK) TF_ShapeInferenceContextSetOutput(context, output++, shape, status);
-  }
-  TF_DeleteShapeHandle(shape);
 }
 
 TF_OpDefinitionBuilder* define(const char* name, std::initializer_list<const char*> inputs,
@@ -259,14 +171,21 @@ void register_cell(const char* forward_name, const char* backward_name) {
       define(forward_name, {"bias: float"}, {"y: float", "h: float", "c: float", "gates: float", "cells: float"},
              {"keep: bool", "sequences: bool"});
   TF_OpDefinitionBuilderSetShapeInferenceFunction(forward, [](TF_ShapeInferenceContext* context, TF_Status* status) {
-    set_shapes(context, 1, {1, 2}, status);  // Python adds that of y, which depends on the attributes
+    Shapes shapes(context, status);
+    shapes.unknown();
+    // How many steps y has depends on the attributes, which cannot be read here: Python adds it.
+    shapes.join(0, {{X, 0, 1}, {-1}, {H0, 1, 2}});
+    shapes.same(1, H0);
+    shapes.same(2, C0);
   });
   TF_RegisterOpDefinition(forward, status);
   TF_OpDefinitionBuilder* backward = define(
       backward_name, {"y: float", "gates: float", "cells: float", "d_y: float", "d_h: float", "d_c: float"},
       {"d_x: float", "d_h0: float", "d_c0: float", "d_kernel: float", "d_recurrent: float", "d_bias: float"}, {});
   TF_OpDefinitionBuilderSetShapeInferenceFunction(backward, [](TF_ShapeInferenceContext* context, TF_Status* status) {
-    set_shapes(context, 0, {0, 1, 2, 3, 4}, status);
+    Shapes shapes(context, status);
+    for (int input : {X, H0, C0, KERNEL, RECURRENT}) shapes.same(input, input);
+    shapes.join(5, {{KERNEL, 1, 2}});
   });
   TF_RegisterOpDefinition(backward, status);
   auto kernel = [&](const char* name, auto create, auto compute) {

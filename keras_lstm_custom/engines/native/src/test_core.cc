@@ -188,7 +188,8 @@ int main(int count, char** arguments) {
   const double tolerance = 2e-5;  // float32 sums of a few thousand terms; a wrong term is of order 1
   const Shape shapes[] = {{1, 1, 1, 1}, {1, 100, 3, 16}, {2, 7, 5, 3}, {5, 50, 2, 17}, {7, 9, 70, 20}, {13, 30, 8, 33}, {200, 3, 4, 5},
                           {2, 3, 5, 81}, {4, 1, 70, 256},  // of few steps: weights that are not packed before, but the last units'
-                          {3, 2, 20, 650}};  // more weights than a cache holds
+                          {3, 2, 20, 650},  // more weights than a cache holds
+                          {0, 3, 2, 5}, {2, 0, 3, 5}, {2, 3, 0, 5}, {2, 0, 0, 17}, {0, 0, 0, 5}};  // nothing to run, or to read
   bool good = calls_at_once();
   for (const char* name : {"baseline", "avx2", "avx512"}) {
     const Core* core = choose_core(name);

@@ -11,7 +11,10 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <system_error>
 #include <thread>
+
+#include "subnormals.h"
 
 namespace klc {
 
@@ -55,8 +58,14 @@ class ThreadPool {
 
   ~ThreadPool() = delete;
   explicit ThreadPool(int threads) {
-    for (int i = 1; i < threads; i++) std::thread([this] { work(); }).detach();
+    try {
+      for (; threads_ < threads; threads_++) std::thread([this] { work(); }).detach();
+    } catch (const std::system_error&) {  // the system has no more: so many it is
+    }
   }
+
+  // How many work on a call, the caller among them.
+  int threads() const { return threads_; }
 
   // Calls task(argument, 0 .. count-1), and returns when all are done.
   void run(Task task, void* argument, int count) {
@@ -111,6 +120,7 @@ class ThreadPool {
   }
 
   void work() {
+    const FlushSubnormals flush;
     for (;;) {
       const uint64_t seen = posted_;
       for (Job& job : jobs_) work_on(job);
@@ -118,6 +128,7 @@ class ThreadPool {
     }
   }
 
+  int threads_ = 1;
   Job jobs_[16];
   std::atomic<uint64_t> posted_{0};
   Bell posted_bell_, done_bell_;

@@ -39,6 +39,7 @@ KLC_INLINE Vector all(float s) { return s - (Vector){}; }  // s + 0 would be com
 #if defined(__AVX512F__)
 KLC_INLINE Vector load_first(const float* p, int64_t n) { return (Vector)_mm512_maskz_loadu_ps((1 << n) - 1, p); }
 KLC_INLINE void store_first(float* p, Vector v, int64_t n) { _mm512_mask_storeu_ps(p, (1 << n) - 1, (__m512)v); }
+KLC_INLINE Vector first(Vector v, int64_t n) { return (Vector)_mm512_maskz_mov_ps((1 << n) - 1, (__m512)v); }
 KLC_INLINE Vector at_most(Vector bound, Vector x) { return (Vector)_mm512_maskz_min_ps(0xffff, (__m512)bound, (__m512)x); }
 KLC_INLINE Vector at_least(Vector bound, Vector x) { return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)bound, (__m512)x); }
 #else
@@ -49,6 +50,10 @@ KLC_INLINE Vector load_first(const float* p, int64_t n) {
 }
 KLC_INLINE void store_first(float* p, Vector v, int64_t n) {
   for (int64_t i = 0; i < n; i++) p[i] = v[i];
+}
+KLC_INLINE Vector first(Vector v, int64_t n) {
+  for (int64_t i = n; i < kLanes; i++) v[i] = 0;
+  return v;
 }
 #if defined(__AVX2__)
 KLC_INLINE Vector at_most(Vector bound, Vector x) { return (Vector)_mm256_min_ps((__m256)bound, (__m256)x); }
@@ -61,24 +66,7 @@ KLC_INLINE Vector at_least(Vector bound, Vector x) { return x < bound ? bound : 
 
 KLC_INLINE Vector load_some(const float* p, int64_t n) { return n >= kLanes ? load(p) : load_first(p, n); }
 KLC_INLINE void store_some(float* p, Vector v, int64_t n) { n >= kLanes ? store(p, v) : store_first(p, v, n); }
-
-// Rational approximation of tanh, within 3 units in the last place of float32; NaN stays NaN.
-KLC_INLINE Vector tanh(Vector x) {
-  const Vector bound = all(7.90531110763549805f);  // beyond it tanh is 1 in float32
-  x = at_least(-bound, at_most(bound, x));
-  Vector q = x * x;
-  Vector p = q * -2.76076847742355e-16f + 2.00018790482477e-13f;
-  p = p * q + -8.60467152213735e-11f;
-  p = p * q + 5.12229709037114e-08f;
-  p = p * q + 1.48572235717979e-05f;
-  p = p * q + 6.37261928875436e-04f;
-  p = p * q + 4.89352455891786e-03f;
-  Vector d = q * 1.19825839466702e-06f + 1.18534705686654e-04f;
-  d = d * q + 2.26843463243900e-03f;
-  d = d * q + 4.89352518554385e-03f;
-  return p * x / d;
-}
-KLC_INLINE Vector sigmoid(Vector x) { return tanh(x * .5f) * .5f + .5f; }
+KLC_INLINE Vector some(Vector v, int64_t n) { return n >= kLanes ? v : first(v, n); }
 
 KLC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 KLC_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -117,7 +105,9 @@ KLC_INLINE void copy(float* to, const float* from, int64_t n) {  // rows are sho
 KLC_INLINE void multiply_rows(float* to, const float* a, const float* b, int64_t n) {
   for (int64_t i = 0; i < n; i += kLanes) store_some(to + i, load_some(a + i, n - i) * load_some(b + i, n - i), n - i);
 }
-KLC_INLINE void clear(float* p, int64_t n) { __builtin_memset(p, 0, n * sizeof(float)); }
+KLC_INLINE void clear(float* p, int64_t n) {
+  if (n) __builtin_memset(p, 0, n * sizeof(float));
+}
 
 // Weights that a product will need next, brought into the second-level cache while it computes: a line for every
 // kKeysToLine keys. Where there are several megabytes of weights, each panel would else be waited for; where there are
