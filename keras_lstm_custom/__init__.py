@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import Any
 
-from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
-from keras_lstm_custom.layers import LSTM, VanillaRNN, from_keras, to_keras
+from keras_lstm_custom.cells import GRUCell, LSTMCell, RecurrentCell, SLSTMCell, VanillaRNNCell
+from keras_lstm_custom.layers import GRU, LSTM, SLSTM, Recurrent, VanillaRNN, from_keras, to_keras
 from keras_lstm_custom.version import __version__
 
 #: Loaded on first use, so that a model alone needs none of what they import.
@@ -20,7 +20,21 @@ _ON_FIRST_USE = {
     "trace": "keras_lstm_custom.diagnostics:trace",
 }
 
-__all__ = ["LSTM", "LSTMCell", "VanillaRNN", "VanillaRNNCell", "__version__", "from_keras", "to_keras"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "SLSTM",
+    "GRUCell",
+    "LSTMCell",
+    "Recurrent",
+    "RecurrentCell",
+    "SLSTMCell",
+    "VanillaRNN",
+    "VanillaRNNCell",
+    "__version__",
+    "from_keras",
+    "to_keras",
+]
 
 
 def __getattr__(name: str) -> Any:

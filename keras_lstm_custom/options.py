@@ -40,6 +40,22 @@ class ClassSignature:
         return self._signature
 
 
+def own_options(of_class: type) -> dict[str, inspect.Parameter]:
+    """Return what a class of ours takes and its Keras counterpart does not: the keyword-only arguments, by name."""
+    ours = [c for c in reversed(of_class.__mro__) if "__init__" in vars(c) and not c.__module__.startswith("keras.")]
+    inits = [vars(c)["__init__"] for c in ours]
+    found = [inspect.signature(init).parameters for init in inits if inspect.isfunction(init)]
+    return {name: p for parameters in found for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def signature_with(keras_class: type, own: Mapping[str, inspect.Parameter]) -> inspect.Signature:
+    """Return the signature of a Keras class with more keyword-only parameters."""
+    signature = inspect.signature(keras_class)
+    *named, kwargs = signature.parameters.values()
+    named = [p for p in named if p.name not in own]
+    return signature.replace(parameters=[*named, *own.values(), kwargs])
+
+
 def bind(keras_class: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call of `keras_class` by name, defaults filled in, and checked.
 
@@ -53,7 +69,7 @@ def bind(keras_class: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> d
     options = {**bound.arguments, **more}
     _check_units(options["units"])
     for name in ("dropout", "recurrent_dropout"):
-        _check_rate(name, options[name])
+        check_rate(name, options[name])
     for name in ("activation", "recurrent_activation"):
         if name in options:
             _check_activation(name, options[name])
@@ -71,14 +87,20 @@ def _check_units(units: Any) -> None:
         )
 
 
-def _check_rate(name: str, rate: Any) -> None:
+def check_rate(name: str, rate: Any) -> float:
+    """Return the rate if it is a number in [0, 1).
+
+    Raises:
+        ArgumentError: it is not.
+    """
     if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
         raise ArgumentError(
-            f"`{name}` is the share of values that training sets to zero.",
+            f"`{name}` is a share of values that training drops or keeps.",
             expected="a number in [0, 1)",
             received=repr(rate),
-            remedy=f"Pass e.g. {name}=0.2 to drop a fifth, or {name}=0 for none.",
+            remedy=f"Pass e.g. {name}=0.2 for a fifth, or {name}=0 for none.",
         )
+    return float(rate)
 
 
 def _check_activation(name: str, activation: Any) -> None:

@@ -24,15 +24,20 @@ class LSTMStep(NamedTuple):
     g: Tensor  #: candidate
     o: Tensor  #: output gate
 
-    @property
-    def state(self) -> LSTMState:
-        return LSTMState(self.h, self.c)
-
 
 class RNNState(NamedTuple):
     """What a vanilla RNN remembers between two steps; `(batch, units)`."""
 
     h: Tensor  #: hidden state
+
+
+class GRUStep(NamedTuple):
+    """All that one GRU step computes; each `(batch, units)`. The first field is the new state."""
+
+    h: Tensor  #: hidden state after the step
+    z: Tensor  #: update gate
+    r: Tensor  #: reset gate
+    n: Tensor  #: candidate
 
 
 class RNNStep(NamedTuple):
@@ -41,6 +46,24 @@ class RNNStep(NamedTuple):
     h: Tensor  #: hidden state after the step
     z: Tensor  #: pre-activation
 
-    @property
-    def state(self) -> RNNState:
-        return RNNState(self.h)
+
+class SLSTMState(NamedTuple):
+    """What an sLSTM remembers between two steps; each `(batch, units)`."""
+
+    h: Tensor  #: hidden state
+    c: Tensor  #: cell state
+    n: Tensor  #: normaliser: the sum of the weights of what is in c
+    m: Tensor  #: stabiliser: the largest exponent so far
+
+
+class SLSTMStep(NamedTuple):
+    """All that one sLSTM step computes; each `(batch, units)`. The first four fields are the new state."""
+
+    h: Tensor  #: hidden state after the step
+    c: Tensor  #: cell state after the step
+    n: Tensor  #: normaliser after the step
+    m: Tensor  #: stabiliser after the step
+    i: Tensor  #: input gate
+    f: Tensor  #: forget gate
+    g: Tensor  #: candidate
+    o: Tensor  #: output gate

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.cells.gru_cell import GRUCell
 from keras_lstm_custom.cells.lstm_cell import LSTMCell
 from keras_lstm_custom.cells.vanilla_rnn_cell import VanillaRNNCell
 
 #: Our cell for each of Keras'. A subclass of Keras' cell computes who knows what, and is none of them.
-OURS: dict[type, type[EquationCell]] = {cell.keras_class: cell for cell in (LSTMCell, VanillaRNNCell)}
+OURS: dict[type, type[EquationCell]] = {cell.keras_class: cell for cell in (GRUCell, LSTMCell, VanillaRNNCell)}
 
 
 def as_ours(cell: Any) -> EquationCell | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from keras_lstm_custom.equations.projection import DropoutMask, project
+from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
-from keras_lstm_custom.options import bind
+from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
 from keras_lstm_custom.structures import Tensor
 
 
@@ -22,8 +26,21 @@ class EquationCell(keras.layers.Layer):
 
     keras_class: ClassVar[type]  #: the Keras cell whose arguments, weights and packing it shares
     kind: ClassVar[str]  #: which equations: "lstm" or "vanilla_rnn"
+    #: What the cell has beyond the plain equations of its kind; an engine that does not know a feature refuses.
+    features: frozenset[str] = frozenset()
+    #: For each state that a step keeps at random (zoneout): the rate, and how wide the state is.
+    noise_widths: Mapping[str, tuple[float, int]] = {}
+    recurrent_weight_dropout: float = 0.0  #: share of the recurrent kernel that training sets to zero
+    gates: tuple[str, ...]  #: the blocks of `units` columns of the kernels, in order
     state_type: ClassVar[type]  #: named tuple of the state
     step_type: ClassVar[type]  #: named tuple of all that a step computes; begins with the state
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """Give the class the signature of its Keras counterpart plus its own options."""
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "keras_class"):
+            cls.__signature__ = ClassSignature(signature_with(cls.keras_class, own_options(cls)))  # type: ignore
+            cls.__dict__["__signature__"].__set_name__(cls, "__signature__")
 
     def __init__(self, *args: Any, **kwargs: Any):
         options = bind(self.keras_class, args, kwargs)
@@ -33,10 +50,71 @@ class EquationCell(keras.layers.Layer):
     def load_own_variables(self, store):
         super().load_own_variables(entry_of(store))
 
+    @property
+    def input_bias(self) -> Tensor | None:
+        """Return what is added to the projected input: `bias`, or a part of it."""
+        return self.bias
+
     def project_inputs(self, x: Tensor, dropout: DropoutMask = None) -> Tensor:
-        """Return the input part of the pre-activations, `(..., gates * units)`, for any leading axes."""
-        bias = None if self.bias is None else ops.cast(self.bias, self.compute_dtype)
-        return project(x, ops.cast(self.kernel, self.compute_dtype), bias, dropout)
+        """Return the input part of the pre-activations, `(..., gates * units)`, for any leading axes.
+
+        Noise behind the features (`noise_widths`) is passed on behind the pre-activations.
+        """
+        x, *noise = _apart(x, self.kernel.shape[0])
+        z_x = self.input_part(x, dropout)
+        return ops.concatenate([z_x, *noise], axis=-1) if noise else z_x
+
+    def input_part(self, x: Tensor, dropout: DropoutMask = None) -> Tensor:
+        """Return what a step needs of x `(..., features)`: W x + b."""
+        bias = None if self.input_bias is None else ops.cast(self.input_bias, self.compute_dtype)
+        return project(x, self.tensor("kernel"), bias, dropout)
+
+    def add_packed_weights(self, features: int) -> None:
+        """Add kernel, recurrent kernel and bias of all gates, with the options of the Keras cell."""
+        packed = len(self.gates) * self.units
+        of_weights = {
+            "kernel": ((features, packed), self.kernel_initializer),
+            "recurrent_kernel": (self.recurrent_kernel_shape, self.recurrent_initializer),
+            "bias": ((packed,), self.initial_bias),
+        }
+        self.bias = None
+        for name, (shape, initializer) in of_weights.items():
+            if name != "bias" or self.use_bias:
+                option = name.removesuffix("_kernel")
+                regularizer, constraint = (getattr(self, f"{option}_{o}") for o in ("regularizer", "constraint"))
+                weight = self.add_weight(shape, initializer, name=name, regularizer=regularizer, constraint=constraint)
+                setattr(self, name, weight)
+
+    @property
+    def recurrent_kernel_shape(self) -> tuple[int, ...]:
+        """Return `(width of h, gates * units)`."""
+        return (self.output_size, len(self.gates) * self.units)
+
+    def initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        """Return the values that a bias starts from."""
+        return self.bias_initializer(shape, dtype=dtype)
+
+    def tensor(self, name: str) -> Tensor | None:
+        """Return a weight in the dtype that the cell computes in, or None if there is none."""
+        weight = getattr(self, name)
+        return None if weight is None else ops.cast(weight, self.compute_dtype)
+
+    def noise(self, batch: Any, timesteps: Any) -> Tensor:
+        """Draw what zoneout keeps: 1 where a state keeps its old value, `(batch, timesteps, sum of the widths)`."""
+        drawn = [
+            keras.random.uniform((batch, timesteps, width), seed=self.seed_generator) < rate
+            for rate, width in self.noise_widths.values()
+        ]
+        return ops.cast(ops.concatenate(drawn, axis=-1), self.compute_dtype)
+
+    def without_noise(self, z_x: Tensor) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Return the input part of a step, and the noise behind it by the state that it is for, or None."""
+        z_x, *noise = _apart(z_x, self.kernel.shape[1])
+        if not noise:
+            return z_x, None
+        ends = [0, *itertools.accumulate(width for _, width in self.noise_widths.values())]
+        parts = [noise[0][..., start:end] for start, end in itertools.pairwise(ends)]
+        return z_x, dict(zip(self.noise_widths, parts, strict=True))
 
     def step(self, z_x: Tensor, state: Any, recurrent_dropout: DropoutMask = None) -> Any:
         """Return one step of the equations from the projected input and a `state_type`."""
@@ -47,11 +125,64 @@ class EquationCell(keras.layers.Layer):
         nested = isinstance(states, (list, tuple))
         state = self.state_type(*(states if nested else [states]))
         masks = dropout_masks(self, inputs, state.h, training)
-        step = self.step(self.project_inputs(inputs, masks.inputs), state, masks.recurrent)
-        return step.h, list(step.state) if nested else step.h
+        if training and self.noise_widths:
+            inputs = ops.concatenate([inputs, self.noise(ops.shape(inputs)[0], 1)[:, 0]], axis=-1)
+        with self.dropped_weights(training):
+            new = self.checked_step(self.project_inputs(inputs, masks.inputs), state, masks.recurrent)
+        return new[0], list(self.state_of(new)) if nested else new[0]
+
+    def checked_step(self, z_x: Tensor, state: Any, recurrent_dropout: DropoutMask = None) -> Any:
+        """Return `step`, whose result must be what the cell declares.
+
+        Raises:
+            ArgumentError: it is not.
+        """
+        new = self.step(z_x, state, recurrent_dropout)
+        expected = ", ".join(f"{name} {tuple(s.shape)}" for name, s in zip(state._fields, state, strict=True))
+        if getattr(new, "_fields", None) != self.step_type._fields:
+            came = getattr(new, "_fields", type(new).__name__)
+            raise _undeclared(self, f"a {self.step_type.__name__} of {', '.join(self.step_type._fields)}", came)
+        if any(a.shape[-1] != b.shape[-1] for a, b in zip(new, state, strict=False)):
+            came = ", ".join(f"{name} {tuple(s.shape)}" for name, s in zip(state._fields, new, strict=False))
+            raise _undeclared(self, f"the new state first: {expected}", came)
+        return new
+
+    def state_of(self, step: Any) -> Any:
+        """Return the new state, the first fields of what a step computed."""
+        return self.state_type(*step[: len(self.state_type._fields)])
+
+    @contextmanager
+    def dropped_weights(self, training: bool) -> Iterator[None]:
+        r"""In training set a share of the recurrent kernel to zero inside the block: $U \odot m / (1 - p)$.
+
+        One mask for all steps and rows of the block. Source: Merity et al. 2018 (arXiv 1708.02182), section 2.
+        """
+        rate = self.recurrent_weight_dropout
+        if not training or not rate:
+            yield
+            return
+        kernel = ops.convert_to_tensor(self.recurrent_kernel.value)
+        dropped = keras.random.dropout(kernel, rate, seed=self.seed_generator)
+        values = [(weight, dropped if weight is self.recurrent_kernel else weight.value) for weight in self.weights]
+        with keras.StatelessScope(state_mapping=values):
+            yield
 
     def get_config(self):
         config = super().get_config()
         if hasattr(self, "implementation"):  # Keras leaves it out, so that it is lost on saving
             config["implementation"] = self.implementation
         return config
+
+
+def _apart(x: Tensor, width: int) -> list[Tensor]:
+    """Return the first `width` of the last axis, and what is behind it if there is anything."""
+    return [x] if x.shape[-1] == width else ops.split(x, [width], axis=-1)
+
+
+def _undeclared(cell: EquationCell, expected: str, received: Any) -> ArgumentError:
+    return ArgumentError(
+        f"The step of {type(cell).__name__} returns something else than the cell declares.",
+        expected=expected,
+        received=str(received),
+        remedy="Return a `step_type` whose first fields are those of `state_type`, each as wide as that state.",
+    )

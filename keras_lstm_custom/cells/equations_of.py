@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.cells.gru_cell import GRUCell
 from keras_lstm_custom.cells.lstm_cell import LSTMCell
 from keras_lstm_custom.cells.vanilla_rnn_cell import VanillaRNNCell
 
 #: What decides what a cell computes, as it was when this module was loaded: what is assigned later is not it.
 _REGISTERED = {
     cell_class.kind: {name: getattr(cell_class, name) for name in ("__call__", "call", "project_inputs", "step")}
-    for cell_class in (LSTMCell, VanillaRNNCell)
+    for cell_class in (GRUCell, LSTMCell, VanillaRNNCell)
 }
 KINDS = tuple(_REGISTERED)
 
@@ -37,7 +38,7 @@ def lost_by_rebuilding(part: Any) -> list[str]:
     Those are functions assigned to the object; and to one of our classes, which a conversion exchanges for Keras'.
     """
     assigned = [name for name in (*_REGISTERED["lstm"], "inner_loop", "run_loop") if name in vars(part)]
-    return assigned or (changed_methods(part) if type(part) in (LSTMCell, VanillaRNNCell) else [])
+    return assigned or (changed_methods(part) if type(part) in (GRUCell, LSTMCell, VanillaRNNCell) else [])
 
 
 _CALLS = {name: getattr(EquationCell, name) for name in ("__call__", "call")}

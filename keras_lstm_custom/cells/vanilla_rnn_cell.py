@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-
 import keras
 from keras import ops
 
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import rnn_step
 from keras_lstm_custom.keras_hooks import stored_as
-from keras_lstm_custom.options import ClassSignature
 from keras_lstm_custom.structures import RNNState, RNNStep
 
 
@@ -41,9 +38,9 @@ class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
 
     keras_class = keras.layers.SimpleRNNCell
     kind = "vanilla_rnn"
+    gates = ("h",)
     state_type = RNNState
     step_type = RNNStep
-    __signature__ = ClassSignature(inspect.signature(keras_class))
 
     def step(self, z_x, state, recurrent_dropout=None):
         return rnn_step(

@@ -193,14 +193,15 @@ class _TappedCell:
         self._cell, self._width = cell, len(cell.state_type._fields) * cell.units
         self.kind, self.state_type, self.step_type = cell.kind, cell.state_type, cell.step_type
         self.units, self.compute_dtype = cell.units, cell.compute_dtype
+        self.state_of = cell.state_of
 
     def project_inputs(self, x, dropout=None):
         z_x = self._cell.project_inputs(x[..., : -self._width], dropout)
         return ops.concatenate([z_x, x[..., -self._width :]], axis=-1)
 
-    def step(self, z_x, state, recurrent_dropout=None):
+    def checked_step(self, z_x, state, recurrent_dropout=None):
         taps = self.state_type(*ops.split(z_x[:, -self._width :], len(self.state_type._fields), axis=-1))
-        new = self._cell.step(z_x[:, : -self._width], state, recurrent_dropout)
+        new = self._cell.checked_step(z_x[:, : -self._width], state, recurrent_dropout)
         if changed_methods(self._cell):  # how its h comes of its c is not known: the states are tapped as they leave
             return new._replace(**{name: getattr(new, name) + tap for name, tap in taps._asdict().items()})
         return _TAP[self.kind](new, taps, self._cell.activation)

@@ -76,7 +76,7 @@ def run(engine: Engine, request: Request) -> Result:
     state, outputs = scan(body, start, [ops.swapaxes(values, 0, 1) for values in inputs])
     if not request.return_sequences:
         return Result(state[0][:, None], state, engine.name)
-    outputs = ops.reshape(ops.swapaxes(outputs, 0, 1), (batch, timesteps + missing, cell.units))
+    outputs = ops.reshape(ops.swapaxes(outputs, 0, 1), (batch, timesteps + missing, outputs.shape[-1]))
     return Result(outputs[:, :timesteps], state, engine.name)
 
 

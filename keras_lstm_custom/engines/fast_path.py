@@ -15,27 +15,42 @@ from keras_lstm_custom.structures import Tensor
 ACTIVATIONS = {
     "lstm": {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid},
     "vanilla_rnn": {"activation": keras.activations.tanh},
+    "gru": {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid},
 }
 
+
+#: Those that engines with loops of their own know.
+LOOP_KINDS = ("lstm", "vanilla_rnn")
 
 #: How the names of the backends are written.
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
 
 
-def refusal(request: Request, *backends: str) -> str | None:
-    """Return why no fast engine, or none for these backends, can serve the request, or None."""
+def refusal(request: Request, *backends: str, kinds: tuple[str, ...] = LOOP_KINDS) -> str | None:
+    """Return why no fast engine that knows these cells, or none for these backends, can serve the request, or None."""
     active = keras.backend.backend()
     if backends and active not in backends:
         return f"needs the {' or '.join(BACKENDS[b] for b in backends)} backend, and {active!r} is active"
-    cell = request.cell
-    if cell.kind not in ACTIVATIONS:
-        return f"knows the cells {', '.join(ACTIVATIONS)}, not {cell.kind!r}"
+    return equations_refusal(request.cell, kinds) or loop_refusal(request)
+
+
+def equations_refusal(cell: Any, kinds: tuple[str, ...] = LOOP_KINDS) -> str | None:
+    """Return why no engine with equations of its own for these kinds computes what the cell does, or None."""
+    if cell.kind not in kinds:
+        return f"knows the cells {', '.join(kinds)}, not {cell.kind!r}"
     changed = changed_methods(cell)
     if changed:
         return f"has the equations of {cell.kind!r} only, and {type(cell).__name__} has its own {' and '.join(changed)}"
+    if cell.features:
+        return f"has the plain equations of {cell.kind!r} only, without {', '.join(sorted(cell.features))}"
     for name, function in ACTIVATIONS[cell.kind].items():
         if getattr(cell, name) is not function:
             return f"has the gradient of {name}={function.__name__!r} only"
+    return None
+
+
+def loop_refusal(request: Request) -> str | None:
+    """Return why no engine with a loop of its own can serve the request, or None."""
     if request.keep_steps:
         return "does not return what each step computed"
     if request.unroll:
@@ -57,8 +72,6 @@ def initial_state_of(request: Request) -> list[Tensor]:
 
 def whole_layer_refusal(request: Request) -> str | None:
     """Return why a library that runs the whole layer, from its inputs on, cannot serve the request, or None."""
-    if request.mask is not None:
-        return "knows no masks"
     if request.dropout.recurrent is not None:
         return "knows no recurrent dropout"
     if len(masks_of(request.dropout.inputs)) > 1:

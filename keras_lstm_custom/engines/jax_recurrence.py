@@ -9,16 +9,15 @@ dh_{t-1} = dz_t U^\top, \qquad dc_{t-1} = dc_t \odot f_t
 $$
 
 ($k_t$: the slopes of the gates times what they are multiplied with). What does not depend on the state is placed
-where it is measured faster. On a GPU or TPU, where each operation costs a launch, that is outside of the loops: one
-product for all inputs before, one for each weight after. On a CPU it is inside: there the projected inputs and dz of
-all steps would go through memory twice, which costs more than smaller products do.
+where it is measured faster. On a GPU or TPU, where each operation costs a launch, that is outside of the loops
+(`jax_accelerator`). On a CPU it is inside, here: outside, the projected inputs and dz of all steps would go through
+memory twice, which costs more than smaller products do.
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports JAX.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -26,6 +25,8 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
+from keras_lstm_custom.engines import jax_accelerator
+from keras_lstm_custom.engines.jax_products import by_mask, joined, kernel_gradient, product, transposed_product
 from keras_lstm_custom.structures import Tensor
 
 
@@ -91,8 +92,8 @@ def recurrence(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _recurrence(kind, inside, x, state, affine, mask):
-    hs, final, _ = _forward(kind, inside, False, x, state, affine, mask)
+def _recurrence(kind, on_cpu, x, state, affine, mask):
+    hs, final, _ = _way(on_cpu)[0](kind, False, x, state, affine, mask)
     return hs, final
 
 
@@ -100,21 +101,34 @@ def _recurrence(kind, inside, x, state, affine, mask):
 _compiled = jax.jit(_recurrence, static_argnums=(0, 1))
 
 
-def _forward(kind, inside, keep, x, state, affine, mask):
-    kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
-    of_x, of_h = _product(kernel, input_masks), _product(recurrent_kernel, recurrent_masks)
-    add_bias = (lambda z: z) if bias is None else (lambda z: z + bias)
-    if not inside:
-        x = add_bias(of_x(x))
+def _forward_and_keep(kind, on_cpu, x, state, affine, mask):
+    hs, final, kept = _way(on_cpu)[0](kind, True, x, state, affine, mask)
+    return (hs, final), (kept, x, hs, state, affine, mask)
 
-        def of_both(x, h):
-            return x + of_h(h)
-    elif input_masks or recurrent_masks or len(x) < 16:  # to join the weights costs as much as a few steps
+
+def _gradient(kind, on_cpu, residuals, incoming):
+    affine = residuals[-2]
+    d_x, d_state, sums = _way(on_cpu)[1](kind, *residuals, incoming)
+    return d_x, d_state, type(affine)(*joined(sums, affine), None, None), None
+
+
+_recurrence.defvjp(_forward_and_keep, _gradient)
+
+
+def _way(on_cpu):
+    return (_forward, _backward) if on_cpu else (jax_accelerator.forward, jax_accelerator.backward)
+
+
+def _forward(kind, keep, x, state, affine, mask):
+    kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
+    of_x, of_h = product(kernel, input_masks), product(recurrent_kernel, recurrent_masks)
+    add_bias = (lambda z: z) if bias is None else (lambda z: z + bias)
+    if input_masks or recurrent_masks or len(x) < 16:  # to join the weights costs as much as a few steps
 
         def of_both(x, h):
             return add_bias(of_x(x) + of_h(h))
     else:
-        of_joined = _product(jnp.concatenate([kernel, recurrent_kernel]), ())
+        of_joined = product(jnp.concatenate([kernel, recurrent_kernel]), ())
 
         def of_both(x, h):
             return add_bias(of_joined(jnp.concatenate([x, h], axis=1)))
@@ -130,27 +144,18 @@ def _forward(kind, inside, keep, x, state, affine, mask):
     return hs, final, kept
 
 
-def _forward_and_keep(kind, inside, x, state, affine, mask):
-    hs, final, kept = _forward(kind, inside, True, x, state, affine, mask)
-    return (hs, final), (kept, x, hs, state[0], affine, mask)
-
-
-def _backward(kind, inside, residuals, incoming):
-    kept, x, hs, h0, affine, mask = residuals
+def _backward(kind, kept, x, hs, state, affine, mask, incoming):
     d_hs, d_final = incoming
-    h_before = jnp.concatenate([h0[None], hs[:-1]])
-
+    h_before = jnp.concatenate([state[0][None], hs[:-1]])
     exact = jnp.promote_types(hs.dtype, jnp.float32)
+    kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
 
     def weights(x, h, dz):
-        """Return the gradients of the weights from any number of steps, summed in float32 at least."""
-        kernel = _kernel_gradient(x, dz, affine.input_masks, exact)
-        recurrent_kernel = _kernel_gradient(h, dz, affine.recurrent_masks, exact)
-        bias = None if affine.bias is None else dz.sum(axis=tuple(range(dz.ndim - 1)), dtype=exact)
-        return kernel, recurrent_kernel, bias
+        """Return the gradients of the weights from one step, summed in float32 at least."""
+        d_bias = None if bias is None else dz.sum(axis=0, dtype=exact)
+        return kernel_gradient(x, dz, input_masks, exact), kernel_gradient(h, dz, recurrent_masks, exact), d_bias
 
-    to_x = _transposed_product(affine.kernel, affine.input_masks)
-    to_h = _transposed_product(affine.recurrent_kernel, affine.recurrent_masks)
+    to_x, to_h = transposed_product(kernel, input_masks), transposed_product(recurrent_kernel, recurrent_masks)
 
     def step(carry, of_step):
         (dh, *rest), sums = carry
@@ -162,55 +167,9 @@ def _backward(kind, inside, residuals, incoming):
             dz = jnp.where(read, dz, jnp.zeros((), dz.dtype))
             dh_before = jnp.where(read, dh_before, dh)
             rest_before = tuple(jnp.where(read, new, old) for new, old in zip(rest_before, rest, strict=True))
-        if inside:
-            sums = jax.tree.map(jnp.add, sums, weights(x, h, dz))
-        return ((dh_before, *rest_before), sums), to_x(dz) if inside else dz
+        return ((dh_before, *rest_before), jax.tree.map(jnp.add, sums, weights(x, h, dz))), to_x(dz)
 
-    kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
-    parts = _by_mask(kernel, input_masks), _by_mask(recurrent_kernel, recurrent_masks), bias
-    sums = jax.tree.map(lambda part: jnp.zeros(part.shape, exact), parts) if inside else None
-    (d_state, sums), out = jax.lax.scan(step, (d_final, sums), (kept, x, h_before, d_hs, mask), reverse=True)
-    d_x, sums = (out, sums) if inside else (to_x(out), weights(x, h_before, out))
-    *d_kernels, d_bias = jax.tree.map(lambda total, part: total.astype(part.dtype), sums, parts)
-    d_kernels = [jnp.concatenate(columns, axis=1) for columns in d_kernels]
-    return d_x, d_state, Affine._make([*d_kernels, d_bias, None, None]), None
-
-
-_recurrence.defvjp(_forward_and_keep, _backward)
-
-
-# With a dropout mask for each gate a product is one for each. The columns of the weights are taken apart before the
-# loops, and those of their gradients are put together after: each would go through memory at every step.
-
-
-def _by_mask(kernel, masks):
-    """Return the columns of the gates that each dropout mask is for."""
-    return jnp.split(kernel, max(1, len(masks)), axis=1)
-
-
-def _product(kernel, masks):
-    """Return x -> x W over the last axis, with the dropout masks on x."""
-    parts = list(zip(masks or (1,), _by_mask(kernel, masks), strict=True))
-    return lambda x: jnp.concatenate([(x * m) @ columns for m, columns in parts], axis=-1)
-
-
-def _transposed_product(kernel, masks):
-    """Return dz -> dx, the transpose of `_product`."""
-    parts = [(m, columns.T) for m, columns in zip(masks or (1,), _by_mask(kernel, masks), strict=True)]
-
-    def product(dz):
-        of_gates = jnp.split(dz, len(parts), axis=-1)
-        return sum((part @ rows) * m for part, (m, rows) in zip(of_gates, parts, strict=True))
-
-    return product
-
-
-def _kernel_gradient(x, dz, masks, dtype):
-    """Return dW as one product over all steps and rows for each dropout mask: the columns of its gates."""
-
-    def product(x, dz):
-        x, dz = (array.reshape(math.prod(array.shape[:-1]), array.shape[-1]) for array in (x, dz))  # -1 may be 0 / 0
-        return jnp.matmul(x.T, dz, preferred_element_type=dtype)
-
-    masked = [x * m for m in masks or (1,)]
-    return [product(*pair) for pair in zip(masked, jnp.split(dz, len(masked), axis=-1), strict=True)]
+    parts = by_mask(kernel, input_masks), by_mask(recurrent_kernel, recurrent_masks), bias
+    sums = jax.tree.map(lambda part: jnp.zeros(part.shape, exact), parts)
+    (d_state, sums), d_x = jax.lax.scan(step, (d_final, sums), (kept, x, h_before, d_hs, mask), reverse=True)
+    return d_x, d_state, sums

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import keras
+
+from keras_lstm_custom.engines import fast_path
 from keras_lstm_custom.engines.contract import Request, Support
+from keras_lstm_custom.structures import Tensor
 
 
 class Rule(NamedTuple):
@@ -18,6 +22,10 @@ class Rule(NamedTuple):
 
     holds: Callable[[Request], bool]
     otherwise: str  #: what "auto" says where it does not hold
+
+
+def _cudnn(request: Request) -> bool:
+    return keras.backend.backend() != "jax"
 
 
 def _native(request: Request) -> bool:
@@ -38,23 +46,54 @@ def _portable(request: Request) -> bool:
     return request.training or not plain
 
 
+def _derived(request: Request) -> bool:
+    return fast_path.equations_refusal(request.cell) is not None
+
+
 def _torch_nn(request: Request) -> bool:
+    if request.cell.kind == "gru":  # `torch_loop` does not know it
+        return True
+    if request.mask is not None:  # moving the steps costs more than the loop does, but for its gradient on a GPU
+        return request.training and _on_cuda(request.sequences)
     return request.sequences.shape[1] not in (2, 3, 4)  # a call of torch.lstm costs more than the steps themselves
 
 
+def _on_cuda(tensor: Tensor) -> bool:
+    import torch
+
+    # A symbolic tensor is nowhere; Keras will put it on the GPU if there is one.
+    return tensor.is_cuda if isinstance(tensor, torch.Tensor) else torch.cuda.is_available()
+
+
 RULES: dict[str, Rule] = {
+    "cudnn": Rule(
+        _cudnn, "could serve, but JAX's call of it is measured slower than the scan, and keeps twice as much"
+    ),
     "native": Rule(_native, "could serve, but is measured faster in float16 and bfloat16 only over more than one step"),
     "portable": Rule(
         _portable,
         "could serve, but is measured faster only over a fixed number of steps, more than one: in training, on one "
         "sequence, under a mask, for a vanilla RNN, in float16 or float64; and in bfloat16 on one sequence only",
     ),
-    "torch_nn": Rule(_torch_nn, "could serve, but is measured faster only over one step, or more than four"),
+    "derived": Rule(_derived, "could serve, but the equations of this cell are written out in faster engines"),
+    "torch_nn": Rule(
+        _torch_nn,
+        "could serve, but is measured faster only over one step or more than four, under a mask in training on a GPU",
+    ),
 }
 
 
+#: What `use_cudnn=True` leaves to "auto". On torch that is one call for GPU and CPU, in Keras, too.
+CUDNN = ("cudnn", "torch_nn")
+
+
 def worthwhile(name: str, request: Request) -> Support:
-    """Return whether "auto" uses the engine for a request that it can serve."""
+    """Return whether "auto" uses the engine for a request that it can serve.
+
+    `use_cudnn=True` leaves it nothing but cuDNN, as in Keras, whose layer raises where that cannot serve.
+    """
+    if request.use_cudnn is True:
+        return Support(name in CUDNN, "use_cudnn=True asks for cuDNN, whatever is faster")
     rule = RULES.get(name)
     if rule is None or rule.holds(request):
         return Support(True, "faster wherever it serves")

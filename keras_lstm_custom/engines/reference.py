@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from dataclasses import replace
 
 from keras import ops, tree
@@ -32,11 +33,14 @@ def run(request: Request) -> Result:
     if at_once:
         sequences = cell.project_inputs(sequences, _over_time(dropout))
 
+    ends: list[int] = []  # where in the output tensor the fields of a step end
+
     def step(x_t, states):
         z_x = x_t if at_once else cell.project_inputs(x_t, dropout)
-        new = cell.step(z_x, cell.state_type(*states), request.dropout.recurrent)
+        new = cell.checked_step(z_x, cell.state_type(*states), request.dropout.recurrent)
+        ends[:] = itertools.accumulate(value.shape[-1] for value in new)
         # The loop carries one output tensor, so the fields of the step travel side by side.
-        return ops.concatenate(new, axis=-1) if request.keep_steps else new.h, list(new.state)
+        return ops.concatenate(new, axis=-1) if request.keep_steps else new[0], list(cell.state_of(new))
 
     _, outputs, state = loop_over_time(
         step,
@@ -49,12 +53,12 @@ def run(request: Request) -> Result:
         stateful=request.stateful,
         zero_output_for_mask=request.keep_steps,  # else JAX's loop takes outputs to be as wide as h
     )
-    steps = cell.step_type(*ops.split(outputs, len(cell.step_type._fields), axis=-1)) if request.keep_steps else None
+    steps = cell.step_type(*ops.split(outputs, ends[:-1], axis=-1)) if request.keep_steps else None
     if not request.return_sequences:
         return Result(state[0][:, None], state, ENGINE.name, steps)
     mask = masking.in_running_order(request)
     if mask is None:
-        return Result(outputs if steps is None else steps.h, state, ENGINE.name, steps)
+        return Result(outputs if steps is None else steps[0], state, ENGINE.name, steps)
     if request.keep_steps:  # the h that is kept is not among them
         return run(replace(request, keep_steps=False))._replace(steps=steps)
     # Before the first step that is read, what the loop gives is the backend's own matter.

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import keras
+
 from keras_lstm_custom.engines import (
     checkpoint,
     cudnn,
+    derived,
     higher_derivatives,
     jax_scan,
     masking,
     measured,
+    memory,
     native,
     no_steps,
     portable,
@@ -26,7 +30,8 @@ from keras_lstm_custom.errors import EngineError
 
 #: Every engine by name, in the order in which "auto" asks them.
 ENGINES: dict[str, Engine] = {
-    module.ENGINE.name: module.ENGINE for module in (cudnn, native, portable, jax_scan, torch_nn, torch_loop, reference)
+    module.ENGINE.name: module.ENGINE
+    for module in (cudnn, native, portable, jax_scan, torch_nn, torch_loop, derived, reference)
 }
 
 AUTO = "auto"
@@ -74,7 +79,10 @@ def choose(name: str, request: Request) -> Engine:
     """
     request = checkpoint.segment_of(request)
     if check_name(name) == AUTO:
-        return next(engine for engine in ENGINES.values() if _answer(engine, request).ok)
+        chosen = next((engine for engine in ENGINES.values() if _answer(engine, request).ok), None)
+        if chosen is None:  # the reference engine serves everything, unless it may not
+            raise _no_cudnn(request)
+        return chosen
     engine = ENGINES[name]
     support = engine.supports(request)
     if not support.ok:
@@ -85,6 +93,16 @@ def choose(name: str, request: Request) -> Engine:
             remedy="Pass engine='auto', or change what the reason names; `layer.explain_engine` lists every engine.",
         )
     return engine
+
+
+def _no_cudnn(request: Request) -> EngineError:
+    own = "torch_nn" if keras.backend.backend() == "torch" else "cudnn"
+    return EngineError(
+        "use_cudnn=True, but cuDNN cannot serve this call.",
+        expected="a call that cuDNN can serve, on an NVIDIA GPU",
+        received=f"the engine {own!r} {ENGINES[own].supports(request).reason}",
+        remedy="Change what the reason names, or leave use_cudnn at 'auto'; `layer.explain_engine` lists every engine.",
+    )
 
 
 def _answer(engine: Engine, request: Request) -> Support:
@@ -118,4 +136,6 @@ def run(name: str, request: Request) -> Result:
             saved_graphs.forbid_saving(engine)
         engine = higher_derivatives.of_every_order(engine)
         serve = no_steps.served(partial(checkpoint.run, engine)) if checkpoint.cuts(request) else engine.run
-    return masking.masked(request, serve(request))
+    with memory.explained(request):
+        result = serve(request)
+    return masking.masked(request, result)

@@ -12,10 +12,13 @@ Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, sin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
+from keras_lstm_custom.engines import torch_fused, torch_graphs
+from keras_lstm_custom.engines.torch_products import kernel_gradient, masked_product, product, transposed_product
 from keras_lstm_custom.structures import Tensor
 
 FEW_STEPS = 4  #: up to so many are left to torch's own gradient
@@ -116,17 +119,19 @@ def recurrence(
     masks = torch.stack(list(dropout)) if dropout else None
     # Not inside the Function: there the gradient mode is always off.
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, recurrent_kernel, *state))
-    hs, *final = _Recurrence.apply(
-        KINDS[kind], keep, projected, tuple(sources), z_x, recurrent_kernel, mask, masks, *state
-    )
+    way = "fused" if torch_fused.serves(kind, z_x) else kind
+    if torch_graphs.serves(z_x):
+        way = f"{way} in graphs"
+    again = KINDS[kind].step, projected  # for a gradient of the gradient
+    hs, *final = _Recurrence.apply(way, keep, again, tuple(sources), z_x, recurrent_kernel, mask, masks, *state)
     return hs, final
 
 
 def _step_by_step(step, z_x, state, recurrent_kernel, mask, dropout=None):
-    product = None if dropout is None else _masked_product(recurrent_kernel, dropout)
+    of_h = None if dropout is None else masked_product(recurrent_kernel, dropout)
     hs = []
     for t, z_t in enumerate(z_x.unbind()):
-        z = torch.addmm(z_t, state[0], recurrent_kernel) if product is None else z_t + product(state[0])
+        z = torch.addmm(z_t, state[0], recurrent_kernel) if of_h is None else z_t + of_h(state[0])
         new = step(z, state)
         state = new if mask is None else [torch.where(mask[t], *pair) for pair in zip(new, state, strict=True)]
         hs.append(state[0])
@@ -135,55 +140,33 @@ def _step_by_step(step, z_x, state, recurrent_kernel, mask, dropout=None):
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, kind, keep, projected, sources, z_x, recurrent_kernel, mask, dropout, *state):
-        count, batch, _ = z_x.shape
-        slots = count if keep else 1
-
-        def places(number, width):
-            return z_x.new_empty(number, batch, width)
-
-        units = recurrent_kernel.shape[0]
-        z = places(slots if kind.kept else 1, z_x.shape[2])
-        # Around the steps: states[n][t] is before step t, states[n][t + 1] after it. Only h is given out.
-        states = [places(count + 1, units), *(places(slots + 1, units) for _ in state[1:])]
-        kept = [places(slots, units) for _ in range(kind.kept)]
-        for values, initial in zip(states, state, strict=True):
-            values[0] = initial
-        product = _product(recurrent_kernel, dropout)
-        for t in range(count):
-            before = [values[t % len(values)] for values in states]
-            after = [values[(t + 1) % len(values)] for values in states]
-            z_t = product(z_x[t], before[0], z[t % len(z)])
-            kind.forward(z_t, before, after, [values[t % slots] for values in kept])
-            if mask is not None:
-                for new, old in zip(after, before, strict=True):
-                    torch.where(mask[t], new, old, out=new)
-        hs = states[0][1:]
+    def forward(ctx, way, keep, again, sources, z_x, recurrent_kernel, mask, dropout, *state):
+        hs, final, saved = WAYS[way].forward(keep, z_x, recurrent_kernel, mask, dropout, state)
         if keep:
-            ctx.kind, ctx.states, ctx.projected = kind, len(states), projected
-            ctx.save_for_backward(recurrent_kernel, mask, dropout, *sources, *state, z, *states, *kept)
+            ctx.way, ctx.again, ctx.states = way, again, len(state)
+            ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, *sources, *state, *saved)
             ctx.set_materialize_grads(False)
-        return hs, *(values[count % len(values)].clone() for values in states)
+        return hs, *final
 
     @staticmethod
     def backward(ctx, *incoming):
-        recurrent_kernel, mask, dropout, *saved = ctx.saved_tensors
-        sources, state, (z, *saved) = saved[:3], saved[3 : 3 + ctx.states], saved[3 + ctx.states :]
+        hs, recurrent_kernel, mask, dropout, *saved = ctx.saved_tensors
+        sources, state, saved = saved[:3], saved[3 : 3 + ctx.states], saved[3 + ctx.states :]
         if torch.is_grad_enabled():  # create_graph=True
-            z_x = ctx.projected(*sources)
-            gradients = _differentiable_gradient(ctx.kind, incoming, z_x, state, recurrent_kernel, mask, dropout)
+            step, projected = ctx.again
+            z_x = projected(*sources)
+            gradients = _differentiable_gradient(step, incoming, z_x, state, recurrent_kernel, mask, dropout)
         else:
-            states, kept = saved[: ctx.states], saved[ctx.states :]
-            gradients = _backward(ctx.kind, incoming, recurrent_kernel, mask, dropout, z, states, kept)
+            gradients = WAYS[ctx.way].backward(incoming, hs, recurrent_kernel, mask, dropout, saved)
         dz, d_kernel, d_state = gradients
         return None, None, None, None, dz, d_kernel, None, None, *d_state
 
 
-def _differentiable_gradient(kind, incoming, z_x, state, recurrent_kernel, mask, dropout):
+def _differentiable_gradient(step, incoming, z_x, state, recurrent_kernel, mask, dropout):
     """Do what `_backward` does by operations of torch that it can differentiate again."""
     inputs = [t if t.requires_grad else t.detach().requires_grad_() for t in (z_x, recurrent_kernel, *state)]
     z_x, recurrent_kernel, *state = inputs
-    hs, final = _step_by_step(kind.step, z_x, state, recurrent_kernel, mask, dropout)
+    hs, final = _step_by_step(step, z_x, state, recurrent_kernel, mask, dropout)
     given = [(y, dy) for y, dy in zip((hs, *final), incoming, strict=True) if dy is not None]
     outputs, incoming = zip(*given, strict=True)
     gradients = torch.autograd.grad(outputs, inputs, incoming, create_graph=True, allow_unused=True)
@@ -191,13 +174,48 @@ def _differentiable_gradient(kind, incoming, z_x, state, recurrent_kernel, mask,
     return dz, d_kernel, d_state
 
 
-def _backward(kind, incoming, recurrent_kernel, mask, dropout, z, states, kept):
+class Way(NamedTuple):
+    """How all steps run, forward and backward."""
+
+    forward: Callable  #: (keep, z_x, recurrent kernel, mask, dropout, state) -> h of all steps, final state, saved
+    backward: Callable  #: (incoming, hs, recurrent kernel, mask, dropout, saved) -> dz, dU, gradients of the state
+
+
+def _forward(kind, keep, z_x, recurrent_kernel, mask, dropout, state):
+    count, batch, _ = z_x.shape
+    slots = count if keep else 1
+
+    def places(number, width):
+        return z_x.new_empty(number, batch, width)
+
+    units = recurrent_kernel.shape[0]
+    z = places(slots if kind.kept else 1, z_x.shape[2])
+    # Around the steps: states[n][t] is before step t, states[n][t + 1] after it. Only h is given out.
+    states = [places(count + 1, units), *(places(slots + 1, units) for _ in state[1:])]
+    kept = [places(slots, units) for _ in range(kind.kept)]
+    for values, initial in zip(states, state, strict=True):
+        values[0] = initial
+    of_step = product(recurrent_kernel, dropout)
+    for t in range(count):
+        before = [values[t % len(values)] for values in states]
+        after = [values[(t + 1) % len(values)] for values in states]
+        z_t = of_step(z_x[t], before[0], z[t % len(z)])
+        kind.forward(z_t, before, after, [values[t % slots] for values in kept])
+        if mask is not None:
+            for new, old in zip(after, before, strict=True):
+                torch.where(mask[t], new, old, out=new)
+    final = [values[count % len(values)].clone() for values in states]
+    return states[0][1:], final, [z, *states, *kept]
+
+
+def _backward(kind, incoming, hs, recurrent_kernel, mask, dropout, saved):
     d_hs, *d_state = incoming
+    z, states, kept = saved[0], saved[1 : 1 + len(d_state)], saved[1 + len(d_state) :]
     coefficients = kind.coefficients(z, states, kept)
     if mask is not None:
         coefficients[0].masked_fill_(~mask, 0.0)
     dh, *rest = [torch.zeros_like(s[0]) if d is None else d for d, s in zip(d_state, states, strict=True)]
-    to_h = _transposed_product(recurrent_kernel, dropout)
+    to_h = transposed_product(recurrent_kernel, dropout)
     dz = coefficients[0]  # written step by step
     for t in reversed(range(len(dz))):
         if d_hs is not None:
@@ -206,48 +224,39 @@ def _backward(kind, incoming, recurrent_kernel, mask, dropout, z, states, kept):
         if mask is not None:  # the state was kept: its gradients pass on
             before = [torch.where(mask[t], *pair) for pair in zip(before, [*rest, dh], strict=True)]
         *rest, dh = before
-    d_kernel = _kernel_gradient(states[0][:-1], dz, dropout)
-    return dz, d_kernel, [dh, *rest]
+    return dz, kernel_gradient(states[0][:-1], dz, dropout), [dh, *rest]
 
 
-def _product(kernel, dropout):
-    """Return (z_x, h, out) -> z_x + h U, with the dropout masks on h, written to `out`."""
-    if dropout is None:
-        return lambda z_x, h, out: torch.addmm(z_x, h, kernel, out=out)
-    if len(dropout) == 1:
-        return lambda z_x, h, out: torch.addmm(z_x, h * dropout[0], kernel, out=out)
-    blocks = _blocks(kernel, len(dropout))
-    return lambda z_x, h, out: torch.add(z_x, _rows_of(torch.bmm(h * dropout, blocks)), out=out)
+WAYS = {name: Way(partial(_forward, kind), partial(_backward, kind)) for name, kind in KINDS.items()}
+WAYS["fused"] = Way(torch_fused.forward, torch_fused.backward)
 
 
-def _masked_product(recurrent_kernel, dropout):
-    """Return h -> h U with dropout masks on h, by operations that torch differentiates."""
-    blocks = _blocks(recurrent_kernel, len(dropout))
-    return lambda h: _rows_of(torch.bmm(h * dropout, blocks))
+def _in_graphs(name: str, way: Way) -> Way:
+    """Return the same way, recorded as CUDA graphs."""
+
+    def of_steps(z_x, mask, state, constants):
+        hs, final, _ = way.forward(False, z_x, constants[0], mask, constants[1], state)
+        return hs, *final
+
+    def gradient(z_x, mask, state, constants, incoming):
+        kernel, dropout = constants
+        hs, _, saved = way.forward(True, z_x, kernel, mask, dropout, state)
+        dz, d_kernel, d_state = way.backward(incoming, hs, kernel, mask, dropout, saved)
+        return dz, *d_state, d_kernel, None
+
+    steps = torch_graphs.Steps(name, of_steps, gradient)
+
+    def forward(keep, z_x, recurrent_kernel, mask, dropout, state):
+        hs, final, before = torch_graphs.forward(steps, keep, z_x, mask, state, (recurrent_kernel, dropout))
+        return hs, final, [z_x, *before]
+
+    def backward(incoming, hs, recurrent_kernel, mask, dropout, saved):
+        z_x, *before = saved
+        constants = recurrent_kernel, dropout
+        dz, d_state, (d_kernel, _) = torch_graphs.backward(steps, incoming, z_x, mask, before, constants)
+        return dz, d_kernel, d_state
+
+    return Way(forward, backward)
 
 
-def _transposed_product(kernel, dropout):
-    """Return dz -> dh, the transpose of `_product`."""
-    if dropout is None:
-        return lambda dz: torch.mm(dz, kernel.t())
-    if len(dropout) == 1:
-        return lambda dz: torch.mm(dz, kernel.t()).mul_(dropout[0])
-    blocks = _blocks(kernel, len(dropout)).transpose(1, 2)
-    return lambda dz: torch.bmm(_blocks(dz, len(dropout)), blocks).mul_(dropout).sum(dim=0)
-
-
-def _kernel_gradient(h_before, dz, dropout):
-    """Return dU as one product over all steps and rows, for each dropout mask."""
-    masked = [h_before] if dropout is None else [h_before * m for m in dropout]
-    parts = zip(masked, dz.chunk(len(masked), dim=2), strict=True)
-    return torch.cat([torch.mm(h.flatten(0, 1).t(), d.flatten(0, 1)) for h, d in parts], dim=1)
-
-
-def _blocks(matrix, count):
-    """Return `(rows, count * columns)` as `(count, rows, columns)`."""
-    return matrix.unflatten(1, (count, -1)).transpose(0, 1)
-
-
-def _rows_of(blocks):
-    """Return `(count, rows, columns)` as `(rows, count * columns)`."""
-    return blocks.transpose(0, 1).flatten(1)
+WAYS |= {f"{name} in graphs": _in_graphs(name, way) for name, way in WAYS.items()}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from keras import ops
 
 from keras_lstm_custom.structures import Tensor
 
 DropoutMask = Tensor | Sequence[Tensor] | None
+#: `(x, kernel) -> x kernel`
+Product = Callable[[Tensor, Tensor], Tensor]
+
+_product: ContextVar[Product | None] = ContextVar("product", default=None)
 
 
 def project(
@@ -16,9 +22,12 @@ def project(
     kernel: Tensor,
     bias: Tensor | None = None,
     mask: DropoutMask = None,
-    matmul: Callable[[Tensor, Tensor], Tensor] = ops.matmul,
+    matmul: Product | None = None,
 ) -> Tensor:
     r"""Return $(x \odot m)\,W + b$ over the last axis of `x`.
+
+    A cell's step makes its products with weights by this function: an engine that derives a loop from the step
+    (`engines.derived`) takes them out of the loop's gradient. The kernel then depends on weights alone.
 
     Args:
         x: `(..., features)`.
@@ -26,11 +35,13 @@ def project(
         bias: `(gates * units,)`, or None.
         mask: dropout mask. None for no dropout; one tensor that broadcasts against `x` and is
             shared by the gates; or a sequence with one tensor for each gate.
-        matmul: the product. Keras' own computes float64 in float32 under torch.
+        matmul: the product; by default that of `products_by`, and outside of it Keras' own, which computes
+            float64 in float32 under torch.
 
     Returns:
         `(..., gates * units)`.
     """
+    matmul = matmul or _product.get() or ops.matmul
     if mask is None:
         z = matmul(x, kernel)
     elif isinstance(mask, (list, tuple)):
@@ -39,3 +50,13 @@ def project(
     else:
         z = matmul(x * mask, kernel)
     return z if bias is None else z + bias
+
+
+@contextmanager
+def products_by(product: Product) -> Iterator[None]:
+    """Let `product` compute what `project` multiplies inside the block."""
+    token = _product.set(product)
+    try:
+        yield
+    finally:
+        _product.reset(token)

@@ -60,15 +60,16 @@ def check_state(layer: Any, sequences, initial_state) -> None:
     """Raise `InputError` unless the state has the tensors that the cell keeps, of its size."""
     names = layer.cell.state_type._fields
     shapes = [tuple(state.shape) for state in tree.flatten(initial_state)]
-    batch, units = sequences.shape[0], layer.cell.units
+    batch, widths = sequences.shape[0], layer.state_size
     fits = len(shapes) == len(names) and all(
-        len(shape) == 2 and shape[1] in (None, units) and (None in (shape[0], batch) or shape[0] == batch)
-        for shape in shapes
+        len(shape) == 2 and shape[1] in (None, width) and (None in (shape[0], batch) or shape[0] == batch)
+        for shape, width in zip(shapes, widths, strict=True)
     )
     if not fits:
         raise InputError(
             f"The initial state given to {layer.name!r} does not fit.",
-            expected=f"{len(names)} tensor(s) {', '.join(names)} of shape (batch, units) = ({batch}, {units})",
+            expected=f"{len(names)} tensor(s): "
+            + ", ".join(f"{name} of shape ({batch}, {width})" for name, width in zip(names, widths, strict=True)),
             received=f"{len(shapes)} tensor(s) of shape {', '.join(map(str, shapes))}",
             remedy="Pass what a layer with return_state=True and the same units returned, in the same order.",
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 
-from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
+from keras_lstm_custom.cells import GRUCell, LSTMCell, VanillaRNNCell
 from keras_lstm_custom.cells.equations_of import lost_by_rebuilding
 from keras_lstm_custom.errors import ConversionError
+from keras_lstm_custom.layers.gru import GRU
 from keras_lstm_custom.layers.lstm import LSTM
 from keras_lstm_custom.layers.recurrent import OWN_OPTIONS
 from keras_lstm_custom.layers.vanilla_rnn import VanillaRNN
@@ -17,9 +19,12 @@ from keras_lstm_custom.models.live import address
 from keras_lstm_custom.models.masks import may_mask, unrolled_differs
 from keras_lstm_custom.models.rebuild import plain_graph, rebuild
 from keras_lstm_custom.models.walk import cells_of, described, outermost, recurrent_layers, walk
+from keras_lstm_custom.options import own_options
 
 #: Ours and Keras', class by class.
 COUNTERPARTS: dict[type, type] = {
+    GRU: keras.layers.GRU,
+    GRUCell: keras.layers.GRUCell,
     LSTM: keras.layers.LSTM,
     LSTMCell: keras.layers.LSTMCell,
     VanillaRNN: keras.layers.SimpleRNN,
@@ -27,7 +32,11 @@ COUNTERPARTS: dict[type, type] = {
 }
 _EXCHANGED = {*COUNTERPARTS, *COUNTERPARTS.values()}
 #: The cells that Keras' layers make for themselves.
-CELLS: dict[type, type] = {keras.layers.LSTM: keras.layers.LSTMCell, keras.layers.SimpleRNN: keras.layers.SimpleRNNCell}
+CELLS: dict[type, type] = {
+    keras.layers.GRU: keras.layers.GRUCell,
+    keras.layers.LSTM: keras.layers.LSTMCell,
+    keras.layers.SimpleRNN: keras.layers.SimpleRNNCell,
+}
 
 
 def from_keras(model: keras.Model) -> keras.Model:
@@ -99,10 +108,24 @@ def _exchange(counterparts: dict[type, type]) -> Callable[[dict], dict]:
             return entry
         config = entry["config"]
         if target in COUNTERPARTS.values():
-            config = {name: value for name, value in config.items() if name not in OWN_OPTIONS}
+            source = next(ours for ours, theirs in COUNTERPARTS.items() if theirs is target)
+            config = _without_own_options(config, own_options(getattr(source, "cell_class", source)))
         return {**entry, **_address(target), "config": config}
 
     return rewrite
+
+
+def _without_own_options(config: dict, of_cell: Mapping[str, inspect.Parameter]) -> dict:
+    """Return the configuration without what Keras' counterpart does not take; that must change nothing it computes."""
+    used = {name: config[name] for name, p in of_cell.items() if config.get(name, p.default) != p.default}
+    if used:
+        raise ConversionError(
+            f"{config['name']!r} has no counterpart in Keras.",
+            expected="a layer without options that keras.layers does not have",
+            received=", ".join(f"{name}={value!r}" for name, value in used.items()),
+            remedy="Keep the layer of keras_lstm_custom: saving, tracing and export take it as it is.",
+        )
+    return {name: value for name, value in config.items() if name not in (*OWN_OPTIONS, *of_cell)}
 
 
 def _convert(model: keras.Model, counterparts: dict[type, type]) -> keras.Model:
@@ -143,7 +166,7 @@ def _identity(entry: dict) -> tuple:
 
 def _check_unchanged(model: keras.Model) -> None:
     """Raise `ConversionError` if a layer or cell computes what its configuration does not say."""
-    for layer in recurrent_layers(model).values():
+    for layer in recurrent_layers(model).values() if isinstance(model, keras.Model) else ():
         for part in (layer, *cells_of(layer)):
             lost = lost_by_rebuilding(part)
             cell_class = CELLS.get(type(part)) or getattr(part, "cell_class", None)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import keras
 
 from keras_lstm_custom.cells import LSTMCell
-from keras_lstm_custom.layers.recurrent import Recurrent, mirror_keras
+from keras_lstm_custom.layers.recurrent import Recurrent
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom")
-@mirror_keras
 class LSTM(Recurrent):
     r"""Long short-term memory, a drop-in for `keras.layers.LSTM`.
 
@@ -32,7 +31,9 @@ class LSTM(Recurrent):
     print(layer.explain_engine((32, 100, 8)))     # which engine serves, and why
     ```
 
-    Args: every argument of `keras.layers.LSTM`, and
+    Args: every argument of `keras.layers.LSTM`, the options of `keras_lstm_custom.LSTMCell` (`peepholes`, `coupled`,
+        `projection`, `projection_clip`, `layer_normalization`, `cell_clip`, `zoneout`, `cell_zoneout`,
+        `recurrent_weight_dropout`), which combine, and
         engine: how to run over time: "auto" picks the first engine that can serve; a name from
             `keras_lstm_custom.engines.ENGINES` forces that engine, which raises if it cannot.
         checkpoint_every: for long sequences: training keeps the gates of this many steps at a time and
@@ -58,4 +59,3 @@ class LSTM(Recurrent):
 
     keras_class = keras.layers.LSTM
     cell_class = LSTMCell
-    cell_name = "lstm_cell"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import re
 import warnings
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
 from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, name_for, symbolic_dropout_masks
 from keras_lstm_custom.layers import checks
-from keras_lstm_custom.options import ClassSignature, bind, parameters_of
+from keras_lstm_custom.options import ClassSignature, bind, own_options, parameters_of, signature_with
 
 OWN_OPTIONS = ("engine", "checkpoint_every")  #: what the layers take and their Keras counterparts do not
 
@@ -26,15 +26,33 @@ class Recurrent(EngineRNN):
     A subclass names its Keras counterpart, whose arguments it takes (plus `OWN_OPTIONS`), and its cell.
     """
 
-    keras_class: ClassVar[type]
+    #: the Keras layer whose arguments it takes; by default the one that takes what `RecurrentCell` does
+    keras_class: ClassVar[type] = keras.layers.SimpleRNN
     cell_class: ClassVar[type[EquationCell]]
     cell_name: ClassVar[str]  #: the name Keras gives the cell, so that weight paths are the same
 
+    def __init_subclass__(cls, **kwargs: Any):
+        """Give the class the signature of its Keras counterpart plus our options, and its cell's as attributes."""
+        super().__init_subclass__(**kwargs)
+        if "cell_class" not in vars(cls):
+            return
+        own = own_options(cls.cell_class)
+        if "cell_name" not in vars(cls):
+            cls.cell_name = _snake_case(cls.cell_class.__name__)
+        if "__init__" not in vars(cls):
+            signature = signature_with(cls.keras_class, own | own_options(Recurrent))
+            cls.__signature__ = ClassSignature(signature)
+            cls.__dict__["__signature__"].__set_name__(cls, "__signature__")
+        for name in (*parameters_of(cls.cell_class.keras_class), *own):
+            if name not in vars(cls):
+                setattr(cls, name, property(attrgetter(f"cell.{name}")))
+
     def __init__(self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any):
-        options = bind(self.keras_class, args, kwargs)
+        of_cell = {name: kwargs.pop(name) for name in own_options(self.cell_class) if name in kwargs}
+        options = bind(self.keras_class, args, kwargs) | of_cell
         options["name"] = options.get("name") or name_for(type(self))
         use_cudnn = options.pop("use_cudnn", None)  # an argument of Keras' LSTM only
-        cell_names = [*parameters_of(self.cell_class.keras_class), "implementation"]
+        cell_names = [*parameters_of(self.cell_class.keras_class), *own_options(self.cell_class), "implementation"]
         cell_options = {name: options.pop(name) for name in cell_names if name in options}
         shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
         super().__init__(self.cell_class(**cell_options, **shared, name=self.cell_name), **options)
@@ -89,8 +107,12 @@ class Recurrent(EngineRNN):
             checks.check_state(self, sequences, initial_state)
 
     def run_loop(self, sequences, initial_state, mask, training):
-        masks = dropout_masks(self.cell, sequences[:, 0, :], initial_state[0], training)
-        result = self._run(self.request(sequences, initial_state, mask, training, masks))
+        cell = self.cell
+        masks = dropout_masks(cell, sequences[:, 0, :], initial_state[0], training)
+        if training and cell.noise_widths:
+            sequences = ops.concatenate([sequences, cell.noise(*ops.shape(sequences)[:2])], axis=-1)
+        with cell.dropped_weights(training):
+            result = self._run(self.request(sequences, initial_state, mask, training, masks))
         return result.last_output, result.outputs, result.state
 
     def _run(self, request):
@@ -138,7 +160,7 @@ class Recurrent(EngineRNN):
         sequences = keras.KerasTensor(input_shape, dtype)
         state = [keras.KerasTensor((batch, size), dtype) for size in self.state_size]
         mask = keras.KerasTensor((batch, timesteps), "bool") if masked else None
-        dropout = symbolic_dropout_masks(self.cell, (batch, features), (batch, self.cell.units), training)
+        dropout = symbolic_dropout_masks(self.cell, (batch, features), (batch, self.state_size[0]), training)
         request = self.request(sequences, state, mask, training, dropout)
         return registry.explain(self.engine, request)
 
@@ -166,16 +188,9 @@ class Recurrent(EngineRNN):
         return cls(**config)
 
 
-def mirror_keras(layer_class: Any) -> Any:
-    """Give a layer the signature of its Keras counterpart plus our options, and its cell's options as attributes."""
-    signature = inspect.signature(layer_class.keras_class)
-    own = [inspect.signature(Recurrent).parameters[name] for name in OWN_OPTIONS]
-    *named, kwargs = signature.parameters.values()
-    layer_class.__signature__ = ClassSignature(signature.replace(parameters=[*named, *own, kwargs]))
-    layer_class.__dict__["__signature__"].__set_name__(layer_class, "__signature__")
-    for name in parameters_of(layer_class.cell_class.keras_class):
-        setattr(layer_class, name, property(attrgetter(f"cell.{name}")))
-    return layer_class
+def _snake_case(name: str) -> str:
+    """Return the name that Keras gives an object of a class: `LSTMCell` is lstm_cell."""
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)).lower()
 
 
 def _check_checkpoint_every(steps: Any) -> int | None:

@@ -6,11 +6,10 @@ import keras
 
 from keras_lstm_custom.cells import VanillaRNNCell
 from keras_lstm_custom.keras_hooks import stored_as
-from keras_lstm_custom.layers.recurrent import Recurrent, mirror_keras
+from keras_lstm_custom.layers.recurrent import Recurrent
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom")
-@mirror_keras
 class VanillaRNN(Recurrent):
     r"""The vanilla (Elman) RNN, a drop-in for `keras.layers.SimpleRNN`.
 

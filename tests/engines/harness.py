@@ -18,6 +18,8 @@ FAST = {"tensorflow": ["native", "portable"], "jax": ["jax_scan"], "torch": ["to
 ]
 BATCH, TIMESTEPS, FEATURES, UNITS = 4, 6, 3, 5  # all different, so that no axis can stand in for another
 LAYERS = {"lstm": (klc.LSTM, 4), "vanilla_rnn": (klc.VanillaRNN, 1)}
+#: Also those that only some of the fast engines know.
+ALL_LAYERS = {**LAYERS, "gru": (klc.GRU, 3)}
 
 #: Every shape of mask: 1 = read the step.
 MASKS = {
@@ -60,7 +62,7 @@ class Case:
 def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
     """Random weights, inputs, non-zero states, dropout masks and weights of the loss for a case."""
     rng = np.random.default_rng(seed)
-    gates = LAYERS[case.kind][1]
+    gates = ALL_LAYERS[case.kind][1]
     b, u, f = case.batch, case.units, case.features
     mask = MASKS[case.mask]
     timesteps, width = case.timesteps, max(case.timesteps, TIMESTEPS)
@@ -76,7 +78,7 @@ def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
         "weights": [
             rng.normal(size=(f, gates * u)) / np.sqrt(f),
             rng.normal(size=(u, gates * u)) / np.sqrt(u),
-            *([rng.normal(size=gates * u)] if case.use_bias else []),
+            *([rng.normal(size=(2, gates * u) if case.kind == "gru" else gates * u)] if case.use_bias else []),
         ],
         "mask": None if mask is None else np.resize(np.array(mask, bool), (b, width))[:, :timesteps],
         "inputs_dropout": dropout(case.inputs_dropout, f),
@@ -86,7 +88,7 @@ def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
 
 
 def layer_of(case: Case, weights):
-    layer = LAYERS[case.kind][0](
+    layer = ALL_LAYERS[case.kind][0](
         case.units,
         return_sequences=case.return_sequences,
         go_backwards=case.go_backwards,

@@ -45,7 +45,8 @@ def replaced(no_gpu_needed, monkeypatch):
         from jax.experimental import rnn
 
         def lstm(x, h, c, weights, lengths, **layout):
-            calls.append(layout)
+            calls.append(dict(layout))
+            layout.pop("precision", None)  # the reference has none
             sizes = [layout[name] for name in ("input_size", "hidden_size", "num_layers", "bidirectional")]
             return rnn.lstm_ref(x, h, c, *rnn.unpack_lstm_weights(weights, *sizes), lengths, **layout)
 
@@ -110,10 +111,9 @@ def test_torch_has_its_own_way():
     ("case", "options", "reason"),
     [
         (Case("vanilla_rnn"), {}, "knows the LSTM"),
-        (Case(mask="right padded"), {}, "no masks"),
         (Case(recurrent_dropout=1), {}, "recurrent dropout"),
         (Case(inputs_dropout=4), {}, "not one for each"),
-        (Case(dtype="bfloat16"), {}, "not in bfloat16"),
+        (Case(dtype="float64"), {}, "not in float64"),
         (PLAIN, {"use_cudnn": False}, "use_cudnn=False"),
         (PLAIN, {"unroll": True}, "unroll"),
         (PLAIN, {"activation": keras.activations.relu}, "activation"),
@@ -134,6 +134,10 @@ def test_what_it_cannot_do_it_says(no_gpu_needed, case, options, reason):
         Case(return_sequences=True, go_backwards=True, inputs_dropout=1),
         Case(return_sequences=False, go_backwards=True),
         Case(return_sequences=False, use_bias=False, inputs_dropout=1),
+        # Rows without a step, too: 19 of them hold every shape of mask there is.
+        Case(mask="all of these", batch=19, inputs_dropout=1),
+        Case(mask="all of these", batch=19, return_sequences=False, go_backwards=True, use_bias=False),
+        Case(mask="scattered", go_backwards=True, zero_output_for_mask=True, features=8),
     ],
     ids=str,
 )
@@ -143,14 +147,45 @@ def test_agrees_with_the_reference(replaced, case):
     assert replaced
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="TensorFlow's call knows float16, no call knows bfloat16")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 1e-1), ("mixed_float16", 2e-2)])
+def test_half_precision_on_jax_is_computed_in_float32(replaced, monkeypatch, dtype, tolerance):
+    from jax.experimental import rnn
+
+    seen, call = [], rnn.lstm
+
+    def lstm(*tensors, **layout):
+        seen.extend(t.dtype for t in tensors[:4])
+        return call(*tensors, **layout)
+
+    monkeypatch.setattr(rnn, "lstm", lstm)
+    case = Case(mask="scattered", dtype=dtype)
+    assert_same(run("cudnn", case), run("reference", case), tolerance)
+    assert {str(d) for d in seen} == {"float32"}
+    assert "computed in float32" in support(case).reason
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="an option of JAX")
+@pytest.mark.parametrize(
+    ("asked", "given"), [(None, None), ("highest", None), ("default", "high"), ("bfloat16", "high")]
+)
+def test_a_precision_that_jaxs_call_does_not_have(replaced, asked, given):
+    """It raises NotImplementedError for products in bfloat16; TF32 is the nearest that is no worse."""
+    import jax
+
+    with jax.default_matmul_precision(asked):
+        run("cudnn", PLAIN)
+    assert {layout.get("precision") for layout in replaced} == {given}
+
+
 def test_fit_runs_on_it(replaced):
     """In both directions, and learns the same weights."""
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(6, 7, 3)).astype("float32"), rng.normal(size=(6, 7, 1)).astype("float32")
     trained = []
-    for engine in ("auto", "reference"):
+    for engine, use_cudnn in (("auto", True), ("reference", "auto")):
         keras.utils.set_random_seed(1)
-        both = keras.layers.Bidirectional(klc.LSTM(4, return_sequences=True, engine=engine))
+        both = keras.layers.Bidirectional(klc.LSTM(4, return_sequences=True, engine=engine, use_cudnn=use_cudnn))
         model = keras.Sequential([keras.Input((7, 3)), both, keras.layers.Dense(1)])
         model.compile("sgd", "mse")
         model.fit(x, y, epochs=2, batch_size=3, shuffle=False, verbose=0)
@@ -159,6 +194,13 @@ def test_fit_runs_on_it(replaced):
         assert [layer.last_engine for layer in (both.forward_layer, both.backward_layer)] == [expected] * 2
     for ours, reference in zip(*trained, strict=True):
         np.testing.assert_allclose(ours, reference, atol=1e-5)
+
+
+@pytest.mark.parametrize(("use_cudnn", "backends"), [("auto", {"tensorflow"}), (True, {"tensorflow", "jax"})])
+def test_auto_takes_it_where_it_is_measured_faster_or_asked_for(no_gpu_needed, use_cudnn, backends):
+    """On JAX the scan is faster, but a layer may insist."""
+    explained = klc.LSTM(4, use_cudnn=use_cudnn).explain_engine((2, 9, 3), training=True)
+    assert (explained.chosen == "cudnn") is (BACKEND in backends)
 
 
 @pytest.mark.tensorflow

@@ -161,3 +161,20 @@ def test_the_explanation_counts_dropout_masks():
     chosen = layer.explain_engine(X.shape, training=True).chosen
     layer(X, training=True)
     assert layer.last_engine == chosen
+
+
+def test_use_cudnn_true_is_served_by_cudnn_or_raises():
+    """As in Keras, where torch has one call for GPU and CPU; but ours says why, and an engine may be forced."""
+    options = {"use_cudnn": True, "recurrent_dropout": 0.2}
+    layer, x = LSTM(4, **options), np.zeros((2, 3, 5), "float32")
+    explained = layer.explain_engine(x.shape, training=True)
+    assert explained.chosen is None
+    assert "use_cudnn=True" in explained.answers["reference"].reason
+    with pytest.raises(EngineError, match=r"(?s)use_cudnn=True.*(recurrent dropout|needs a GPU)"):
+        layer(x, training=True)
+    with pytest.raises(ValueError, match="use_cudnn"):
+        keras.layers.LSTM(4, **options)(x, training=True)
+    assert LSTM(4, use_cudnn=True).explain_engine(x.shape).chosen == (
+        "torch_nn" if keras.backend.backend() == "torch" else None
+    )
+    assert LSTM(4, engine="reference", **options).explain_engine(x.shape).chosen == "reference"

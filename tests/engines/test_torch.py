@@ -146,7 +146,6 @@ def test_torch_export(engine, x):
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        (Case(mask="right padded"), "no masks"),
         (Case(recurrent_dropout=1), "recurrent dropout"),
         (Case(inputs_dropout=4), "not one for each"),
     ],
@@ -191,9 +190,36 @@ def test_stateful_training(engine, x, timesteps):
     ("dtype", "tolerance"), [("float16", 2e-2), ("bfloat16", 1e-1), ("mixed_float16", 2e-2), ("mixed_bfloat16", 1e-1)]
 )
 def test_torch_nn_in_half_precision(kind, dtype, tolerance):
-    """The parity matrix has its dtypes with a mask, which is not for this engine; the same tolerances."""
+    """The parity matrix has float32 only on this backend; the tolerances of its other dtypes."""
     case = Case(kind, go_backwards=True, dtype=dtype)
     assert_same(run("torch_nn", case), run("reference", case), tolerance)
+
+
+@pytest.mark.parametrize(("there", "training"), [(True, True), (True, False), (False, True)])
+def test_auto_takes_torch_nn_for_a_mask_in_training_on_a_gpu_only(monkeypatch, there, training):
+    """A symbolic request, as before the first call: Keras puts everything on the GPU if there is one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    explained = klc.LSTM(4).explain_engine((3, 6, 2), masked=True, training=training)
+    assert explained.chosen == ("torch_nn" if there and training else "torch_loop")
+    assert klc.LSTM(4, engine="torch_nn").explain_engine((3, 6, 2), masked=True).chosen == "torch_nn"
+    assert klc.GRU(4).explain_engine((3, 6, 2), masked=True).chosen == "torch_nn"  # the loop does not know it
+
+
+@pytest.mark.parametrize("mask", ["none", "all of these"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"go_backwards": True, "inputs_dropout": 1}, {"return_sequences": False, "use_bias": False}, {"timesteps": 1}],
+)
+def test_torch_nn_is_the_gru(mask, options):
+    """Its gates are in another order than Keras'."""
+    case = Case("gru", mask if "timesteps" not in options else "none", batch=19, **options)
+    assert_same(run("torch_nn", case), run("reference", case), 5e-6)  # rounding, as in the parity matrix
+
+
+def test_torch_nn_has_one_form_of_the_gru():
+    explained = klc.GRU(4, reset_after=False).explain_engine((3, 6, 2))
+    assert "reset_after=True" in explained.answers["torch_nn"].reason
+    assert explained.chosen == "derived"
 
 
 @pytest.mark.parametrize(("steps", "taken"), [(1, "torch_nn"), (2, "torch_loop"), (4, "torch_loop"), (5, "torch_nn")])

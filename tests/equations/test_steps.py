@@ -57,7 +57,7 @@ def test_lstm_step_gives_the_state_and_every_gate(rng, x, h, c, names, functions
     )
     for name, value in step._asdict().items():
         np.testing.assert_allclose(ops.convert_to_numpy(value), truth[name][:, 0], atol=FLOAT32, err_msg=name)
-    assert step.state == (step.h, step.c)
+    assert step[:2] == (step.h, step.c)
 
 
 def test_rnn_step_gives_the_state_and_the_pre_activation(rng, x, h):
@@ -66,7 +66,7 @@ def test_rnn_step_gives_the_state_and_the_pre_activation(rng, x, h):
     truth = numpy_cells.vanilla_rnn(x[:, None], kernel, recurrent_kernel, bias, h)
     np.testing.assert_allclose(ops.convert_to_numpy(step.h), truth["h"][:, 0], atol=FLOAT32)
     np.testing.assert_allclose(ops.convert_to_numpy(step.z), truth["z"][:, 0], atol=5e-6)
-    assert step.state == (step.h,)
+    assert step[:1] == (step.h,)
 
 
 def test_forget_gate_alone_decides_what_stays(h, c):

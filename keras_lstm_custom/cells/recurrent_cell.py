@@ -1,0 +1,44 @@
+"""The base of cells that Keras has no counterpart of: those of this package, and a user's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.structures import RNNState
+
+
+class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
+    """A cell made of its equations alone.
+
+    A subclass names `gates` and `step_type`, and writes `step`. `state_type` is `RNNState` (h alone) unless it
+    says otherwise; each state is `units` wide unless the subclass sets `state_size`. What a step multiplies by
+    the state it multiplies by `equations.project`: then engines derive a fast loop and its gradient from it.
+
+    Weights: `kernel` `(features, gates * units)`, `recurrent_kernel` `(units, gates * units)`, `bias`
+    `(gates * units,)` (absent with `use_bias=False`), blocks of `units` columns in the order of `gates`. More are
+    added in `build`, after `super().build(input_shape)`.
+
+    Args: those of `keras.layers.SimpleRNNCell`.
+    """
+
+    keras_class = keras.layers.SimpleRNNCell
+    state_type: Any = RNNState
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "kind" not in vars(cls):  # another class has other equations
+            cls.kind = cls.__name__
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.state_size = [self.units] * len(self.state_type._fields)
+
+    def build(self, input_shape):
+        self.add_packed_weights(input_shape[-1])
+        self.built = True
+
+    def get_initial_state(self, batch_size=None):
+        return [keras.ops.zeros((batch_size, width), dtype=self.compute_dtype) for width in self.state_size]

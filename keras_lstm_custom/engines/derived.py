@@ -1,0 +1,96 @@
+"""The derived engine: loop and gradient made of a cell's own step by the backend's autodiff. Serves any cell.
+
+What does not depend on the state is taken out of the loops: the products with the inputs come before them, the
+gradient of a kernel that the step multiplies by (`equations.project`) is one product after them. Forward, the states
+and these products are kept; backward, each step is computed again from them, without its products, and differentiated.
+So a cell costs no more than its step says, and its derivative stands nowhere.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from importlib import import_module
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import keras
+from keras import ops, tree
+
+from keras_lstm_custom.cells.equations_of import has_own_call
+from keras_lstm_custom.engines import fast_path, masking, no_steps
+from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+from keras_lstm_custom.errors import ArgumentError
+
+
+def supports(request: Request) -> Support:
+    """Serve every cell whose step is a function of its input, its state and its weights."""
+    reason = fast_path.loop_refusal(request)
+    if reason is None and has_own_call(request.cell):
+        reason = f"derives a loop from a cell's `step`, and {type(request.cell).__name__} has a `call` of its own"
+    if reason is None and request.cell.built:
+        reason = _no_function(request.cell)
+    return Support(False, reason) if reason else Support(True, "loop and gradient derived from the cell's own step")
+
+
+@no_steps.served
+def run(request: Request) -> Result:
+    """Project all inputs at once, then run the recurrence."""
+    cell = request.cell
+    recurrence = import_module(f"keras_lstm_custom.engines.derived_{keras.backend.backend()}").recurrence
+    mask = masking.in_running_order(request)
+    x = ops.flip(request.sequences, axis=1) if request.go_backwards else request.sequences
+    z_x = cell.project_inputs(ops.swapaxes(x, 0, 1), request.dropout.inputs)
+    hs, state = recurrence(
+        cell,
+        z_x,
+        fast_path.initial_state_of(request),
+        [weight.value for weight in cell.weights],
+        None if mask is None else ops.transpose(mask)[..., None],
+        fast_path.masks_of(request.dropout.recurrent),
+    )
+    outputs = ops.swapaxes(hs, 0, 1) if request.return_sequences else state[0][:, None]
+    return Result(outputs, state, ENGINE.name)
+
+
+_FOUND: WeakKeyDictionary = WeakKeyDictionary()  #: what `_no_function` found, by cell
+
+
+def _no_function(cell: Any) -> str | None:
+    """Return why the step is no function of its arguments, or None: one on zeros is run to see, once for a cell."""
+    if cell not in _FOUND:
+        _FOUND[cell] = _tried(cell)
+    return _FOUND[cell]
+
+
+def _tried(cell: Any) -> str | None:
+    # The backward loop runs each step again: what it draws at random, say, would not be the same.
+    with _eagerly(), keras.StatelessScope(initialize_variables=False) as scope:
+        state = [ops.zeros((1, width), dtype=cell.compute_dtype) for width in tree.flatten(cell.state_size)]
+        z_x = ops.zeros((1, *cell.kernel.shape[1:]), dtype=cell.compute_dtype)
+        try:
+            cell.checked_step(z_x, cell.state_type(*state))
+        except ArgumentError:
+            raise
+        except Exception as error:
+            return f"runs a step outside of Keras' loop, and there it raises {type(error).__name__}: {error}"
+    if scope.state_mapping:
+        return "runs each step twice, and a step that sets variables (draws at random, say) is not the same then"
+    return None
+
+
+def _eagerly() -> Any:
+    """Return a context in which TensorFlow computes at once, also while it builds a graph."""
+    if keras.backend.backend() != "tensorflow":
+        return nullcontext()
+    import tensorflow as tf
+
+    return tf.init_scope()
+
+
+ENGINE = Engine(
+    "derived",
+    "loop and gradient derived from the cell's own step",
+    supports,
+    run,
+    graph="xla",
+)

@@ -1,0 +1,50 @@
+"""A cell's step as the derived engines see it: a pure function, whose products can be taken out of it.
+
+The reverse of a loop keeps for each step what the step's derivative needs (Griewank & Walther 2008, *Evaluating
+Derivatives*, chapter 4). Here that is the state before the step and its products with weights, z = a W: all else is
+computed again, and dW = Σ_t a_tᵀ dz_t is one product over all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_lstm_custom.equations.projection import products_by
+from keras_lstm_custom.structures import Tensor
+
+#: `(number of the product, a, W) -> z`
+Serve = Callable[[int, Tensor, Tensor], Tensor]
+
+
+class Step:
+    """One step of a cell as a function of tensors alone."""
+
+    def __init__(self, cell: Any, dropout: int):
+        """Take the cell, and how many recurrent dropout masks come."""
+        self._cell, self._dropout = cell, dropout
+
+    def __call__(
+        self, serve: Serve, z_x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], dropout: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Return the new state, each product computed by `serve`."""
+        cell, count = self._cell, iter(range(1_000_000))
+        masks = None if not self._dropout else dropout[0] if self._dropout == 1 else list(dropout)
+        with (
+            keras.StatelessScope(state_mapping=list(zip(cell.weights, weights, strict=True))),
+            products_by(lambda a, kernel: serve(next(count), a, kernel)),
+        ):
+            return list(cell.state_of(cell.checked_step(z_x, cell.state_type(*state), masks)))
+
+    def kernels(self, matmul: Callable, *arguments: Any) -> list[Tensor]:
+        """Return the kernels of the products, in order."""
+        found: list[Tensor] = []
+
+        def serve(number: int, a: Tensor, kernel: Tensor) -> Tensor:
+            found.append(kernel)
+            return matmul(a, kernel)
+
+        self(serve, *arguments)
+        return found

@@ -1,0 +1,166 @@
+"""The derived recurrence in TensorFlow: a loop forward, and one backward over the kept states and products.
+
+Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_lstm_custom.engines.derived_step import Step
+from keras_lstm_custom.structures import Tensor
+
+
+def recurrence(
+    cell: Any,
+    z_x: Tensor,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    mask: Tensor | None,
+    dropout: Sequence[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """Return `h` of all steps, and the final state; arguments as of `derived_jax.recurrence`."""
+    loops = _Loops(Step(cell, len(dropout)), mask, list(dropout), len(state))
+    # XLA compiles once for each number of steps, so the number must be static.
+    if z_x.shape[0] is not None and not tf.executing_eagerly():
+        loops.forward = tf.function(loops.forward, jit_compile=True, autograph=False)
+        loops.backward = tf.function(loops.backward, jit_compile=True, autograph=False)
+
+    @tf.custom_gradient
+    def run(z_x, *tensors):
+        state, weights = tensors[: loops.states], tensors[loops.states :]
+        hs, final, kept = loops.forward(z_x, list(state), list(weights))
+
+        def gradient(d_hs, *d_final):
+            dz_x, d_state, d_weights = loops.backward(z_x, list(state), list(weights), kept, d_hs, list(d_final))
+            return (dz_x, *d_state, *d_weights)
+
+        return (hs, *final), gradient
+
+    hs, *final = run(z_x, *state, *map(tf.convert_to_tensor, weights))
+    return hs, final
+
+
+class _Loops:
+    """Both loops over one step."""
+
+    forward: Callable
+    backward: Callable
+
+    def __init__(self, step: Step, mask: Tensor | None, dropout: list[Tensor], states: int):
+        self.step, self.mask, self.dropout, self.states = step, mask, dropout, states
+
+    def forward(self, z_x, state, weights):
+        """Return h of all steps, the final state, and for each step the state before it and its products."""
+        kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
+        count = _length(z_x)
+        of_step = _reader([z_x, self.mask])
+
+        def one(t, state):
+            z_t, read = of_step(t)
+            products = []
+
+            def serve(number, a, _):
+                products.append(tf.matmul(a, kernels[number]))
+                return products[-1]
+
+            new = self.step(serve, z_t, state, weights, self.dropout)
+            if self.mask is not None:
+                new = [tf.where(read, n, s) for n, s in zip(new, state, strict=True)]
+            return new, [*new, *products]
+
+        final, kept = _loop(one, count, state, example=one(0, state)[1])
+        states, products = kept[: self.states], kept[self.states :]
+        before = [tf.concat([first[None], after[:-1]], axis=0) for first, after in zip(state, states, strict=True)]
+        return states[0], final, (before, products)
+
+    def backward(self, z_x, state, weights, kept, d_hs, d_final):
+        """Return the gradients of the inputs, the initial state and the weights."""
+        before, products = kept
+        zeros = [tf.zeros_like(w) for w in weights]
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
+        of_step = _reader([z_x, d_hs, self.mask, *before, *products])
+
+        def one(t, carried):
+            (dh, *rest), d_weights = carried[: self.states], carried[self.states :]
+            z_t, d_h, read, *tensors = of_step(t)
+            state, products = tensors[: self.states], tensors[self.states :]
+            d_new = [dh + d_h, *rest]
+            d_kept = None
+            if self.mask is not None:
+                d_kept = [tf.where(read, tf.zeros_like(d), d) for d in d_new]
+                d_new = [tf.where(read, d, tf.zeros_like(d)) for d in d_new]
+            operands = []
+            with tf.GradientTape() as tape:
+                sources = [z_t, *state, *products, *weights]
+                tape.watch(sources)
+
+                def serve(number, a, _):
+                    operands.append(a)
+                    return _linked(a, products[number], kernels[number])
+
+                new = self.step(serve, z_t, state, weights, self.dropout)
+            found = tape.gradient(new, sources, output_gradients=d_new)
+            dz_x, *found = [tf.zeros_like(s) if d is None else d for d, s in zip(found, sources, strict=True)]
+            d_state, found = found[: self.states], found[self.states :]
+            d_products, d_in_step = found[: len(products)], found[len(products) :]
+            if d_kept is not None:
+                d_state = [a + b for a, b in zip(d_state, d_kept, strict=True)]
+            d_weights = [total + d for total, d in zip(d_weights, d_in_step, strict=True)]
+            return [*d_state, *d_weights], [dz_x, *d_products, *operands]
+
+        carried = [*d_final, *zeros]
+        carried, kept = _loop(one, _length(z_x), carried, example=one(0, carried)[1], backwards=True)
+        d_state, d_weights = carried[: self.states], carried[self.states :]
+        dz_x, kept = kept[0], kept[1:]
+        pairs = zip(kept[len(kernels) :], kept[: len(kernels)], strict=True)
+        of_kernels = tape.gradient(kernels, weights, output_gradients=[_kernel_gradient(a, dz) for a, dz in pairs])
+        return dz_x, d_state, [d if k is None else d + k for d, k in zip(d_weights, of_kernels, strict=True)]
+
+
+def _length(tensor):
+    return tensor.shape[0] if tensor.shape[0] is not None else tf.shape(tensor)[0]
+
+
+def _reader(tensors):
+    """Return t -> the tensors of step t; None stays None."""
+    arrays = [
+        None
+        if x is None
+        else tf.TensorArray(x.dtype, _length(x), element_shape=x.shape[1:], clear_after_read=False).unstack(x)
+        for x in tensors
+    ]
+    return lambda t: [None if array is None else array.read(t) for array in arrays]
+
+
+def _loop(one, count, carried, example, backwards=False):
+    """Run `one` over all steps; return what is carried at the end, and what each step gives, in the order of time."""
+    arrays = [tf.TensorArray(x.dtype, count, element_shape=x.shape) for x in example]
+
+    def body(n, carried, arrays):
+        t = count - 1 - n if backwards else n
+        new, given = one(t, carried)
+        new = [tf.ensure_shape(after, before.shape) for after, before in zip(new, carried, strict=True)]
+        return n + 1, new, [array.write(t, value) for array, value in zip(arrays, given, strict=True)]
+
+    _, carried, arrays = tf.while_loop(
+        lambda n, *_: n < count, body, (0, carried, arrays), maximum_iterations=count, parallel_iterations=1
+    )
+    return carried, [array.stack() for array in arrays]
+
+
+def _kernel_gradient(a, dz):
+    """Return Σ aᵀ dz over all steps and rows."""
+    a, dz = (tf.reshape(x, (-1, x.shape[-1])) for x in (a, dz))
+    return tf.matmul(a, dz, transpose_a=True)
+
+
+@tf.custom_gradient
+def _linked(a, z, kernel):
+    """Return z = a W as it was kept, with the gradient of the product: dW is left to the caller, who takes dz."""
+    return tf.identity(z), lambda dz: (tf.matmul(dz, kernel, transpose_b=True), dz, tf.zeros_like(kernel))

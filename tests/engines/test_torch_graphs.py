@@ -1,0 +1,171 @@
+"""Steps in recordings, as far as a CPU can tell: a recording is replaced by one that computes when it is replayed."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+
+from tests.engines.harness import ALL_LAYERS, LAYERS, Case, arrays, assert_same, layer_of, request_of, run
+
+if keras.backend.backend() != "torch":
+    pytest.skip("needs the torch backend", allow_module_level=True)
+
+import torch
+
+import keras_lstm_custom as klc
+from keras_lstm_custom.engines import ENGINES, torch_graphs
+
+
+class Played(torch_graphs.Recording):
+    """Has tensors of its own, as a graph has: outputs are overwritten by the next call, wherever it comes from."""
+
+    made: list[Played] = []
+
+    def __init__(self, function, examples):
+        self.inputs = [None if t is None else t.detach().clone() for t in examples]
+        self.function, self.calls = function, 0
+        self.outputs = [None if t is None else t.clone() for t in function(*self.inputs)]
+        Played.made.append(self)
+
+    def __call__(self, *values):
+        self.calls += 1
+        for own, value in zip(self.inputs, values, strict=True):
+            if value is not None:
+                own.copy_(value)
+        for own, value in zip(self.outputs, self.function(*self.inputs), strict=True):
+            if value is not None:
+                own.copy_(value)
+        return self.outputs
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Pretend that there is a GPU; gives the recordings."""
+    monkeypatch.setattr(torch_graphs, "Recording", Played)
+    monkeypatch.setattr(torch_graphs, "STEPS", 2)
+    monkeypatch.setattr(torch_graphs, "serves", lambda z_x: True)
+    monkeypatch.setattr(torch_graphs, "_stream", lambda: 0)
+    torch_graphs._known.clear()
+    Played.made.clear()
+    yield Played.made
+    torch_graphs._known.clear()
+
+
+@pytest.mark.parametrize(("engine", "kind"), [*(("torch_loop", kind) for kind in LAYERS), ("derived", "gru")])
+@pytest.mark.parametrize("steps", [6, 5])
+@pytest.mark.parametrize("dropout", [0, 1, "each"])
+@pytest.mark.parametrize("mask", ["none", "scattered"])
+def test_agrees_with_the_reference(made, engine, kind, steps, dropout, mask):
+    """Step by step at the first time, from recordings at the second; a step that is left over runs by itself."""
+    count = ALL_LAYERS[kind][1] if dropout == "each" else dropout
+    case = Case(kind, mask, recurrent_dropout=count, timesteps=steps, return_sequences=dropout != 1)
+    expected = run("reference", case)
+    first = []
+
+    def twice(function):
+        """Of the same layer: the derived engine records for one cell."""
+
+        def call(*arguments):
+            first.append(function(*arguments))
+            assert not made
+            return function(*arguments)
+
+        return call
+
+    assert_same(run(engine, case, wrap=twice), expected, 5e-6)  # rounding, as in the parity matrix
+    assert [r.calls for r in made] == [steps // 2] * 2
+    assert first
+
+
+def test_layers_of_one_shape_share_a_recording_and_disturb_nothing(made):
+    """Two layers, each called twice before any gradient is taken."""
+    case = Case()
+    data = [arrays(case, seed) for seed in (1, 2)]
+    layers = [layer_of(case, d["weights"]) for d in data]
+
+    def gradients(engine):
+        total = 0.0
+        for _ in range(2):
+            for layer, d in zip(layers, data, strict=True):
+                result = ENGINES[engine].run(request_of(case, layer, d))
+                total = total + (result.outputs**2).sum() + (result.state[1] ** 3).sum()
+        weights = [w.value for layer in layers for w in layer.weights]
+        return torch.autograd.grad(total, weights)
+
+    expected = gradients("reference")
+    for _ in range(3):
+        for ours, reference in zip(gradients("torch_loop"), expected, strict=True):
+            torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
+    assert len(made) == 2
+
+
+def test_a_recording_is_for_the_values_a_cell_has(made):
+    """A setting or a step that changes is not overlooked, nor is another cell of the same class."""
+    x = torch.randn(3, 8, 2)
+    layers = [klc.GRU(4, engine="derived"), klc.GRU(4, engine="derived", recurrent_activation="hard_sigmoid")]
+    twins = [klc.GRU.from_config({**layer.get_config(), "engine": "reference"}) for layer in layers]
+    for layer, twin in zip(layers, twins, strict=True):
+        layer.build(x.shape)
+        twin.build(x.shape)
+        twin.set_weights(layer.get_weights())
+
+    def compare():
+        for layer, twin in zip(layers, twins, strict=True):
+            for _ in range(3):
+                torch.testing.assert_close(layer(x), twin(x), atol=1e-5, rtol=1e-5)
+
+    compare()
+    assert len(made) == 4  # forward and gradient
+    for layer in (*layers, *twins):
+        layer.cell.activation = keras.activations.softsign
+    compare()
+    assert len(made) == 8
+
+
+def test_the_derived_engine_has_second_derivatives_from_recordings_too(made):
+    layer = klc.GRU(4, engine="derived")
+    x = torch.randn(3, 8, 2, requires_grad=True)
+
+    def second():
+        (by_x,) = torch.autograd.grad((layer(x) ** 2).sum(), x, create_graph=True)
+        return torch.autograd.grad((by_x**2).sum(), [x, *(w.value for w in layer.weights)])
+
+    results = []
+    for _ in range(3):
+        layer.engine = "derived"
+        results.append(second())
+    assert made
+    layer.engine = "reference"
+    for got, expected in zip(results[-1], second(), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_old_recordings_are_let_go(made, monkeypatch):
+    monkeypatch.setattr(torch_graphs, "RECORDINGS", 3)
+    for batch in (2, 3, 4, 2):
+        run("torch_loop", Case(batch=batch))
+        assert len(torch_graphs._known) <= 3
+    assert not made  # none came twice before it was let go
+
+
+def test_what_cannot_be_recorded_runs_step_by_step_and_says_so(made, monkeypatch):
+    def refuse(*arguments):
+        raise RuntimeError("no graphs here")
+
+    monkeypatch.setattr(torch_graphs, "Recording", refuse)
+    case = Case()
+    expected = run("torch_loop", case)
+    with pytest.warns(UserWarning, match="one by one.*no graphs here"):
+        assert_same(run("torch_loop", case), expected, 0)
+    assert_same(run("torch_loop", case), expected, 0)  # and does not try again
+
+
+def test_in_half_precision_the_kernels_gradient_is_summed_in_float32(made):
+    case = Case(dtype="bfloat16", timesteps=6)
+    run("torch_loop", case)
+    got, expected = run("torch_loop", case), run("reference", case)
+    assert_same(got, expected, 1e-1)  # the parity matrix' for bfloat16
+
+
+def test_a_cpu_records_nothing():
+    assert not torch_graphs.serves(torch.zeros(100, 2, 20))
