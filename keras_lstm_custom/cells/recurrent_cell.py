@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -25,7 +25,7 @@ class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
     """
 
     keras_class = keras.layers.SimpleRNNCell
-    state_type: Any = RNNState
+    state_type: ClassVar[Any] = RNNState
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
