@@ -26,6 +26,7 @@ def gru(
     Returns:
         z, r, n (NaN at masked steps), h after every step, and y, what a layer gives out.
     """
+    x, kernel, recurrent_kernel = (np.asarray(a, np.float64) for a in (x, kernel, recurrent_kernel))
     batch, timesteps, _ = x.shape
     units = recurrent_kernel.shape[0]
     h = np.zeros((batch, units)) if h is None else np.array(h, np.float64)

@@ -53,8 +53,9 @@ def lstm_with(
     Returns:
         Arrays by name: gates i, f, g, o (NaN at masked steps), states h, c, and y, what a layer gives out.
     """
+    x, h, c = (np.array(a, np.float64) for a in (x, h, c))
+    weights = {name: np.asarray(w, np.float64) for name, w in weights.items()}
     batch, timesteps, _ = x.shape
-    h, c = np.array(h, np.float64), np.array(c, np.float64)
     units, width = c.shape[1], h.shape[1]
     names = "fgo" if coupled else "ifgo"
     columns = {gate: slice(n * units, (n + 1) * units) for n, gate in enumerate(names)}

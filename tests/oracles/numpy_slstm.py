@@ -32,6 +32,7 @@ def slstm(
     Returns:
         The states h, c, n, m after every step, and y, what a layer gives out.
     """
+    x, kernel, recurrent_kernel = (np.asarray(a, np.float64) for a in (x, kernel, recurrent_kernel))
     batch, timesteps, _ = x.shape
     units = kernel.shape[1] // 4
     heads, width, _ = recurrent_kernel.shape
