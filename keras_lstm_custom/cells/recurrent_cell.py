@@ -22,6 +22,17 @@ class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
     added in `build`, after `super().build(input_shape)`.
 
     Args: those of `keras.layers.SimpleRNNCell`.
+
+    Call arguments:
+        inputs: `(batch, features)`.
+        states: those of `state_type`, each `(batch, n)` as `state_size` says.
+        training: whether dropout applies.
+
+    Returns:
+        `(h, new states)`.
+
+    Raises:
+        ArgumentError: an option is not usable, or the step returns something else than the cell declares.
     """
 
     keras_class = keras.layers.SimpleRNNCell

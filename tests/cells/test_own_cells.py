@@ -1,4 +1,4 @@
-"""A cell of one's own, as `docs/your-own-cell.md` writes it: its numbers, on every engine; and steps that break their word."""
+"""A cell of one's own, as `docs/your-own-cell.md` writes it, on every engine; and steps that break their word."""
 
 from __future__ import annotations
 
