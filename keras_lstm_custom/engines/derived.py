@@ -93,4 +93,5 @@ ENGINE = Engine(
     supports,
     run,
     graph="xla",
+    derivatives="first",
 )
