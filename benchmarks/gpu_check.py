@@ -18,7 +18,7 @@ import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 from keras_lstm_custom.errors import EngineError
 from tests.covering import covering
-from tests.engines.harness import ALL_LAYERS, LAYERS, MASKS, Case, arrays, layer_of, request_of, run
+from tests.engines.harness import LAYERS, MASKS, Case, arrays, layer_of, request_of, run
 from tests.oracles import numpy_cells
 from tests.parity.test_engines import ROUNDING, ROUNDINGS, oracle, oracle_outputs, tolerance
 
@@ -65,7 +65,7 @@ def cases() -> Iterator[Case]:
         yield Case("lstm", checkpoint_every=every)
         yield Case("lstm", "left padded", checkpoint_every=every, recurrent_dropout=1)
     for row in covering(AXES, 2):
-        gates = ALL_LAYERS[row["kind"]][1]
+        gates = len(layer_of(Case(row["kind"])).cell.gates)
         inputs, recurrent = {"none": (0, 0), "inputs": (1, 0), "recurrent": (0, 1), "each": (gates, gates)}[
             row.pop("dropout")
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 
-from tests.engines.harness import ALL_LAYERS, LAYERS, Case, arrays, assert_same, layer_of, request_of, run
+from tests.engines.harness import LAYERS, Case, arrays, assert_same, layer_of, request_of, run
 
 if keras.backend.backend() != "torch":
     pytest.skip("needs the torch backend", allow_module_level=True)
@@ -57,7 +57,7 @@ def made(monkeypatch):
 @pytest.mark.parametrize("mask", ["none", "scattered"])
 def test_agrees_with_the_reference(made, engine, kind, steps, dropout, mask):
     """Step by step at the first time, from recordings at the second; a step that is left over runs by itself."""
-    count = ALL_LAYERS[kind][1] if dropout == "each" else dropout
+    count = len(layer_of(Case(kind)).cell.gates) if dropout == "each" else dropout
     case = Case(kind, mask, recurrent_dropout=count, timesteps=steps, return_sequences=dropout != 1)
     expected = run("reference", case)
     first = []

@@ -68,7 +68,7 @@ def test_dropout_survives_a_call_that_failed(row, rng):
     assert layer(rng.normal(size=SHAPE), training=True).shape == (BATCH, UNITS)
 
 
-@ROWS
+@WITH_TWIN
 def test_cells_in_keras_rnn_draw_the_masks_of_keras_cells(row, rng):
     mine, theirs = (
         keras.layers.RNN([cls(UNITS, dropout=0.4, recurrent_dropout=0.4, seed=5), cls(3, dropout=0.4, seed=6)])
