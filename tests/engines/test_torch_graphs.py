@@ -83,14 +83,16 @@ def test_layers_of_one_shape_share_a_recording_and_disturb_nothing(made):
     data = [arrays(case, seed) for seed in (1, 2)]
     layers = [layer_of(case, d["weights"]) for d in data]
 
+    states = [[torch.tensor(s, dtype=torch.float32, requires_grad=True) for s in d["state"]] for d in data]
+
     def gradients(engine):
         total = 0.0
         for _ in range(2):
-            for layer, d in zip(layers, data, strict=True):
-                result = ENGINES[engine].run(request_of(case, layer, d))
+            for layer, d, state in zip(layers, data, states, strict=True):
+                result = ENGINES[engine].run(request_of(case, layer, d, state=state))
                 total = total + (result.outputs**2).sum() + (result.state[1] ** 3).sum()
         weights = [w.value for layer in layers for w in layer.weights]
-        return torch.autograd.grad(total, weights)
+        return torch.autograd.grad(total, [*weights, *(s for state in states for s in state)])
 
     expected = gradients("reference")
     for _ in range(3):
