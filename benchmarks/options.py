@@ -1,8 +1,8 @@
 """Options beside the plain layer, engine by engine: `python benchmarks/options.py [name ...] [--shape B T F U]`.
 
 What the rules of `engines/measured.py` rest on: few steps, masks, dropout, other cells, other dtypes, against the Keras
-layer with the same options (its plain LSTM for a cell or option that it has not), in a graph of unknown batch
-size, as in `fit` and `predict`. All engines, and what `auto` takes, have their turns in one run; a figure is the median, in
+layer with the same options (its plain LSTM for a cell or option that it has not), in a graph of unknown batch size, as
+in `fit` and `predict`. All engines, and what `auto` takes, have their turns in one run; a figure is the median, in
 milliseconds, and behind it how many times as fast as Keras that is.
 """
 
