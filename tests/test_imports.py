@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LEVELS = {
     "errors": 0,
     "structures": 0,
+    "symbols": 0,
     "version": 0,
     "equations": 1,
     "options": 1,

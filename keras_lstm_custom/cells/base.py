@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
 from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
 from keras_lstm_custom.structures import Tensor
+from keras_lstm_custom.symbols import Formula, Symbol
 
 
 class EquationCell(keras.layers.Layer):
@@ -25,7 +26,13 @@ class EquationCell(keras.layers.Layer):
     """
 
     keras_class: ClassVar[type]  #: the Keras cell whose arguments, weights and packing it shares
-    kind: ClassVar[str]  #: which equations: "lstm" or "vanilla_rnn"
+    kind: ClassVar[str]  #: which equations, in one word
+    title: ClassVar[str] = ""  #: what people call the cell; its kind unless it says otherwise
+    #: What a step computes, in words (`symbols.described` has the defaults), and its equations for the page of `report`.
+    symbols: Mapping[str, Symbol] = {}
+    formulas: Sequence[Formula] = ()
+    #: The weights, one number for each unit, that formulas name: attribute by the name in the formula.
+    vectors: Mapping[str, str] = {}
     #: What the cell has beyond the plain equations of its kind; an engine that does not know a feature refuses.
     features: frozenset[str] = frozenset()
     #: For each state that a step keeps at random (zoneout): the rate, and how wide the state is.
@@ -94,6 +101,11 @@ class EquationCell(keras.layers.Layer):
         """Return the values that a bias starts from."""
         return self.bias_initializer(shape, dtype=dtype)
 
+    @property
+    def output_kernel(self) -> Tensor | None:
+        """Return the weights of a linear map behind what the gates let out, where there is one."""
+        return None
+
     def tensor(self, name: str) -> Tensor | None:
         """Return a weight in the dtype that the cell computes in, or None if there is none."""
         weight = getattr(self, name)
@@ -146,6 +158,15 @@ class EquationCell(keras.layers.Layer):
             came = ", ".join(f"{name} {tuple(s.shape)}" for name, s in zip(state._fields, new, strict=False))
             raise _undeclared(self, f"the new state first: {expected}", came)
         return new
+
+    def tapped_step(self, z_x: Tensor, state: Any, taps: Any) -> Any:
+        """Return `step` with `taps`, a `state_type`, added to its new states as they leave it.
+
+        A cell that makes h of another state lets that state's tap pass into h, so that a gradient with respect to it is
+        the whole one.
+        """
+        new = self.checked_step(z_x, state)
+        return new._replace(**{name: getattr(new, name) + tap for name, tap in taps._asdict().items()})
 
     def state_of(self, step: Any) -> Any:
         """Return the new state, the first fields of what a step computed."""

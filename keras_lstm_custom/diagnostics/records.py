@@ -3,39 +3,58 @@
 Convention, everywhere in the diagnostics: axis 1 is the order of time of the sequence. A layer with
 `go_backwards=True` reads it from the end, so its "step before" t is t + 1.
 
-At a masked step nothing was computed: gates, candidate and pre-activation are NaN, and h and c are
-the state that the layer kept. (The layer's own output there is Keras': the output before it, or zeros.)
+At a masked step nothing was computed: gates, candidate and pre-activation are NaN, and the states (h, c) are
+those that the layer kept. (The layer's own output there is Keras': the output before it, or zeros.)
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
 from keras_lstm_custom.errors import ArgumentError, DataError
+from keras_lstm_custom.structures import LSTMStep, RNNStep
+from keras_lstm_custom.symbols import Description, described
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerTrace:
-    """One call of one recurrent layer; `GateTrace` and `RNNTrace` add what their equations compute."""
+    """One call of one recurrent layer; subclasses add what their equations compute.
 
-    #: What each step computes, each `(batch, timesteps, units)`.
-    symbols: ClassVar[tuple[str, ...]]
-    kind: ClassVar[str]  #: which equations, as `EquationCell.kind` says
+    Every symbol is an attribute by its name, `(batch, timesteps, its width)`; of a state s there is `initial_s`, too.
+    """
 
     name: str  #: where the layer is in its model; a shared layer's second call ends in "#2"
     x: Array  #: `(batch, timesteps, features)`, what the layer was given
-    h: Array  #: `(batch, timesteps, units)`, hidden state after each step
-    initial_h: Array  #: `(batch, units)`, hidden state before the first step
+    h: Array  #: `(batch, timesteps, width of h)`, hidden state after each step
+    initial_h: Array  #: `(batch, width of h)`, hidden state before the first step
     mask: Array | None = None  #: `(batch, timesteps)`, False where the layer skipped the step
     go_backwards: bool = False  #: whether the layer read the sequence from its end
+    about: Description  #: what the cell says of its symbols
+
+    @property
+    def kind(self) -> str:
+        """Which equations, as `EquationCell.kind` says."""
+        return self.about.kind
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The names of what each step computes, the states last."""
+        return tuple(self.about.symbols)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The names of the states; the first is what the layer gives out."""
+        return self.about.states
 
     @property
     def batch(self) -> int:
@@ -47,24 +66,31 @@ class LayerTrace:
 
     @property
     def units(self) -> int:
-        return self.h.shape[2]
+        """How many units the widest symbol has; `h.shape[2]` is less with a projection."""
+        return max(getattr(self, symbol).shape[2] for symbol in self.symbols)
 
     @property
     def read(self) -> Array:
         """`(batch, timesteps)`, True where the layer read the step."""
         return np.ones(self.h.shape[:2], bool) if self.mask is None else self.mask
 
+    def before(self, state: str) -> Array:
+        """Return the state that each step found: that of the step before, `(batch, timesteps, width)`."""
+        return _shift(getattr(self, state), getattr(self, f"initial_{state}"), self.go_backwards)
+
     @property
     def h_before(self) -> Array:
-        """h_{t-1}: the hidden state that each step found, `(batch, timesteps, units)`."""
-        return _shift(self.h, self.initial_h, self.go_backwards)
+        """h_{t-1}: the hidden state that each step found."""
+        return self.before("h")
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a tidy table: one row for each sequence, step and unit, one column for each symbol."""
-        index = pd.MultiIndex.from_product(
-            [range(self.batch), range(self.timesteps), range(self.units)], names=["sequence", "step", "unit"]
-        )
-        columns = {symbol: getattr(self, symbol).reshape(-1) for symbol in self.symbols}
+        """Return a tidy table: one row for each sequence, step and unit, one column for each symbol.
+
+        Where a symbol has fewer units than another it is NaN.
+        """
+        size = (self.batch, self.timesteps, self.units)
+        index = pd.MultiIndex.from_product([range(n) for n in size], names=["sequence", "step", "unit"])
+        columns = {symbol: _widened(getattr(self, symbol), self.units).reshape(-1) for symbol in self.symbols}
         frame = pd.DataFrame(columns, index=index).reset_index()
         frame.insert(0, "layer", self.name)
         return frame
@@ -79,10 +105,9 @@ class GateTrace(LayerTrace):
     r"""The gates and states of an LSTM layer at every step, each `(batch, timesteps, units)`.
 
     $$ c_t = f_t \odot c_{t-1} + i_t \odot g_t, \qquad h_t = o_t \odot \tanh(c_t) $$
-    """
 
-    symbols = ("i", "f", "g", "o", "c", "h")
-    kind = "lstm"
+    (With a projection h is `(batch, timesteps, projection)`; `cell_clip` and zoneout change c and h after that.)
+    """
 
     i: Array  #: input gate: how much of the candidate enters
     f: Array  #: forget gate: which share of the cell state stays
@@ -90,11 +115,12 @@ class GateTrace(LayerTrace):
     o: Array  #: output gate: which share of the memory leaves
     c: Array  #: cell state after each step
     initial_c: Array  #: `(batch, units)`, cell state before the first step
+    about: Description = field(default=described(LSTMCell))
 
     @property
     def c_before(self) -> Array:
         """c_{t-1}: the cell state that each step found."""
-        return _shift(self.c, self.initial_c, self.go_backwards)
+        return self.before("c")
 
     @property
     def forgotten(self) -> Array:
@@ -116,14 +142,37 @@ class GateTrace(LayerTrace):
 class RNNTrace(LayerTrace):
     r"""The pre-activation and state of a vanilla RNN layer at every step: $h_t = \tanh(z_t)$."""
 
-    symbols = ("z", "h")
-    kind = "vanilla_rnn"
-
     z: Array  #: `(batch, timesteps, units)`, pre-activation
+    about: Description = field(default=described(VanillaRNNCell))
 
 
-#: The trace of each kind of cell.
-TRACES: dict[str, type[LayerTrace]] = {record.kind: record for record in (GateTrace, RNNTrace)}
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class CellTrace(LayerTrace):
+    """What any other cell computed at every step: `trace.f`, `trace.initial_c`, ... by the names its step declares."""
+
+    values: Mapping[str, Array]  #: all but h: every symbol, and "initial_c" and the like of every state
+
+    def __getattr__(self, name: str) -> Any:
+        values = self.__dict__.get("values", {})
+        if name in values:
+            return values[name]
+        raise AttributeError(f"A trace of {', '.join(['x', 'h', *values])} has no {name!r}.")
+
+
+#: The record that has a name for each thing that a step computes, by the step's type.
+RECORDS: dict[type, type[LayerTrace]] = {LSTMStep: GateTrace, RNNStep: RNNTrace}
+
+
+def record(step_type: type, plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> LayerTrace:
+    """Return the trace of a cell with that step; `arrays` by the names of the symbols."""
+    return _made(RECORDS.get(step_type, CellTrace), plain, arrays)
+
+
+def _made(of_class: type[LayerTrace], plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> LayerTrace:
+    named = {field.name for field in fields(of_class)}
+    values = {name: array for name, array in arrays.items() if name not in named}
+    own = {name: array for name, array in arrays.items() if name in named}
+    return of_class(**plain, **own, **({"values": values} if of_class is CellTrace else {}))
 
 
 class Traces(dict[str, Any]):
@@ -139,15 +188,17 @@ class Traces(dict[str, Any]):
         header = []
         for number, trace in enumerate(self.values()):
             values = {field.name: getattr(trace, field.name) for field in fields(trace)}
+            about = values.pop("about").to_json()
+            values |= values.pop("values", {})
             arrays |= {f"{number}/{name}": v for name, v in values.items() if isinstance(v, np.ndarray)}
             plain = {name: v for name, v in values.items() if not isinstance(v, np.ndarray)}
-            header.append({"kind": trace.kind, **plain})
+            header.append({"record": type(trace).__name__, "about": about, **plain})
         with open(path, "wb") as file:  # given a path, NumPy would append ".npz" to another ending
             np.savez_compressed(file, traces=np.array(json.dumps(header)), **arrays)
 
     @classmethod
     def from_npz(cls, path: str | os.PathLike) -> Traces:
-        """Return what `to_npz` wrote.
+        """Return what `to_npz` wrote, of cells of one's own without their class.
 
         Raises:
             DataError: the file is not one of `to_npz`.
@@ -164,7 +215,7 @@ class Traces(dict[str, Any]):
             for number, plain in enumerate(json.loads(str(file["traces"]))):
                 prefix = f"{number}/"
                 arrays = {key.removeprefix(prefix): file[key] for key in file.files if key.startswith(prefix)}
-                traces[plain["name"]] = TRACES[plain.pop("kind")](**plain, **arrays)
+                traces[plain["name"]] = _read_back(plain, arrays)
         return traces
 
     def __missing__(self, name: str) -> Any:
@@ -174,6 +225,22 @@ class Traces(dict[str, Any]):
             received=repr(name),
             remedy="Use one of the names above; they say where the layer is in the model.",
         )
+
+
+def _read_back(plain: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
+    classes = {of_class.__name__: of_class for of_class in (*RECORDS.values(), CellTrace)}
+    if "record" in plain:
+        about = Description.from_json(plain.pop("about"))
+        return _made(classes[plain.pop("record")], {**plain, "about": about}, arrays)
+    # Before version 2 files had the kind of the cell in place of these, and two kinds there were.
+    kind = plain.pop("kind")
+    return _made(next(c for c in RECORDS.values() if c.about.kind == kind), plain, arrays)
+
+
+def _widened(values: Array, width: int) -> Array:
+    """Return the units of a symbol, and NaN up to `width` units."""
+    missing = width - values.shape[2]
+    return np.pad(values, ((0, 0), (0, 0), (0, missing)), constant_values=np.nan) if missing else values
 
 
 def _shift(states: Array, initial: Array, go_backwards: bool) -> Array:
