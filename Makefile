@@ -20,7 +20,8 @@ TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),tensor
 TORCH ?= torch==2.13.0
 #: The tests that any backend can run.
 NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/parity \
-	tests/diagnostics/test_trace.py tests/test_timeseries.py tests/test_saved_models.py tests/test_keras_hooks.py \
+	tests/diagnostics/test_trace.py tests/diagnostics/test_attribution.py \
+	tests/diagnostics/test_contributions.py tests/test_timeseries.py tests/test_saved_models.py tests/test_keras_hooks.py \
 	$(addprefix tests/engines/test_,fast.py jax.py torch.py cudnn.py)
 #: Keras' own tests: five minutes of compilation on JAX, one on the others.
 SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py

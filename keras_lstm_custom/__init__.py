@@ -9,8 +9,10 @@ from keras_lstm_custom.version import __version__
 
 #: Loaded on first use, so that a model alone needs none of what they import.
 _ON_FIRST_USE = {
+    "attribute": "keras_lstm_custom.diagnostics:attribute",
     "export": "keras_lstm_custom.export",
     "gradient_flow": "keras_lstm_custom.diagnostics:gradient_flow",
+    "memory_contributions": "keras_lstm_custom.diagnostics:memory_contributions",
     "plots": "keras_lstm_custom.diagnostics.plots",
     "report": "keras_lstm_custom.diagnostics:report",
     "tasks": "keras_lstm_custom.tasks",

@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras and TensorFlow this package stands on; there are nine, all in this file.
+"""The undocumented parts of Keras and TensorFlow this package stands on; there are ten, all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -16,6 +16,8 @@
    how what has a gradient of its own is kept off it.
 8. `pack_tangents` of TensorFlow's `eager.forwardprop_util`: whether forward mode follows a tensor.
 9. In files of weights Keras names a layer after its class (`saving_lib`), and tells the layer where it reads.
+10. `Layer.__call__` looks up `call` on the layer itself, so that one layer's may be replaced for a while
+   (`methods_replaced`).
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -263,3 +265,24 @@ def loop_over_time(
     loop = keras.layers.RNN(cell, name="loop_over_time", **options)
     last_output, outputs, states = loop.inner_loop(sequences, initial_state, mask)
     return last_output, outputs, list(states)
+
+
+@contextmanager
+def methods_replaced(replacements: list[tuple[keras.Layer, str, Callable]]) -> Iterator[None]:
+    """Let layers use other functions in place of their methods inside the block.
+
+    Args:
+        replacements: layer, name of the method (`call`), and the function, which takes what
+            the bound method takes.
+    """
+    before = [vars(layer).get(name) for layer, name, _ in replacements]
+    for layer, name, function in replacements:
+        vars(layer)[name] = function  # past Keras' own `__setattr__`, which has nothing to track here
+    try:
+        yield
+    finally:
+        for (layer, name, _), own in zip(replacements, before, strict=True):
+            if own is None:
+                del vars(layer)[name]
+            else:
+                vars(layer)[name] = own

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lstm_custom.keras_hooks import EngineRNN, dropout_masks, loop_over_time, symbolic_dropout_masks
+from keras_lstm_custom.keras_hooks import (
+    EngineRNN,
+    dropout_masks,
+    loop_over_time,
+    methods_replaced,
+    symbolic_dropout_masks,
+)
 
 
 class Accumulator(keras.layers.Layer):
@@ -124,3 +130,15 @@ def test_symbolic_masks_are_like_those_that_are_drawn(cell_class, rates):
         drawn = dropout_masks(cell, ops.ones((2, 3)), ops.ones((2, 5)), training)
         symbolic = symbolic_dropout_masks(cell, (2, 3), (2, 5), training)
         assert shape(symbolic) == shape(drawn)
+
+
+def test_a_layer_calls_the_function_that_stands_for_its_method():
+    layer = keras.layers.Masking()
+    model = keras.Sequential([keras.Input((2, 1)), layer])
+    own = column([1, 2])
+    with methods_replaced([(layer, "call", lambda inputs: inputs + 1)]):
+        inside = ops.convert_to_numpy(model(own))
+    why = "Keras changed the hook `Layer.__call__`: it does not look up `call` on the layer itself"
+    np.testing.assert_array_equal(inside, own + 1, err_msg=why)
+    np.testing.assert_array_equal(ops.convert_to_numpy(model(own)), own, err_msg="the method was not put back")
+    assert "call" not in vars(layer)

@@ -1,6 +1,9 @@
 """Look inside a recurrent model: its gates, its memory, and its gradients through time."""
 
 from keras_lstm_custom.diagnostics.callback import GateMonitor
+from keras_lstm_custom.diagnostics.explaining.attribution import attribute
+from keras_lstm_custom.diagnostics.explaining.contributions import MemoryContributions, memory_contributions
+from keras_lstm_custom.diagnostics.explaining.record import Attribution
 from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows, Verdict
 from keras_lstm_custom.diagnostics.gradients import gradient_flow
 from keras_lstm_custom.diagnostics.records import GateTrace, RNNTrace, Traces
@@ -10,19 +13,23 @@ from keras_lstm_custom.diagnostics.tracing import trace
 from keras_lstm_custom.diagnostics.weights import GateWeights, gate_weights
 
 __all__ = [
+    "Attribution",
     "GateMonitor",
     "GateSummary",
     "GateTrace",
     "GateWeights",
     "GradientFlow",
     "GradientFlows",
+    "MemoryContributions",
     "RNNSummary",
     "RNNTrace",
     "Summary",
     "Traces",
     "Verdict",
+    "attribute",
     "gate_weights",
     "gradient_flow",
+    "memory_contributions",
     "report",
     "summary",
     "trace",

@@ -15,6 +15,7 @@ from keras_lstm_custom.diagnostics.flow import GradientFlow
 from keras_lstm_custom.diagnostics.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, TITLES, VERMILION
 from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
 from keras_lstm_custom.diagnostics.recurrent_layers import cells
+from keras_lstm_custom.diagnostics.report_outcome import Shown
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
 from keras_lstm_custom.errors import InputError
 
@@ -26,7 +27,7 @@ FEATURE_COLORS = ["#56B4E9", "#6A3D9A", "#8C6D31", "#7F7F7F", "#1B7F79", "#B8A9C
 
 
 def page_data(
-    traces: Traces, flows: Mapping[str, GradientFlow], model: keras.Model, gate_bits: int
+    traces: Traces, flows: Mapping[str, GradientFlow], model: keras.Model, shown: Shown, gate_bits: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what the page's script reads: plain data for JSON, and the numbers in base64 by name.
 
@@ -34,6 +35,7 @@ def page_data(
         traces: at least one layer.
         flows: gradient flow of the same layers, or nothing.
         model: the model that was traced; its weights are shown.
+        shown: prediction, target, attribution and names.
         gate_bits: 8 or 16, for each number of a gate, candidate or pre-activation. Inputs and states, from which
             sums are computed, always have 16.
 
@@ -43,7 +45,8 @@ def page_data(
     blobs = Blobs()
     weights = cells(model)
     layers = [
-        _layer(trace, flows.get(name), weights[name.split("#")[0]], blobs, gate_bits) for name, trace in traces.items()
+        _layer(trace, flows.get(name), weights[name.split("#")[0]], blobs, gate_bits, shown, first=number == 0)
+        for number, (name, trace) in enumerate(traces.items())
     ]
     page = {
         "layers": layers,
@@ -51,6 +54,9 @@ def page_data(
         "meanings": MEANINGS,
         "colors": COLORS,
         "features": FEATURE_COLORS,
+        "outcomes": shown.outcomes,
+        "explained": _explained(shown),
+        "step_names": shown.step_names,
         "no_gradient": "No targets were given, so there is no loss whose gradient could be shown.",
     }
     return page, blobs.texts
@@ -93,13 +99,19 @@ def encode(values: np.ndarray, bits: int) -> Codes:
     return Codes(codes, low, unit)
 
 
-def _layer(trace: LayerTrace, flow: GradientFlow | None, cell: Any, blobs: Blobs, gate_bits: int) -> dict[str, Any]:
+def _layer(
+    trace: LayerTrace, flow: GradientFlow | None, cell: Any, blobs: Blobs, gate_bits: int, shown: Shown, first: bool
+) -> dict[str, Any]:
     _check_finite(trace)
     states = [symbol for symbol in trace.symbols if hasattr(trace, f"initial_{symbol}")]
     computed = [symbol for symbol in trace.symbols if symbol not in states]
     encoded = {symbol: encode(getattr(trace, symbol), gate_bits) for symbol in computed}
     encoded |= {symbol: encode(getattr(trace, symbol), 16) for symbol in ("x", *states)}
     encoded |= {f"initial_{symbol}": encode(getattr(trace, f"initial_{symbol}")[:, None], 16) for symbol in states}
+    contributions = shown.attribution_of(trace)
+    if contributions is not None:
+        encoded["attribution"] = encode(contributions[0], 16)
+    names = shown.step_names
     return {
         "name": trace.name,
         "kind": trace.kind,
@@ -108,7 +120,9 @@ def _layer(trace: LayerTrace, flow: GradientFlow | None, cell: Any, blobs: Blobs
         "steps": trace.timesteps,
         "go_backwards": trace.go_backwards,
         "symbols": trace.symbols,
-        "features": [f"x[{k}]" for k in range(trace.x.shape[2])],
+        "features": shown.features_of(trace, first),
+        "contributors": None if contributions is None else contributions[1],
+        "has_step_names": names is not None and (len(names), len(names[0])) == trace.h.shape[:2],
         "activation": _name(cell.activation),
         "recurrent_activation": _name(cell.recurrent_activation) if trace.kind == "lstm" else None,
         "arrays": {
@@ -131,6 +145,16 @@ def _layer(trace: LayerTrace, flow: GradientFlow | None, cell: Any, blobs: Blobs
     }
 
 
+def _explained(shown: Shown) -> dict[str, Any] | str:
+    """Return how the contributions belong to the prediction, for each sequence; or why there are none."""
+    found = shown.attribution
+    if found is None:
+        return shown.no_attribution
+    ends = {"prediction": found.prediction, "reference": found.reference, "total": found.total}
+    text = {"target": found.target, "baseline": found.baseline, "method": found.method.replace("_", " ")}
+    return {**text, **{name: _plain(values) for name, values in ends.items()}}
+
+
 def _name(activation: Callable) -> str:
     return getattr(activation, "__name__", type(activation).__name__)
 
@@ -145,7 +169,7 @@ def _weight(weight: Any, blobs: Blobs) -> dict[str, Any] | None:
 def _note(trace: LayerTrace) -> str:
     size = f"{trace.batch} sequences of {trace.timesteps} steps with {trace.x.shape[2]} inputs."
     backwards = " This layer reads the sequence from its end: for it, the step before t is t + 1."
-    masked = " Gaps are steps that the mask made it skip."
+    masked = " Steps that the mask made it skip are grey."
     return size + backwards * trace.go_backwards + masked * (trace.mask is not None and not trace.mask.all())
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import keras
 
+from keras_lstm_custom.diagnostics.explaining.record import Attribution
 from keras_lstm_custom.diagnostics.gradients import flow_of_observable
-from keras_lstm_custom.diagnostics.inputs import gathered
+from keras_lstm_custom.diagnostics.inputs import Data, gathered
 from keras_lstm_custom.diagnostics.losses import carries_its_loss
 from keras_lstm_custom.diagnostics.recurrent_layers import observable
 from keras_lstm_custom.diagnostics.report_data import page_data
+from keras_lstm_custom.diagnostics.report_outcome import Shown, check_names, explained, outcomes, predictions
 from keras_lstm_custom.diagnostics.tracing import trace_observable
 from keras_lstm_custom.errors import ArgumentError, message
 from keras_lstm_custom.version import __version__
@@ -32,13 +34,19 @@ def report(
     *,
     loss: Any = None,
     layers: str | Sequence[str] | None = None,
+    target: Any = None,
+    baseline: Any = None,
+    attribution: Attribution | bool = True,
+    feature_names: Sequence[Any] | None = None,
+    step_names: Any = None,
     max_bytes: int = 25_000_000,
     verbose: int | str = "auto",
 ) -> Path:
     """Write one HTML file in which to look through a model: pick a layer, a sequence, a unit, a step.
 
-    It shows the input and the gates through time, the equations filled with the step's numbers, all
-    units as a heat map, the gradient on its way back, and a summary. The file holds all it needs
+    It shows prediction and target, the input, what each of its numbers contributed to the prediction
+    (`attribute`), the gates through time, the equations filled with the step's numbers, all units as
+    a heat map, the gradient on its way back, and a summary. The file holds all it needs
     (figures by plotly.js) and opens without a network.
 
     ```python
@@ -56,6 +64,12 @@ def report(
         path: the file to write. Its folder is made if absent; an earlier page of ours is replaced.
         loss: as for `gradient_flow`; None for the compiled loss.
         layers: names of the layers to show, as for `trace`; None shows all.
+        target: which number of the output is explained, as for `attribute`. Where there are several and none is
+            named, the page says so and shows no contributions.
+        baseline: what x is compared with, as for `attribute`.
+        attribution: False leaves the contributions out, which take the longest; or what `attribute` returned for x.
+        feature_names: names of the features of x.
+        step_names: names of the steps: one for each step; or for each sequence a list of its own, as of words.
         max_bytes: refuse to write a larger file.
         verbose: as for `trace`.
 
@@ -63,8 +77,8 @@ def report(
         The path of the file.
 
     Raises:
-        ArgumentError: `path` is a folder or a file that is not a page of ours, or the page would be
-            larger than `max_bytes`; or as `trace` and `gradient_flow`.
+        ArgumentError: `path` is a folder or a file that is not a page of ours, the page would be larger than
+            `max_bytes`, or names do not fit x; or as `trace`, `gradient_flow` and `attribute`.
         InputError: x or y does not fit the model or holds NaN, or the model itself gives NaN.
         ImportError: plotly or jinja2 is not installed.
     """
@@ -76,8 +90,9 @@ def report(
     traces = trace_observable(watched, data, layers, verbose=verbose)
     has_loss = data.y is not None or (loss is None and carries_its_loss(watched, data))
     flows = flow_of_observable(watched, data, loss, layers) if has_loss else {}
+    shown = _shown(model, data, (attribution, target, baseline, verbose), feature_names, step_names)
     for gate_bits in (16, 8):
-        page, blobs = page_data(traces, flows, watched.model, gate_bits)
+        page, blobs = page_data(traces, flows, watched.model, shown, gate_bits)
         text = template.render(
             generator=GENERATOR,
             version=__version__,
@@ -98,6 +113,14 @@ def report(
         received=f"{len(text) / 1e6:.1f} MB, with 8 bits for a gate's number: {', '.join(map(repr, traces.values()))}",
         remedy="Pass fewer or shorter sequences, only some `layers`, or raise `max_bytes`.",
     )
+
+
+def _shown(model: keras.Model, data: Data, explain: tuple, feature_names: Any, step_names: Any) -> Shown:
+    x = data.x
+    names = check_names(x, feature_names, step_names)
+    outputs = predictions(model, x)
+    found, why_not = explained(model, x, outputs, *explain)
+    return Shown(x, outcomes(model, outputs, data.y), found, why_not, feature_names, names)
 
 
 def _check_path(path: Path) -> None:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lstm_custom import LSTM, VanillaRNN, gradient_flow, plots, trace
+from keras_lstm_custom import LSTM, VanillaRNN, attribute, gradient_flow, memory_contributions, plots, trace
 from keras_lstm_custom.diagnostics import gate_weights, summary
 from keras_lstm_custom.errors import ArgumentError
 
@@ -138,6 +138,72 @@ def test_weights_by_gate(model):
         np.testing.assert_array_equal(axes[2, column].lines[0].get_xdata(), weights.bias[gate])
         np.testing.assert_allclose(axes[2, column].patches[0].get_data().values.sum(), 1)
     assert len(panels(plots.weights(gate_weights(model)["rnn"]))) == 3
+
+
+def greyed(axis):
+    """Return where an axis is painted grey, as (first step, last step)."""
+    boxes = [patch for patch in axis.patches if patch.get_facecolor()[:3] == (0.75, 0.75, 0.75)]
+    return [(box.get_x() + 0.5, box.get_x() + box.get_width() - 0.5) for box in boxes]
+
+
+def test_an_attribution_is_under_its_input(model, x):
+    found = attribute(model, x, target=2)
+    figure = plots.attribution(found, 1, feature_names=["heat", "wind"], step_names=list("abcdefgh"))
+    top, heat, sums = panels(figure)
+    np.testing.assert_array_equal(top.lines[1].get_ydata(), x[1, :, 1])
+    assert [text.get_text() for text in top.get_legend().get_texts()] == ["heat", "wind"]
+    shown = heat.images[0].get_array()
+    np.testing.assert_allclose(shown[:, :5], found.values[1, :5].T)
+    assert shown.mask[:, 5:].all()
+    assert greyed(top) == greyed(sums) == [(5, 7)]
+    assert [label.get_text() for label in heat.get_yticklabels()] == ["heat", "wind"]
+    (bars,) = sums.containers
+    np.testing.assert_allclose([bar.get_height() for bar in bars], found.by_step[1], rtol=1e-6)
+    assert [label.get_text() for label in sums.get_xticklabels()] == list("abcdefgh")
+    assert f"= {found.prediction[1]:.4g}" in figure.get_suptitle()
+    assert f"{found.reference[1]:.4g} at the baseline (zeros)" in figure.get_suptitle()
+
+
+def test_tokens_are_bars_with_their_words():
+    layers = [keras.layers.Embedding(9, 3), keras.layers.GRU(2), keras.layers.Dense(1)]
+    found = attribute(keras.Sequential([keras.Input((3,)), *layers]), np.array([[1, 2, 3], [4, 5, 6]]))
+    words = [["not", "so", "bad"], ["a", "very", "long one"]]
+    (axis,) = panels(plots.attribution(found, 1, step_names=words))
+    assert [label.get_text() for label in axis.get_xticklabels()] == words[1]
+    np.testing.assert_allclose([bar.get_height() for bar in axis.containers[0]], found.values[1])
+
+
+def test_memory_contributions_are_beside_what_they_add_up_to(model, x):
+    parts = memory_contributions(model, x)["lstm"]
+    _, heat, total = panels(plots.memory_contributions(parts, 1, units=[3, 0]))[:3]
+    shown = heat.images[0].get_array()
+    np.testing.assert_allclose(shown[:, :5], parts.values[1, :5, [3, 0]])
+    assert shown.mask[:, 5:].all()
+    np.testing.assert_allclose(total.images[0].get_array()[:, 0], parts.c[1, [3, 0]])
+    assert heat.images[0].get_clim() == total.images[0].get_clim()
+    assert [label.get_text() for label in heat.get_yticklabels()] == ["3", "0"]
+    sequences = keras.Input((TIMESTEPS, FEATURES))
+    last = keras.Model(sequences, keras.layers.Dense(1)(LSTM(UNITS, name="last")(sequences)))
+    parts = memory_contributions(last, x, target=0)["last"]
+    bottom = panels(plots.memory_contributions(parts))[-1]
+    heights = [bar.get_height() for bar in bottom.containers[0]]
+    np.testing.assert_allclose(heights, parts.prediction[0].sum(1), rtol=1e-6)
+
+
+def test_skipped_steps_are_grey_in_every_picture(steps):
+    trace = steps["lstm"]
+    assert [greyed(axis) for axis in panels(plots.unit(trace, 0, sequence=1))] == [[(5, 7)]] * 5
+    assert greyed(panels(plots.gates(trace, sequence=1))[0]) == [(5, 7)]
+    assert greyed(panels(plots.gates(trace, sequence=0))[0]) == []
+
+
+def test_names_must_fit(steps, model, x):
+    with pytest.raises(ArgumentError, match=r"(?s)2 names.*3 names"):
+        plots.gates(steps["lstm"], feature_names="abc")
+    with pytest.raises(ArgumentError, match=r"(?s)8 names.*7 names"):
+        plots.unit(steps["lstm"], 0, step_names="abcdefg")
+    with pytest.raises(ArgumentError, match=r"(?s)3 names.*1 names"):
+        plots.attribution(attribute(model, x, target=0), step_names=[list("abcdefgh")])
 
 
 def test_says_what_cannot_be_drawn(steps):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lstm_custom import LSTM, VanillaRNN, gradient_flow, report, trace
+from keras_lstm_custom import LSTM, VanillaRNN, attribute, gradient_flow, report, trace
 from keras_lstm_custom.diagnostics.report_data import encode
 from keras_lstm_custom.diagnostics.reporting import GENERATOR
 from keras_lstm_custom.errors import ArgumentError, InputError
@@ -39,8 +39,13 @@ def case(tmp_path_factory):
     x = rng.normal(size=(SEQUENCES, STEPS, FEATURES)).astype("float32")
     x[3, 8:] = 0
     y = rng.normal(size=(SEQUENCES, 1)).astype("float32")
-    path = report(model, x, y, tmp_path_factory.mktemp("page") / "new folder" / "page.html")
-    return SimpleNamespace(model=model, x=x, y=y, path=path, traces=trace(model, x), flows=gradient_flow(model, x, y))
+    steps = [[f"{sequence}h{step}" for step in range(STEPS)] for sequence in range(SEQUENCES)]
+    names = {"feature_names": ["heat", "<wind> & rain", "sun"], "step_names": steps}
+    found = attribute(model, x)
+    path = tmp_path_factory.mktemp("page") / "new folder" / "page.html"
+    path = report(model, x, y, path, attribution=found, **names)
+    traces, flows = trace(model, x), gradient_flow(model, x, y)
+    return SimpleNamespace(model=model, x=x, y=y, path=path, traces=traces, flows=flows, found=found)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +184,7 @@ def test_controls_change_what_is_shown(page, case):
 
     before = page.find_element("id", "equations").text
     page.find_element("id", "step").send_keys(Keys.ARROW_RIGHT)
-    assert page.find_element("id", "step-shown").text == f"{STEPS // 2 + 1} of 0…{STEPS - 1}"
+    assert page.find_element("id", "step-shown").text == f"{STEPS // 2 + 1} of 0…{STEPS - 1}: 2h{STEPS // 2 + 1}"
     assert page.find_element("id", "equations").text != before
 
     Select(page.find_element("id", "symbol")).select_by_value("o")
@@ -227,7 +232,7 @@ def test_layers_are_all_drawn(page, case):
         assert "input x" in titles
         assert ("gates" in titles) == (layer.kind == "lstm")
         assert evaluate(page, "document.getElementById('summary-plot').data.length") == (
-            4 if layer.kind == "lstm" else 1
+            2 if layer.kind == "lstm" else 1
         )
     assert page.get_log("browser") == []
 
@@ -236,7 +241,7 @@ def test_fifty_sequences_of_five_hundred_steps_fit(browser, tmp_path, rng):
     model = keras.Sequential([keras.Input((500, 3)), LSTM(64, name="lstm"), keras.layers.Dense(1)])
     model.compile("adam", "mse")
     x = rng.normal(size=(50, 500, 3)).astype("float32")
-    path = report(model, x, np.zeros((50, 1), "float32"), tmp_path / "large.html")
+    path = report(model, x, np.zeros((50, 1), "float32"), tmp_path / "large.html", attribution=False)
     assert path.stat().st_size < 25e6
     show(browser, path)
     go(browser, sequence=49, unit=63, step=499)
@@ -245,6 +250,132 @@ def test_fifty_sequences_of_five_hundred_steps_fit(browser, tmp_path, rng):
     np.testing.assert_allclose(evaluate(browser, "series('f')"), traced.f[0, :, 63], atol=1 / 254 / 2)
     assert "f ±0.00" in browser.find_element("id", "precision").text
     assert browser.get_log("browser") == []
+
+
+# ---- the prediction, and what made it ----
+
+
+def figure(page, name):
+    """Return the traces of a figure, and its layout."""
+    return [evaluate(page, f"document.getElementById('{name}').{part}") for part in ("data", "layout")]
+
+
+def test_prediction_and_target_of_the_sequence_are_shown(page, case):
+    predicted = np.asarray(case.model(case.x, training=False))
+    for sequence in (0, 3):
+        go(page, layer=0, sequence=sequence)
+        shown = page.find_element("id", "outcome").text.replace("−", "-")
+        prediction, target = re.search(r": (\S+), target: (\S+)", shown).groups()
+        assert float(prediction) == pytest.approx(predicted[sequence, 0], rel=1e-3)
+        assert float(target) == pytest.approx(case.y[sequence, 0], rel=1e-3)
+        explained = page.find_element("id", "explained").text.replace("−", "-")
+        total = float(re.search(r"it is (\S+)\.$", explained).group(1))
+        assert total == pytest.approx(predicted[sequence, 0], rel=1e-3)
+
+
+def test_an_output_for_each_step_is_shown_at_the_step(browser, tmp_path, rng):
+    model = keras.Sequential(
+        [keras.Input((STEPS, FEATURES)), LSTM(UNITS, return_sequences=True), keras.layers.Dense(1)]
+    )
+    x = rng.normal(size=(2, STEPS, FEATURES))
+    show(browser, report(model, x, None, tmp_path / "page.html", target=3))
+    go(browser, sequence=1, step=7)
+    shown = re.search(r": (\S+) at step 7", browser.find_element("id", "outcome").text.replace("−", "-")).group(1)
+    assert float(shown) == pytest.approx(model.predict(x, verbose=0)[1, 7, 0], rel=1e-3)
+    assert "[3, 0] is" in browser.find_element("id", "explained").text
+
+
+def test_contributions_are_under_the_input_by_feature(page, case):
+    for layer in range(4):
+        go(page, layer=layer, sequence=1)
+        data, layout = figure(page, "time")
+        assert layout["yaxis2"]["title"]["text"] == "contribution"
+        bars = [drawn for drawn in data if drawn.get("yaxis") == "y2"]
+        assert [drawn["name"] for drawn in bars] == ["heat", "<wind> & rain", "sun"]
+        shown = np.array([drawn["y"] for drawn in bars], float).T
+        spread = np.ptp(case.found.values, axis=(0, 1))
+        assert (np.abs(shown - case.found.values[1]) <= spread / 65534 / 2 + 1e-9).all()
+        inputs = [drawn.get("name") for drawn in data if drawn.get("yaxis") == "y"]
+        assert ("heat" in inputs) == (layer == 0), "names are those of the model's input alone"
+
+
+def test_steps_that_were_skipped_are_grey_everywhere(page):
+    go(page, layer=0, sequence=3, step=1)
+    data, layout = figure(page, "time")
+    grey = [shape for shape in layout["shapes"] if shape.get("name") == "skipped"]
+    assert [(shape["x0"], shape["x1"], shape["layer"]) for shape in grey] == [(7.5, 11.5, "below")]
+    assert all(value is None for drawn in data if drawn.get("yaxis") == "y2" for value in drawn["y"][8:])
+    for symbol in ("f", "c", "h"):
+        go(page, symbol=symbol)
+        (heat,), layout = figure(page, "units")
+        assert all(value is None for row in heat["z"] for value in row[8:])
+        assert all(value is not None for row in heat["z"] for value in row[:8])
+        assert layout["plot_bgcolor"] == grey[0]["fillcolor"]
+    go(page, sequence=0)
+    assert not [shape for shape in figure(page, "time")[1]["shapes"] if shape.get("name") == "skipped"]
+
+
+def test_names_of_steps_stand_at_the_axis(page):
+    go(page, layer=2, sequence=4)
+    for name in ("time", "units"):
+        assert figure(page, name)[1]["xaxis"]["ticktext"] == [f"4h{t}" for t in range(STEPS)]
+
+
+def test_a_heat_map_of_the_input_has_a_scale_and_names(browser, tmp_path, rng):
+    model = keras.Sequential([keras.Input((STEPS, 9)), LSTM(UNITS), keras.layers.Dense(1)])
+    names = [f"sensor {k}" for k in range(9)]
+    x = rng.normal(size=(2, STEPS, 9))
+    show(browser, report(model, x, None, tmp_path / "page.html", feature_names=names))
+    data, layout = figure(browser, "time")
+    for heat, axis in zip(data[:2], ("yaxis", "yaxis2"), strict=True):
+        assert (heat["type"], heat["y"]) == ("heatmap", names)
+        low, high = layout[axis]["domain"]
+        assert heat["colorbar"]["y"] == pytest.approx((low + high) / 2), "the scale stands beside its own panel"
+        assert heat["zmin"] == -heat["zmax"]
+    assert browser.get_log("browser") == []
+
+
+def test_tokens_have_their_words(browser, tmp_path):
+    embedding = keras.layers.Embedding(9, 3, mask_zero=True)
+    model = keras.Sequential([keras.Input((4,)), embedding, LSTM(UNITS), keras.layers.Dense(3, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    ids, words = np.array([[1, 2, 3, 0], [4, 5, 0, 0]]), [["not", "bad", "<b>", ""], ["so", "so", "", ""]]
+    path = report(model, ids, np.array([2, 0]), tmp_path / "page.html", target=1, step_names=words)
+    show(browser, path)
+    go(browser, step=2)
+    assert browser.find_element("id", "step-shown").text == "2 of 0…3: <b>"
+    assert "target: 2" in browser.find_element("id", "outcome").text
+    (bars,) = [drawn for drawn in figure(browser, "time")[0] if drawn.get("yaxis") == "y2"]
+    np.testing.assert_allclose(bars["y"][:3], attribute(model, ids, target=1).values[0, :3], atol=1e-5)
+    assert bars["y"][3] is None
+    assert browser.get_log("browser") == []
+
+
+def test_saturation_can_be_read_when_nothing_saturates(browser, tmp_path, rng):
+    for layer, says in ((LSTM(UNITS), "no gate of any unit at any step"), (VanillaRNN(UNITS), "no unit at any step")):
+        model = keras.Sequential([keras.Input((STEPS, FEATURES)), layer, keras.layers.Dense(1)])
+        show(browser, report(model, 0.1 * rng.normal(size=(2, STEPS, FEATURES)), None, tmp_path / "page.html"))
+        assert says in [note["text"] for note in figure(browser, "summary-plot")[1]["annotations"]]
+
+
+def test_saturation_is_a_map_of_gates_and_units(page, case):
+    go(page, layer=0)
+    heat = figure(page, "summary-plot")[0][0]
+    lstm = case.traces["keras_lstm"]
+    gates = {"output": lstm.o, "forget": lstm.f, "input": lstm.i}
+    expected = {f"{name} {side}": gate[lstm.read] for name, gate in gates.items() for side in ("> 0.9", "< 0.1")}
+    assert set(heat["y"]) == set(expected)
+    for label, row in zip(heat["y"], heat["z"], strict=True):
+        values = expected[label]
+        share = (values > 0.9).mean(0) if ">" in label else (values < 0.1).mean(0)
+        np.testing.assert_allclose(row, share, atol=1e-3)
+
+
+def test_the_page_says_why_there_are_no_contributions(browser, small, tmp_path):
+    show(browser, report(small.model, small.x, small.y, tmp_path / "page.html"))
+    assert "The output has 2 numbers" in browser.find_element("id", "explained").text
+    assert "target=" in browser.find_element("id", "explained").text
+    assert "contribution" not in str(figure(browser, "time")[1])
 
 
 # ---- what the file holds ----
@@ -313,6 +444,19 @@ def test_only_a_page_of_ours_is_written_over(small, tmp_path):
 def test_a_page_that_would_be_too_large_is_refused(small, tmp_path):
     with pytest.raises(ArgumentError, match=r"(?s)at most max_bytes = 1\.0 MB.*Pass fewer"):
         report(small.model, small.x, small.y, tmp_path / "page.html", max_bytes=1_000_000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_and_attributions_that_do_not_fit_are_refused(small, tmp_path):
+    for wrong, says in (
+        ({"feature_names": ["a", "b"]}, "(?s)3 names.*2 names"),
+        ({"step_names": ["a"] * 3}, f"(?s){STEPS} names.*3 names"),
+        ({"step_names": [["a"] * STEPS] * 2}, "(?s)3 names.*2 names"),
+        ({"target": 2}, "no value 2"),
+        ({"attribution": attribute(small.model, small.x[:2], target=0)}, "(?s)3 rows.*2 rows"),
+    ):
+        with pytest.raises(ArgumentError, match=says):
+            report(small.model, small.x, small.y, tmp_path / "page.html", **wrong)
     assert not list(tmp_path.iterdir())
 
 

@@ -58,10 +58,17 @@ function parts(gate) {
   };
 }
 
+/* Whether the layer read each step; its gates have no value where it did not. */
+const wasRead = () => series(layer().symbols.find(symbol => !("initial_" + symbol in layer().arrays)), 0).map(value => value !== null);
+const onlyRead = (rows, wasReadAt = wasRead()) => rows.map(row => row.map((value, step) => wasReadAt[step] ? value : null));
+const stepNames = () => layer().has_step_names ? PAGE.step_names[state.sequence] : null;
+
 /* ---- text ---- */
 
 const number = (value, digits = layer().digits) =>
   (Math.abs(value) < 0.5 * 10 ** -digits ? 0 : value).toFixed(digits).replace("-", "−");
+const plain = value => value === null ? "?" : String(Number(value.toPrecision(4))).replace("-", "−");
+const escaped = text => String(text).replace(/[&<>"]/g, sign => `&#${sign.charCodeAt(0)};`);
 const factor = value => value < 0 ? `(${number(value)})` : number(value);
 const signed = value => (value < 0 ? " − " : " + ") + number(Math.abs(value));
 const percent = value => (100 * value).toFixed(0).replace("-", "−") + " %";
@@ -107,6 +114,23 @@ const EQUATIONS = {
   },
 };
 
+/* What the model gave out for this sequence (at this step, if it gives one for each), and what it should have. */
+function showOutcome() {
+  const text = ({ by_step, numbers, more }) => {
+    const row = numbers[state.sequence];
+    if (by_step && row.length !== layer().steps) return `${row.length} steps`;
+    const shown = (by_step ? row[state.step] : row).map(value => typeof value === "number" ? plain(value) : value ?? "?");
+    return shown.join(", ") + (more ? `, … (${more} more)` : "") + (by_step ? ` at step ${state.step}` : "");
+  };
+  $("outcome").innerHTML = PAGE.outcomes.map(({ name, prediction, target }) =>
+    `Prediction <code>${escaped(name)}</code>: <b>${text(prediction)}</b>` + (target ? `, target: <b>${text(target)}</b>` : "")).join("<br>");
+  const found = PAGE.explained;
+  $("explained").textContent = typeof found === "string" ? found : layer().contributors
+    ? (found.method === "occlusion" ? `Contributions: by how much ${found.target} falls when a number is replaced by that of the baseline (${found.baseline}).`
+      : `Contributions (${found.method}): ${found.target} is ${plain(found.reference[state.sequence])} at the baseline (${found.baseline}); with the contributions, ${plain(found.total[state.sequence])} in all, it is ${plain(found.prediction[state.sequence])}.`)
+    : "This layer has other steps than the input, so contributions are not shown beside them.";
+}
+
 function showEquations() {
   const gate = layer().kind === "lstm" ? "f" : "z";
   $("equations").innerHTML = at(gate) === null
@@ -122,45 +146,88 @@ const steps = () => Array.from({ length: layer().steps }, (_, step) => step);
 const line = (y, label, axis, color, more = {}) =>
   ({ x: steps(), y, name: label, yaxis: axis, legend: "legend" + axis.slice(1), mode: "lines", line: { color, width: 1.8, ...more } });
 
-/* Each panel: title of its axis, fixed range if any, traces for an axis. */
+const SKIPPED = "#bfbfbf";
+/* PuOr of ColorBrewer: white at zero, apart from the grey of skipped steps, and told apart by any colour vision. */
+const SIGNED = [[0, "#7f3b08"], [0.2, "#e08214"], [0.4, "#fee0b6"], [0.5, "#f7f7f7"], [0.6, "#d8daeb"], [0.8, "#8073ac"], [1, "#2d004b"]];
+const MOST_LINES = 6;
+const color = k => PAGE.features[k % PAGE.features.length];
+
+/* Grey behind the steps that the mask made the layer skip. */
+function skipped() {
+  const shapes = [];
+  wasRead().forEach((read, step) => {
+    if (read) return;
+    const last = shapes[shapes.length - 1];
+    if (last && last.x1 === step - 0.5) last.x1 = step + 0.5;
+    else shapes.push({ type: "rect", name: "skipped", layer: "below", xref: "x", yref: "paper", x0: step - 0.5, x1: step + 0.5, y0: 0, y1: 1, line: { width: 0 }, fillcolor: SKIPPED });
+  });
+  return shapes;
+}
+
+/* A heat map in a panel, white at zero, with its scale beside it. */
+function signedHeat(rows, labels, axis, [low, high]) {
+  const largest = Math.max(1e-12, ...rows.map(values => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0)));
+  return [{ type: "heatmap", z: rows, x: steps(), y: labels, yaxis: axis, colorscale: SIGNED, zmin: -largest, zmax: largest,
+    colorbar: { x: 1.01, xanchor: "left", y: (low + high) / 2, len: high - low, thickness: 10, tickvals: [-largest, 0, largest], ticktext: [-largest, 0, largest].map(value => plain(Number(value.toPrecision(2)))), tickfont: { size: 11 }, outlinewidth: 0 },
+    hovertemplate: "%{y}, step %{x}: %{z:.4g}<extra></extra>" }];
+}
+
+const bar = (y, label, axis, color) => ({ type: "bar", x: steps(), y, name: label, yaxis: axis, legend: "legend" + axis.slice(1), marker: { color, line: { width: 0 } } });
+
+/* Each panel: title of its axis, fixed range if any, traces for an axis whose panel lies between two heights. */
 function panels() {
-  const inputs = axis => {
+  const inputs = (axis, place) => {
     const rows = allRows("x");
-    if (rows.length > 6)
-      return [{ type: "heatmap", z: rows, x: steps(), yaxis: axis, colorscale: "RdBu", zmid: 0, showscale: false, hovertemplate: "feature %{y}, step %{x}: %{z}<extra></extra>" }];
-    return rows.map((y, k) => line(y, layer().features[k], axis, PAGE.features[k % PAGE.features.length]));
+    if (rows.length > MOST_LINES) return signedHeat(onlyRead(rows), layer().features, axis, place);
+    return rows.map((y, k) => line(y, layer().features[k], axis, color(k)));
   };
-  const input = { title: "input x", draw: inputs };
+  const contributions = (axis, place) => {
+    const rows = allRows("attribution"), labels = layer().contributors;
+    if (rows.length > MOST_LINES) return signedHeat(rows, labels, axis, place);
+    return rows.map((y, k) => bar(y, labels[k], axis, labels.length > 1 ? color(k) : PAGE.colors.i));
+  };
+  const input = [{ title: "input x", draw: inputs }, ...(layer().contributors ? [{ title: "contribution", draw: contributions }] : [])];
   const one = (symbol, label) => axis => [line(series(symbol), label, axis, PAGE.colors[symbol])];
   if (layer().kind === "vanilla_rnn")
-    return [input, { title: "pre-activation", draw: one("z", "z") }, { title: "state", range: [-1.05, 1.05], draw: one("h", "h hidden state") }];
+    return [...input, { title: "pre-activation", draw: one("z", "z") }, { title: "state", range: [-1.05, 1.05], draw: one("h", "h hidden state") }];
   const gates = axis => [["f", "f forget gate", "solid"], ["i", "i input gate", "dash"], ["o", "o output gate", "dot"]]
     .map(([symbol, label, dash]) => line(series(symbol), label, axis, PAGE.colors[symbol], { dash }));
   const change = axis => {
     const [f, i, g, c] = ["f", "i", "g", "c"].map(symbol => series(symbol));
     const first = at("initial_c", state.unit, 0);
     const old = layer().go_backwards ? [...c.slice(1), first] : [first, ...c.slice(0, -1)];
-    const bar = (y, label, color) => ({ type: "bar", x: steps(), y, name: label, yaxis: axis, legend: "legend" + axis.slice(1), marker: { color, line: { width: 0 } } });
-    return [bar(i.map((v, t) => v === null ? null : v * g[t]), "enters: i·g", PAGE.colors.i),
-            bar(f.map((v, t) => v === null ? null : (v - 1) * old[t]), "forgotten: −(1−f)·c", PAGE.colors.f)];
+    return [bar(i.map((v, t) => v === null ? null : v * g[t]), "enters: i·g", axis, PAGE.colors.i),
+            bar(f.map((v, t) => v === null ? null : (v - 1) * old[t]), "forgotten: −(1−f)·c", axis, PAGE.colors.f)];
   };
   const states = axis => [line(series("c"), "c long-term", axis, PAGE.colors.c),
                           line(series("h"), "h short-term", axis, PAGE.colors.h, { dash: "dot" })];
-  return [input, { title: "gates", range: [-0.04, 1.04], draw: gates }, { title: "candidate", range: [-1.05, 1.05], draw: one("g", "g candidate") },
+  return [...input, { title: "gates", range: [-0.04, 1.04], draw: gates }, { title: "candidate", range: [-1.05, 1.05], draw: one("g", "g candidate") },
           { title: "change of c", draw: change }, { title: "memory", draw: states }];
 }
 
 const cursor = () => ({ type: "line", xref: "x", yref: "paper", x0: state.step, x1: state.step, y0: 0, y1: 1, line: { color: "#1d2329", width: 1.2, dash: "dot" } });
 
+/* Names of the steps for an axis of time: of some of them, if there are many. */
+function stepTicks() {
+  const names = stepNames();
+  if (!names) return {};
+  const every = Math.ceil(names.length / 40), tickvals = steps().filter(step => step % every === 0);
+  return { tickmode: "array", tickvals, ticktext: tickvals.map(step => escaped(names[step])), title: { text: "" }, automargin: true };
+}
+
+const timeShapes = () => [...skipped(), cursor()];
+
 function showTime() {
   const all = panels(), height = 1 / all.length;
   const layout = { height: 60 + 118 * all.length, margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, barmode: "relative", bargap: 0,
-    xaxis: { title: { text: "step", standoff: 6 }, range: [-0.5, layer().steps - 0.5], anchor: "y" + all.length, zeroline: false }, shapes: [cursor()], hovermode: "x unified" };
+    xaxis: { title: { text: "step", standoff: 6 }, range: [-0.5, layer().steps - 0.5], anchor: "y" + all.length, zeroline: false, ...stepTicks() }, shapes: timeShapes(), hovermode: "x unified" };
   const traces = all.flatMap(({ title, range, draw }, k) => {
     const id = k ? String(k + 1) : "", top = 1 - k * height;
     layout["yaxis" + id] = { title: { text: title, standoff: 8 }, nticks: 4, domain: [top - height * 0.88, top], range, zerolinecolor: "#c8ced5" };
     layout["legend" + id] = { x: 1.01, xanchor: "left", y: top, font: { size: 12 } };
-    return draw("y" + id);
+    const drawn = draw("y" + id, [top - height * 0.88, top]);
+    if (drawn[0].type === "heatmap") Object.assign(layout["yaxis" + id], { autorange: "reversed", showgrid: false, zeroline: false });
+    return drawn;
   });
   layout.margin.r = 170;
   traces.forEach(trace => { trace.xaxis = "x"; if (trace.legend === "legendundefined") trace.legend = "legend"; });
@@ -170,13 +237,13 @@ function showTime() {
 const unitShapes = () => [cursor(), { type: "rect", xref: "paper", x0: 0, x1: 1, y0: state.unit - 0.5, y1: state.unit + 0.5, line: { color: "#1d2329", width: 1.2 } }];
 
 function showUnits() {
-  const signedValues = !["i", "f", "o"].includes(state.symbol), z = allRows(state.symbol);
+  const signedValues = !["i", "f", "o"].includes(state.symbol), z = onlyRead(allRows(state.symbol));
   const largest = Math.max(1e-12, ...z.map(values => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0)));
-  const bounds = signedValues ? { zmin: -largest, zmax: largest, colorscale: "RdBu" } : { zmin: 0, zmax: 1, colorscale: "Cividis" };
+  const bounds = signedValues ? { zmin: -largest, zmax: largest, colorscale: SIGNED } : { zmin: 0, zmax: 1, colorscale: "Cividis" };
   return Plotly.react("units",
     [{ type: "heatmap", z, x: steps(), ...bounds, hovertemplate: `unit %{y}, step %{x}: ${state.symbol} = %{z:.${layer().digits}f}<extra></extra>`, colorbar: { thickness: 14, title: { text: state.symbol } } }],
-    { height: Math.min(620, 150 + 9 * layer().units), margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, shapes: unitShapes(),
-      xaxis: { title: { text: "step" } }, yaxis: { title: { text: "unit" }, autorange: "reversed" } }, CONFIG);
+    { height: Math.min(620, 150 + 9 * layer().units), margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, shapes: unitShapes(), plot_bgcolor: SKIPPED,
+      xaxis: { title: { text: "step" }, showgrid: false, zeroline: false, ...stepTicks() }, yaxis: { title: { text: "unit" }, autorange: "reversed", showgrid: false, zeroline: false } }, CONFIG);
 }
 
 function showGradient() {
@@ -202,16 +269,18 @@ function showSummary() {
   const title = (text, x) => ({ text: `<b>${text}</b>`, x, xref: "paper", y: 1.01, yref: "paper", yanchor: "bottom", xanchor: "left", showarrow: false });
   if (!closed)
     return Plotly.react("summary-plot", [bars(saturated, PAGE.colors.h)],
-      { ...layout, annotations: [title("Saturated: share of steps with |h| > 0.9", 0)], xaxis: { title: { text: "unit" } }, yaxis: { range: [0, 1], tickformat: ".0%" } }, CONFIG);
-  const scatter = [["f", "forget gate", "circle"], ["i", "input gate", "square"], ["o", "output gate", "diamond"]].map(([gate, label, symbol]) =>
-    ({ x: closed[gate], y: open[gate], text: units, name: label, mode: "markers", marker: { color: PAGE.colors[gate], symbol, size: 9, opacity: 0.75 },
-       hovertemplate: `unit %{text}, ${label}<br>below 0.1 at %{x:.0%} of the steps<br>above 0.9 at %{y:.0%}<extra></extra>` }));
-  return Plotly.react("summary-plot", [...scatter, bars(memory_length, PAGE.colors.c, { xaxis: "x2", yaxis: "y2" })], { ...layout,
-    annotations: [title("Saturation of the gates, a mark for each unit", 0), title("Memory length −1/log(mean f)", 0.58)],
-    xaxis: { title: { text: "closed: share of steps below 0.1" }, domain: [0, 0.36], range: [-0.04, 1.04], tickformat: ".0%" },
-    yaxis: { title: { text: "open: share above 0.9" }, range: [-0.04, 1.04], tickformat: ".0%" },
-    xaxis2: { title: { text: "unit" }, domain: [0.58, 1], anchor: "y2" }, yaxis2: { title: { text: "steps" }, anchor: "x2", rangemode: "tozero" },
-    legend: { x: 0.37, y: 1 } }, CONFIG);
+      { ...layout, annotations: [title("Saturated: share of steps with |h| > 0.9", 0), ...(saturated.some(share => share > 0) ? [] : [
+        { text: "no unit at any step", x: 0.5, y: 0.5, xref: "paper", yref: "paper", showarrow: false }])], xaxis: { title: { text: "unit" } }, yaxis: { range: [0, 1], tickformat: ".0%" } }, CONFIG);
+  const gates = [["o", "output"], ["i", "input"], ["f", "forget"]];
+  const rows = gates.flatMap(([gate, label]) => [[`${label} > 0.9`, open[gate]], [`${label} < 0.1`, closed[gate]]]);
+  const any = rows.some(([, shares]) => shares.some(share => share > 0));
+  const heat = { type: "heatmap", x: units, y: rows.map(([label]) => label), z: rows.map(([, shares]) => shares), zmin: 0, zmax: 1, colorscale: [[0, "#f7f7f7"], [1, "#0b4f8a"]], xgap: 1, ygap: 1,
+    colorbar: { x: 0.5, xanchor: "left", thickness: 12, tickformat: ".0%", outlinewidth: 0 }, hovertemplate: "unit %{x}, %{y} at %{z:.0%} of the steps<extra></extra>" };
+  const nothing = { text: "no gate of any unit at any step", x: 0.5, y: 0.5, xref: "x domain", yref: "y domain", showarrow: false, bgcolor: "#fff", borderpad: 6 };
+  return Plotly.react("summary-plot", [heat, bars(memory_length, PAGE.colors.c, { xaxis: "x2", yaxis: "y2" })], { ...layout, margin: { ...layout.margin, l: 110 },
+    annotations: [title("Saturation: share of the steps with a gate shut or open", 0), title("Memory length −1/log(mean f)", 0.62), ...(any ? [] : [nothing])],
+    xaxis: { title: { text: "unit" }, domain: [0, 0.48], showgrid: false, zeroline: false }, yaxis: { showgrid: false }, plot_bgcolor: "#fff",
+    xaxis2: { title: { text: "unit" }, domain: [0.62, 1], anchor: "y2" }, yaxis2: { title: { text: "steps" }, anchor: "x2", rangemode: "tozero" } }, CONFIG);
 }
 
 /* ---- controls ---- */
@@ -252,11 +321,13 @@ function go(changes) {
   const changed = (...keys) => keys.some(key => state[key] !== old[key]);
   if (changed("layer")) showLayer();
   showControls();
-  $("step-shown").textContent = `${state.step} of 0…${layer().steps - 1}`;
+  const names = stepNames();
+  $("step-shown").textContent = `${state.step} of 0…${layer().steps - 1}` + (names ? `: ${names[state.step]}` : "");
+  showOutcome();
   showEquations();
   const drawn = [];
   if (changed("layer", "sequence", "unit")) drawn.push(showTime());
-  else if (changed("step")) drawn.push(Plotly.relayout("time", { shapes: [cursor()] }));
+  else if (changed("step")) drawn.push(Plotly.relayout("time", { shapes: timeShapes() }));
   if (changed("layer", "sequence", "symbol")) drawn.push(showUnits());
   else if (changed("step", "unit")) drawn.push(Plotly.relayout("units", { shapes: unitShapes() }));
   if (changed("step") && !changed("layer") && layer().gradient) drawn.push(Plotly.relayout("gradient", { shapes: [cursor()] }));

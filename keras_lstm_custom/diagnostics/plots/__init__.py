@@ -6,7 +6,8 @@ vision (`style`).
 """
 
 from keras_lstm_custom.diagnostics.plots.curves import gradients, memory_lengths
+from keras_lstm_custom.diagnostics.plots.explanations import attribution, memory_contributions
 from keras_lstm_custom.diagnostics.plots.matrices import weights
 from keras_lstm_custom.diagnostics.plots.sequence import gates, unit
 
-__all__ = ["gates", "gradients", "memory_lengths", "unit", "weights"]
+__all__ = ["attribution", "gates", "gradients", "memory_contributions", "memory_lengths", "unit", "weights"]

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lstm_custom.diagnostics.naming import Names, feature_labels, step_labels
 from keras_lstm_custom.diagnostics.plots.style import (
     BLACK,
     BLUE,
     LINES,
+    MOST_NAMES,
     ORANGE,
     SKY,
     TITLES,
+    grey_out,
     heat_map,
+    name_steps,
     share_scale,
     signed_scale,
     styled,
@@ -30,30 +34,39 @@ MOST_LINES = 6  #: more input columns than this are shown as a heat map
 
 
 @styled
-def gates(trace: LayerTrace, sequence: int = 0, units: Sequence[int] | None = None) -> Figure:
+def gates(
+    trace: LayerTrace,
+    sequence: int = 0,
+    units: Sequence[int] | None = None,
+    *,
+    feature_names: Names | None = None,
+    step_names: Any = None,
+) -> Figure:
     """Draw all that the layer computed for one sequence: heat maps of units by steps, under the input.
 
     Args:
         trace: of one layer, from `trace`.
         sequence: its number in the batch.
         units: which to show, in this order; None shows all.
+        feature_names: of the columns of the layer's input.
+        step_names: one for each step, or a list of them for each sequence.
 
     Returns:
         A figure with one row for the input and one for each symbol. Steps that a mask left out are grey.
     """
     import matplotlib.pyplot as plt
 
-    _check_number("sequence", sequence, trace.batch)
+    check_number("sequence", sequence, trace.batch)
     chosen = list(range(trace.units)) if units is None else list(units)
     for unit in chosen:
-        _check_number("unit", unit, trace.units)
+        check_number("unit", unit, trace.units)
     symbols = trace.symbols
     height = min(2.2, max(0.9, 0.08 * len(chosen)))
     figure, axes = plt.subplots(
         1 + len(symbols), 1, sharex=True, figsize=(7.5, 1.4 + height * len(symbols)),
         height_ratios=[1.2, *[height] * len(symbols)],
     )  # fmt: skip
-    _draw_input(axes[0], trace, sequence)
+    draw_input(axes[0], trace.x[sequence], trace.read[sequence], feature_names)
     axes[0].set_title(f"{trace.name}, sequence {sequence}\ninput $x_t$")
     for axis, symbol in zip(axes[1:], symbols, strict=True):
         values = np.where(trace.read[sequence, :, None], getattr(trace, symbol)[sequence], np.nan)[:, chosen]
@@ -64,18 +77,26 @@ def gates(trace: LayerTrace, sequence: int = 0, units: Sequence[int] | None = No
         if units is not None:
             axis.set_yticks(range(len(chosen)), labels=map(str, chosen))
         figure.colorbar(image, ax=axis, pad=0.01, aspect=8)
-    axes[-1].set_xlabel("time step t")
+    name_steps(axes[-1], _of_sequence(step_names, trace, sequence), trace.timesteps)
     return figure
 
 
 @styled
-def unit(trace: GateTrace, unit: int, sequence: int = 0) -> Figure:
+def unit(
+    trace: GateTrace,
+    unit: int,
+    sequence: int = 0,
+    *,
+    feature_names: Names | None = None,
+    step_names: Any = None,
+) -> Figure:
     """Draw one unit of an LSTM over one sequence: its gates, what is forgotten and enters, and what leaves.
 
     Args:
         trace: of an LSTM layer.
         unit: its number.
         sequence: its number in the batch.
+        feature_names, step_names: as for `gates`.
 
     Returns:
         A figure with five rows: input; gates; what is forgotten, -(1 - f_t) c_{t-1}, and what enters,
@@ -91,13 +112,13 @@ def unit(trace: GateTrace, unit: int, sequence: int = 0) -> Figure:
             received=repr(trace),
             remedy="Use plots.gates for a vanilla RNN.",
         )
-    _check_number("sequence", sequence, trace.batch)
-    _check_number("unit", unit, trace.units)
+    check_number("sequence", sequence, trace.batch)
+    check_number("unit", unit, trace.units)
     figure, axes = plt.subplots(5, 1, sharex=True, figsize=(7.5, 8))
     at = (sequence, slice(None), unit)
     steps = np.arange(trace.timesteps)
     read = trace.read[sequence]
-    _draw_input(axes[0], trace, sequence)
+    draw_input(axes[0], trace.x[sequence], read, feature_names)
     axes[0].set_title(f"{trace.name}, unit {unit}, sequence {sequence}\ninput $x_t$")
     for symbol, (color, dashes) in zip(SHARES, LINES, strict=False):
         label = f"{TITLES[symbol]}: {SHARES[symbol]}"
@@ -111,14 +132,19 @@ def unit(trace: GateTrace, unit: int, sequence: int = 0) -> Figure:
     axes[3].set(ylabel="value", title="long-term memory: $c_t = f_t\\,c_{t-1} + i_t\\,g_t$")
     axes[4].plot(steps, _potential(trace, at), color=BLUE, linestyle=":", label="could leave: $\\tanh(c_t)$")
     axes[4].plot(steps, trace.h[at], color=BLACK, label="leaves: $h_t$")
-    axes[4].set(ylabel="value", xlabel="time step t", title="short-term memory: $h_t = o_t\\,\\tanh(c_t)$")
+    axes[4].set(ylabel="value", title="short-term memory: $h_t = o_t\\,\\tanh(c_t)$")
     for axis in axes[2:]:
         axis.axhline(0, color="0.6", linewidth=0.6, zorder=0)
     for axis in axes[1:]:
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-        for step in steps[~read]:
-            axis.axvspan(step - 0.5, step + 0.5, color="0.9", linewidth=0, zorder=0)
+        grey_out(axis, read)
+    name_steps(axes[4], _of_sequence(step_names, trace, sequence), trace.timesteps)
     return figure
+
+
+def _of_sequence(step_names: Any, trace: LayerTrace, sequence: int) -> list[str] | None:
+    labels = step_labels(step_names, trace.timesteps, trace.batch)
+    return None if labels is None else labels[sequence]
 
 
 def _potential(trace: GateTrace, at: tuple) -> np.ndarray:
@@ -127,29 +153,34 @@ def _potential(trace: GateTrace, at: tuple) -> np.ndarray:
     return np.divide(h, o, out=np.full_like(h, np.nan), where=np.abs(np.nan_to_num(o)) > 1e-6)
 
 
-def _draw_input(axis: Any, trace: LayerTrace, sequence: int) -> None:
-    """Draw what the layer read, and give the time axis (which the rows below share) whole numbers."""
+def draw_input(axis: Any, x: np.ndarray, read: np.ndarray, feature_names: Names | None = None) -> None:
+    """Draw what was read, `(timesteps, features)`, and give the time axis (which rows below share) whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    x = trace.x[sequence]
+    labels = feature_labels(feature_names, x.shape[1])
     if x.shape[1] > MOST_LINES:
-        image = heat_map(axis, x.T, **signed_scale(x))
+        values = np.where(read[:, None], x, np.nan)
+        image = heat_map(axis, values.T, **signed_scale(values))
         axis.set_ylabel("column")
+        if feature_names is not None and len(labels) <= MOST_NAMES:
+            axis.set_yticks(range(len(labels)), labels=labels, fontsize="x-small")
         axis.figure.colorbar(image, ax=axis, pad=0.01, aspect=8)
         return
-    for column, (color, dashes) in zip(range(x.shape[1]), LINES, strict=False):
-        axis.plot(np.arange(len(x)), x[:, column], color=color, linestyle=dashes, label=f"column {column}")
+    for (column, label), (color, dashes) in zip(enumerate(labels), LINES, strict=False):
+        axis.plot(np.arange(len(x)), x[:, column], color=color, linestyle=dashes, label=label)
     axis.set(ylabel="value", xlim=(-0.5, len(x) - 0.5))
-    if x.shape[1] > 1:
+    grey_out(axis, read)
+    if x.shape[1] > 1 or feature_names is not None:
         axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
 
 
-def _check_number(what: str, number: int, count: int) -> None:
+def check_number(what: str, number: int, count: int) -> None:
+    """Raise unless there is a sequence or unit of that number."""
     if not 0 <= number < count:
         raise ArgumentError(
             f"There is no {what} of that number.",
             expected=f"0 to {count - 1}",
             received=repr(number),
-            remedy=f"Counting starts at 0; the trace holds {count}.",
+            remedy=f"Counting starts at 0; there are {count}.",
         )

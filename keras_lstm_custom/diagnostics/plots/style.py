@@ -28,6 +28,10 @@ TITLES = {
     "h": "hidden state $h_t$",
     "z": "pre-activation $z_t$",
 }
+#: Steps that a mask made a layer skip, wherever they are shown.
+SKIPPED = "0.75"
+#: Names of more steps than this are written for some of them only.
+MOST_NAMES = 40
 STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "axes.spines.top": False,
@@ -59,7 +63,7 @@ def heat_map(axis: Any, values: np.ndarray, **scale: Any) -> Any:
     """Draw `values` `(rows, columns)` with one cell for each; where there is no value it is grey."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_facecolor("0.75")
+    axis.set_facecolor(SKIPPED)
     axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axis.spines[:].set_visible(False)
     return axis.imshow(values, aspect="auto", interpolation="nearest", **scale)
@@ -74,3 +78,24 @@ def signed_scale(values: np.ndarray) -> dict[str, Any]:
     """Return colours that are white at zero and as strong on either side."""
     largest = float(np.nanmax(np.abs(values), initial=1e-12))
     return {"cmap": "PuOr", "vmin": -largest, "vmax": largest}
+
+
+def grey_out(axis: Any, read: np.ndarray) -> None:
+    """Paint the steps that were not read grey, `read` being `(timesteps,)`."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], read, [True]]).astype(int)))
+    for start, stop in edges.reshape(-1, 2):
+        axis.axvspan(start - 0.5, stop - 0.5, color=SKIPPED, linewidth=0, zorder=0)
+
+
+def name_steps(axis: Any, names: list[str] | None, timesteps: int) -> None:
+    """Write the names of the steps under an axis, or their numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    if names is None:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_xlabel("time step t")
+        return
+    shown = range(0, timesteps, -(-timesteps // MOST_NAMES))
+    longest = max((len(names[step]) for step in shown), default=0)
+    crowded = longest * len(shown) > 80
+    axis.set_xticks(list(shown), labels=[names[step] for step in shown], rotation=90 if crowded else 0)

@@ -1,0 +1,1 @@
+"""Which part of the input made a prediction, and through which memory it came."""
