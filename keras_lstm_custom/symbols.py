@@ -15,6 +15,7 @@ class Symbol:
     range: Literal["share", "signed", "free"] = "free"  #: "share": in [0, 1]; "signed": in [-1, 1]
     does: str = ""  #: of a share: what the part does that it stands for ("stays", "enters")
     keeps: str = ""  #: of a share: the state of which it is the part that stays
+    enters: str = ""  #: what is added to that state beside, in LaTeX; by default the difference
     label: str = ""  #: in a legend, where the title is too long or too dry
 
     def latex(self, name: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import keras
@@ -15,7 +16,7 @@ from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
 from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
 from keras_lstm_custom.structures import Tensor
-from keras_lstm_custom.symbols import Formula, Symbol
+from keras_lstm_custom.symbols import Symbol
 
 
 class EquationCell(keras.layers.Layer):
@@ -28,11 +29,11 @@ class EquationCell(keras.layers.Layer):
     keras_class: ClassVar[type]  #: the Keras cell whose arguments, weights and packing it shares
     kind: ClassVar[str]  #: which equations, in one word
     title: ClassVar[str] = ""  #: what people call the cell; its kind unless it says otherwise
-    #: What a step computes, in words (`symbols.described` has the defaults), and its equations for the page of `report`.
-    symbols: Mapping[str, Symbol] = {}
-    formulas: Sequence[Formula] = ()
+    #: What a step computes, in words (`symbols.described` has the defaults), and its equations for `report`.
+    symbols: ClassVar[Mapping[str, Symbol]] = {}
+    formulas: Any = ()  #: `Formula`s
     #: The weights, one number for each unit, that formulas name: attribute by the name in the formula.
-    vectors: Mapping[str, str] = {}
+    vectors: Any = MappingProxyType({})
     #: What the cell has beyond the plain equations of its kind; an engine that does not know a feature refuses.
     features: frozenset[str] = frozenset()
     #: For each state that a step keeps at random (zoneout): the rate, and how wide the state is.

@@ -48,7 +48,7 @@ class GRUCell(EquationCell, keras.layers.GRUCell):
     step_type = GRUStep
     title = "GRU"
     symbols = {
-        "z": Symbol("update gate", "share", does="stays", keeps="h"),
+        "z": Symbol("update gate", "share", does="stays", keeps="h", enters="(1-z_t) n_t"),
         "r": Symbol("reset gate", "share", does="is seen by the candidate"),
         "n": Symbol("candidate", "signed"),
         "h": Symbol("hidden state", "signed"),

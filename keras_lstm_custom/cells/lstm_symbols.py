@@ -18,7 +18,7 @@ SEEN = {"i": "c_{t-1}", "f": "c_{t-1}", "o": "c_t"}  #: by a peephole
 
 SYMBOLS = {
     "i": Symbol("input gate", "share", does="enters"),
-    "f": Symbol("forget gate", "share", does="stays", keeps="c"),
+    "f": Symbol("forget gate", "share", does="stays", keeps="c", enters="i_t g_t"),
     "g": Symbol("candidate", "signed"),
     "o": Symbol("output gate", "share", does="leaves"),
     "c": Symbol("cell state", label="long-term"),

@@ -46,7 +46,7 @@ class SLSTMCell(RecurrentCell):
     title = "sLSTM"
     symbols = {
         "i": Symbol("input gate", "share", does="enters"),
-        "f": Symbol("forget gate", "share", does="stays", keeps="c"),
+        "f": Symbol("forget gate", "share", does="stays", keeps="c", enters="i_t g_t"),
         "g": Symbol("candidate", "signed"),
         "o": Symbol("output gate", "share", does="leaves"),
         "m": Symbol("stabiliser"),

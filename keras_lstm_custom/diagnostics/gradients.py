@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -201,7 +202,8 @@ class _TappedCell:
     """A cell that adds the end of its input to its states; with zeros there, their gradient is that of the states."""
 
     def __init__(self, cell: Any, widths: tuple[int, ...]):
-        self._cell, self._width, self._ends = cell, sum(widths), np.cumsum(widths)[:-1].tolist()
+        self._cell, self._width = cell, sum(widths)
+        self._starts = [-sum(widths[number:]) for number in range(len(widths))]
         self.kind, self.state_type, self.step_type = cell.kind, cell.state_type, cell.step_type
         self.units, self.compute_dtype = cell.units, cell.compute_dtype
         self.state_of = cell.state_of
@@ -213,5 +215,5 @@ class _TappedCell:
         return ops.concatenate([z_x, x[..., -self._width :]], axis=-1)
 
     def checked_step(self, z_x, state, recurrent_dropout=None):
-        taps = self.state_type(*ops.split(z_x[:, -self._width :], self._ends, axis=-1))
-        return self._step(z_x[:, : -self._width], state, taps)
+        z_x, *taps = [z_x[:, start:end] for start, end in itertools.pairwise((None, *self._starts, None))]
+        return self._step(z_x, state, self.state_type(*taps))

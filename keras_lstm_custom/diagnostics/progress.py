@@ -23,6 +23,13 @@ class Progress:
         self._started = time.monotonic()
         self._bar: Any = None
 
+    @classmethod
+    def of_rows(cls, total: int, verbose: int | str) -> Progress:
+        """Return one to which `add` counts rows, so many in all."""
+        progress = cls(total, total, verbose)
+        progress.begin(total)
+        return progress
+
     def begin(self, sequences: int) -> None:
         """Say that the batch before is done, and the next one holds so many sequences."""
         if self._in_batch:
@@ -32,7 +39,7 @@ class Progress:
         self._show()
 
     def add(self, calls: float) -> None:
-        """Count so much of one layer's call."""
+        """Count so much of one layer's call, or so many rows."""
         self._read += calls
         self._show()
 

@@ -168,11 +168,30 @@ def record(step_type: type, plain: Mapping[str, Any], arrays: Mapping[str, Array
     return _made(RECORDS.get(step_type, CellTrace), plain, arrays)
 
 
+def check_names(cell: Any) -> None:
+    """Raise unless a trace can have an attribute for everything that a step of the cell computes.
+
+    Raises:
+        ArgumentError: a name is taken.
+    """
+    fields_ = {field.name for field in fields(LayerTrace)} - {"h", "initial_h"}
+    taken = {*fields_, *(name for name in vars(LayerTrace) if not name.startswith("_")), "values"}
+    clashes = [name for name in cell.step_type._fields if name in taken or name.startswith(("initial_", "_"))]
+    if clashes:
+        raise ArgumentError(
+            f"What a step of {type(cell).__name__} computes has a name that a trace needs itself.",
+            expected=f"names other than {', '.join(sorted(taken))}",
+            received=", ".join(clashes),
+            remedy="Give these fields of `step_type` other names, e.g. the letters of the equations.",
+        )
+
+
 def _made(of_class: type[LayerTrace], plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> LayerTrace:
     named = {field.name for field in fields(of_class)}
     values = {name: array for name, array in arrays.items() if name not in named}
     own = {name: array for name, array in arrays.items() if name in named}
-    return of_class(**plain, **own, **({"values": values} if of_class is CellTrace else {}))
+    known: dict[str, Any] = {**plain, **own, **({"values": values} if of_class is CellTrace else {})}
+    return of_class(**known)
 
 
 class Traces(dict[str, Any]):
@@ -232,9 +251,8 @@ def _read_back(plain: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
     if "record" in plain:
         about = Description.from_json(plain.pop("about"))
         return _made(classes[plain.pop("record")], {**plain, "about": about}, arrays)
-    # Before version 2 files had the kind of the cell in place of these, and two kinds there were.
-    kind = plain.pop("kind")
-    return _made(next(c for c in RECORDS.values() if c.about.kind == kind), plain, arrays)
+    del plain["kind"]  # of files of earlier versions, in which traces were of two classes
+    return _made(next(c for c in RECORDS.values() if {field.name for field in fields(c)} >= set(arrays)), plain, arrays)
 
 
 def _widened(values: Array, width: int) -> Array:

@@ -77,7 +77,7 @@ def observable(model: keras.Model) -> Observable:
     if len(unknown) == len(layers):
         raise ArgumentError(
             f"The model {model.name!r} has no recurrent layer to look into.",
-            expected="layers of keras_lstm_custom, `Recurrent` ones of one's own, or LSTM, GRU, SimpleRNN of keras.layers",
+            expected="layers of keras_lstm_custom or of `Recurrent`, or LSTM, GRU and SimpleRNN of keras.layers",
             received=_describe(unknown) or "no recurrent layer at all",
             remedy="Pass the model that holds the recurrent layers; layers kept outside a model's attributes are "
             "not found.",

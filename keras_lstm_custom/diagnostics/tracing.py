@@ -13,7 +13,7 @@ from keras import ops
 from keras_lstm_custom.diagnostics.autodiff import no_gradients
 from keras_lstm_custom.diagnostics.inputs import gathered
 from keras_lstm_custom.diagnostics.progress import Progress
-from keras_lstm_custom.diagnostics.records import Traces, record
+from keras_lstm_custom.diagnostics.records import Traces, check_names, record
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, can_look_into, observable, selection
 from keras_lstm_custom.engines import Request, Result, reference
 from keras_lstm_custom.errors import InputError
@@ -163,6 +163,7 @@ class _TraceRecorder:
     def _allocate(self, name: str, request: Request) -> dict[str, Any]:
         """Make room for all sequences, or say beforehand that there is not enough."""
         cell = request.cell
+        check_names(cell)
         _, timesteps, features = request.sequences.shape
         batch = self._batch * self._fold(request)
         dtype = np.float64 if cell.compute_dtype == "float64" else np.float32

@@ -14,6 +14,7 @@ from keras_lstm_custom.cells.as_ours import as_ours
 from keras_lstm_custom.diagnostics.recurrent_layers import cells
 from keras_lstm_custom.equations.weight_layout import split_gates
 from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.symbols import described
 
 Array = np.ndarray
 
@@ -28,9 +29,10 @@ class GateWeights:
     name: str  #: as in the traces
     kernel: dict[str, Array]  #: W of each gate, `(features, units)`
     recurrent_kernel: dict[str, Array]  #: U of each gate, `(width of h, units)`; blocks of heads on the diagonal
-    bias: dict[str, Array]  #: b of each gate, `(units,)`, or `(2, units)` with one for either kernel; empty without bias
+    bias: dict[str, Array]  #: b of each gate, `(units,)`, or `(2, units)` with one for x and one for h; empty without
     more: dict[str, dict[str, Array]] = field(default_factory=dict)  #: other weights by gate: {"peephole": {"f": ...}}
     others: dict[str, Array] = field(default_factory=dict)  #: weights that belong to no gate, by name
+    titles: dict[str, str] = field(default_factory=dict)  #: what the gates are called, for pictures
     output_kernel: Array | None = None  #: `(units, width of h)`, of a projection
 
     @property
@@ -148,6 +150,7 @@ def _take_apart(name: str, cell: Any) -> GateWeights:
         bias=bias,
         more=parts,
         others=others,
+        titles={gate: symbol.latex(gate) for gate, symbol in described(cell).symbols.items()},
         output_kernel=None if output is None else np.array(ops.convert_to_numpy(output)),
     )
 

@@ -21,7 +21,7 @@ from keras_lstm_custom.diagnostics.explaining.variables import (
     value_shapes,
 )
 from keras_lstm_custom.diagnostics.inputs import gathered
-from keras_lstm_custom.diagnostics.recurrent_layers import recurrent_layers
+from keras_lstm_custom.models.walk import recurrent_layers
 from keras_lstm_custom.errors import ArgumentError
 
 Array = np.ndarray

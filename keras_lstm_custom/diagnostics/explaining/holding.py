@@ -17,9 +17,9 @@ import numpy as np
 from keras import ops, tree
 
 from keras_lstm_custom.diagnostics.autodiff import no_gradients, repeated
-from keras_lstm_custom.diagnostics.recurrent_layers import _walk
 from keras_lstm_custom.errors import InputError
 from keras_lstm_custom.keras_hooks import methods_replaced
+from keras_lstm_custom.models.walk import walk
 from keras_lstm_custom.structures import Tensor
 
 Array = np.ndarray
@@ -40,7 +40,7 @@ class HeldModel:
 
     def __init__(self, model: keras.Model):
         self.model = model
-        self._layers = [layer for _, layer in _walk(model, "", set())]
+        self._layers = [layer for _, layer in walk(model)]
         self._record = repeated(self._run_recording)
         self._structures: dict[str, Any] = {}  # of each mask; they outlive the recording, which may be compiled
         self._answers: dict[str, Any] | None = None
