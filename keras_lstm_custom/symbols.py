@@ -37,6 +37,7 @@ class Formula(NamedTuple):
     symbol: str
     right: str
     says: str = ""
+    of_all_units: bool = False  #: made of more than the unit shown, so that no numbers are put in
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,4 @@ def described(cell: Any) -> Description:
     unnamed = {name: Symbol(f"state {name}") for name in states} | {states[0]: Symbol("hidden state")}
     names = [*computed, *reversed(states)]
     symbols = {name: cell.symbols.get(name) or unnamed.get(name) or Symbol() for name in names}
-    return Description(cell.title or cell.kind, cell.kind, states, symbols)
+    return Description(cell.title or cell.kind.removesuffix("Cell"), cell.kind, states, symbols)

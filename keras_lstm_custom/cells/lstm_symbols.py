@@ -39,7 +39,9 @@ def formulas(options: LSTMOptions) -> list[Formula]:
     if options.projection is not None:
         out = _clipped(f"({out}) P", options.projection_clip)
     right["h"] = _kept("h", options.zoneout, out)
-    return [Formula(symbol, text, SAYS[symbol]) for symbol, text in right.items()]
+    says = SAYS if options.projection is None else {**SAYS, "h": "short-term memory: what all units let out, times P"}
+    mixed = {symbol: "LN" in text or text.endswith(" P") or " P)" in text for symbol, text in right.items()}
+    return [Formula(symbol, text, says[symbol], mixed[symbol]) for symbol, text in right.items()]
 
 
 def _gate(gate: str, options: LSTMOptions) -> str:

@@ -43,7 +43,7 @@ class LayerSummary:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each unit."""
-        units = pd.RangeIndex(len(self.peak), name="unit")
+        units = pd.RangeIndex(self.units, name="unit")
         columns = {f"r_input_{n}": r for n, r in enumerate(self.input_correlation)}
         sizes = {f"size_{state}": size for state, size in self.size.items()}
         named = {"layer": self.name, **self._columns(), **sizes, "peak_h": self.peak, **columns}
@@ -65,8 +65,13 @@ class LayerSummary:
             f"closest to an input: h of unit {unit} and input column {column}, r = {r:.2f}",
         ]
 
+    @property
+    def units(self) -> int:
+        """How many units there are; a projection gives out fewer."""
+        return max(map(len, [self.peak, *self.size.values()]))
+
     def __str__(self) -> str:
-        return "\n".join([f"{self.name} ({len(self.peak)} units)", *(f"  {line}" for line in self._lines())])
+        return "\n".join([f"{self.name} ({self.units} units)", *(f"  {line}" for line in self._lines())])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

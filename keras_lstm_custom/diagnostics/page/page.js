@@ -144,7 +144,8 @@ const saying = says => escaped(says).replace(/\[([^\]]*)\]/g, (_, inner) => {
 
 function row(symbol, formula) {
   const state = layer().states.includes(symbol), middle = formula ? tokens(formula.right) : null;
-  const right = middle ? `<td>= ${middle.map(({ html }) => html).join("")}</td><td>= ${inNumbers(middle)}</td>` : "<td></td><td></td>";
+  const long = formula && formula.right.length > 60 ? "long" : "";
+  const right = middle ? `<td class="${long}">= ${middle.map(({ html }) => html).join("")}</td><td class="${long}">${formula.of_all_units ? "" : `= ${inNumbers(middle)}`}</td>` : "<td></td><td></td>";
   const says = formula ? saying(formula.says) : escaped(layer().about[symbol].title);
   return `<tr class="${state ? "state" : ""}"><td>${now(symbol)}</td>${right}<td>≈ <b>${number(at(symbol))}</b></td><td class="says">${says}</td></tr>`;
 }
