@@ -78,8 +78,8 @@ class Description:
         return cls(**{**data, "states": tuple(data["states"]), "symbols": symbols})
 
 
-def described(cell: Any) -> Description:
-    """Return what a cell, or a class of cells, says of what it computes. Symbols it says nothing of are there by name.
+def described(cell: Any, known: Mapping[str, Symbol] | None = None) -> Description:
+    """Return what a cell says of what it computes; of a class, `known` says it. Other symbols are there by name.
 
     They come in the order: what the step computes on its way, then the states, the output last.
     """
@@ -87,5 +87,6 @@ def described(cell: Any) -> Description:
     computed = cell.step_type._fields[len(states) :]
     unnamed = {name: Symbol(f"state {name}") for name in states} | {states[0]: Symbol("hidden state")}
     names = [*computed, *reversed(states)]
-    symbols = {name: cell.symbols.get(name) or unnamed.get(name) or Symbol() for name in names}
+    known = cell.symbols if known is None else known
+    symbols = {name: known.get(name) or unnamed.get(name) or Symbol() for name in names}
     return Description(cell.title or cell.kind.removesuffix("Cell"), cell.kind, states, symbols)

@@ -16,7 +16,6 @@ from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
 from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
 from keras_lstm_custom.structures import Tensor
-from keras_lstm_custom.symbols import Symbol
 
 
 class EquationCell(keras.layers.Layer):
@@ -30,7 +29,7 @@ class EquationCell(keras.layers.Layer):
     kind: ClassVar[str]  #: which equations, in one word
     title: ClassVar[str] = ""  #: what people call the cell; its kind unless it says otherwise
     #: What a step computes, in words (`symbols.described` has the defaults), and its equations for `report`.
-    symbols: ClassVar[Mapping[str, Symbol]] = {}
+    symbols: Any = MappingProxyType({})  #: `Symbol`s by name
     formulas: Any = ()  #: `Formula`s
     #: The weights, one number for each unit, that formulas name: attribute by the name in the formula.
     vectors: Any = MappingProxyType({})

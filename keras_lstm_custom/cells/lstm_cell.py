@@ -70,7 +70,6 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
     keras_class = keras.layers.LSTMCell
     kind = "lstm"
     title = "LSTM"
-    symbols = lstm_symbols.SYMBOLS
     state_type = LSTMState
     step_type = LSTMStep
     options = PLAIN  # of a cell of Keras under this class (`as_ours`), too
@@ -118,6 +117,10 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
     @property
     def features(self):
         return frozenset(name for name, value in self.options._asdict().items() if value != getattr(PLAIN, name))
+
+    @property
+    def symbols(self):
+        return lstm_symbols.symbols(self.options)
 
     @property
     def formulas(self):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keras_lstm_custom.equations.lstm_options import LSTMOptions
 from keras_lstm_custom.symbols import Formula, Symbol
 
@@ -26,6 +28,13 @@ SYMBOLS = {
 }
 
 
+def symbols(options: LSTMOptions) -> dict[str, Symbol]:
+    """Return what a step computes, in words."""
+    if options.cell_clip is None and not options.cell_zoneout:
+        return SYMBOLS
+    return {**SYMBOLS, "f": replace(SYMBOLS["f"], enters="")}  # c changes by more than i g
+
+
 def formulas(options: LSTMOptions) -> list[Formula]:
     """Return the equations of a step in inference, in the order in which they are read."""
     right = {gate: _gate(gate, options) for gate in ("f", "i", "g", "o")}
@@ -39,7 +48,11 @@ def formulas(options: LSTMOptions) -> list[Formula]:
     if options.projection is not None:
         out = _clipped(f"({out}) P", options.projection_clip)
     right["h"] = _kept("h", options.zoneout, out)
-    says = SAYS if options.projection is None else {**SAYS, "h": "short-term memory: what all units let out, times P"}
+    says = dict(SAYS)
+    if options.projection is not None:
+        says["h"] = "short-term memory: what all units let out, times P"
+    if options.cell_clip is not None or options.cell_zoneout:
+        says["c"] = "memory: f lets [f_t * c_{t-1}] stay and [i_t * g_t] comes in; then clip and zoneout"
     mixed = {symbol: "LN" in text or text.endswith(" P") or " P)" in text for symbol, text in right.items()}
     return [Formula(symbol, text, says[symbol], mixed[symbol]) for symbol, text in right.items()]
 

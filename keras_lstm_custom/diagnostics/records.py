@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
+from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell, lstm_symbols
 from keras_lstm_custom.errors import ArgumentError, DataError
 from keras_lstm_custom.structures import LSTMStep, RNNStep
 from keras_lstm_custom.symbols import Description, described
@@ -115,7 +115,7 @@ class GateTrace(LayerTrace):
     o: Array  #: output gate: which share of the memory leaves
     c: Array  #: cell state after each step
     initial_c: Array  #: `(batch, units)`, cell state before the first step
-    about: Description = field(default=described(LSTMCell))
+    about: Description = field(default=described(LSTMCell, lstm_symbols.SYMBOLS))
 
     @property
     def c_before(self) -> Array:

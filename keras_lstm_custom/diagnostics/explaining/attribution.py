@@ -21,8 +21,8 @@ from keras_lstm_custom.diagnostics.explaining.variables import (
     value_shapes,
 )
 from keras_lstm_custom.diagnostics.inputs import gathered
-from keras_lstm_custom.models.walk import recurrent_layers
 from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.models.walk import recurrent_layers
 
 Array = np.ndarray
 METHODS = ("integrated_gradients", "occlusion")

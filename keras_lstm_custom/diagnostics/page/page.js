@@ -144,7 +144,7 @@ const saying = says => escaped(says).replace(/\[([^\]]*)\]/g, (_, inner) => {
 
 function row(symbol, formula) {
   const state = layer().states.includes(symbol), middle = formula ? tokens(formula.right) : null;
-  const long = formula && formula.right.length > 60 ? "long" : "";
+  const long = middle && middle.map(({ html }) => html).join("").replace(/<[^>]*>/g, "").length > 48 ? "long" : "";
   const right = middle ? `<td class="${long}">= ${middle.map(({ html }) => html).join("")}</td><td class="${long}">${formula.of_all_units ? "" : `= ${inNumbers(middle)}`}</td>` : "<td></td><td></td>";
   const says = formula ? saying(formula.says) : escaped(layer().about[symbol].title);
   return `<tr class="${state ? "state" : ""}"><td>${now(symbol)}</td>${right}<td>≈ <b>${number(at(symbol))}</b></td><td class="says">${says}</td></tr>`;
@@ -243,7 +243,7 @@ function panels() {
   const change = axis => {
     const stays = series(keeper), now = series(memory), first = at("initial_" + memory, state.unit, 0);
     const old = layer().go_backwards ? [...now.slice(1), first] : [first, ...now.slice(0, -1)];
-    const enters = (about[keeper].enters || `${memory} − ${keeper} ${memory}`).replaceAll("_t", "").replaceAll(" ", "·");
+    const enters = (about[keeper].enters || `${memory}ₜ − ${keeper} ${memory}ₜ₋₁`).replaceAll("_t", "").replaceAll(" ", "·");
     const other = shares.find(symbol => symbol !== keeper);
     return [bar(stays.map((v, t) => v === null ? null : now[t] - v * old[t]), `enters: ${enters}`, axis, other ? colors[other] : PAGE.accent),
             bar(stays.map((v, t) => v === null ? null : (v - 1) * old[t]), `forgotten: −(1−${keeper})·${memory}`, axis, colors[keeper])];
