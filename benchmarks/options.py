@@ -1,42 +1,65 @@
 """Options beside the plain layer, engine by engine: `python benchmarks/options.py [name ...] [--shape B T F U]`.
 
-What the rules of `engines/measured.py` rest on: few steps, masks, dropout, the vanilla RNN, other dtypes, against the
-Keras layer with the same options, in a `tf.function` of unknown batch size, as in `fit`. All engines, and what `auto`
-takes, have their turns in one run; a figure is the median, in milliseconds, and behind it how many times as fast as
-Keras that is.
+What the rules of `engines/measured.py` rest on: few steps, masks, dropout, other cells, other dtypes, against the Keras
+layer with the same options (its plain LSTM for a cell or option that it has not), in a `tf.function` of unknown batch
+size, as in `fit`. All engines, and what `auto` takes, have their turns in one run; a figure is the median, in
+milliseconds, and behind it how many times as fast as Keras that is.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 import time
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+#: What Keras has for each of our layers.
+TWINS = {"LSTM": "LSTM", "VanillaRNN": "SimpleRNN", "GRU": "GRU", "SLSTM": "LSTM", "own": "LSTM"}
 #: (batch, steps, features, units)
 SHAPES = [(1, 100, 32, 128), (32, 100, 32, 128), (64, 100, 64, 256), (32, 500, 16, 64), (32, 1, 64, 256)]
-#: name: (vanilla RNN?, masked?, options of the layer)
+#: name: (our layer and Keras', masked?, options of the layer)
 OPTIONS = {
-    "plain": (False, False, {}),
-    "mask": (False, True, {}),
-    "dropout": (False, False, {"dropout": 0.2}),
-    "recurrent_dropout": (False, False, {"recurrent_dropout": 0.2}),
-    "float64": (False, False, {"dtype": "float64"}),
-    "mixed_float16": (False, False, {"dtype": "mixed_float16"}),
-    "mixed_bfloat16": (False, False, {"dtype": "mixed_bfloat16"}),
-    "vanilla_rnn": (True, False, {}),
-    "vanilla_rnn mask": (True, True, {}),
-    "vanilla_rnn dropout": (True, False, {"dropout": 0.2, "recurrent_dropout": 0.2}),
-    "vanilla_rnn float16": (True, False, {"dtype": "mixed_float16"}),
-    "vanilla_rnn bfloat16": (True, False, {"dtype": "mixed_bfloat16"}),
+    "plain": ("LSTM", False, {}),
+    "mask": ("LSTM", True, {}),
+    "dropout": ("LSTM", False, {"dropout": 0.2}),
+    "recurrent_dropout": ("LSTM", False, {"recurrent_dropout": 0.2}),
+    "float64": ("LSTM", False, {"dtype": "float64"}),
+    "mixed_float16": ("LSTM", False, {"dtype": "mixed_float16"}),
+    "mixed_bfloat16": ("LSTM", False, {"dtype": "mixed_bfloat16"}),
+    "vanilla_rnn": ("VanillaRNN", False, {}),
+    "vanilla_rnn mask": ("VanillaRNN", True, {}),
+    "vanilla_rnn dropout": ("VanillaRNN", False, {"dropout": 0.2, "recurrent_dropout": 0.2}),
+    "vanilla_rnn float16": ("VanillaRNN", False, {"dtype": "mixed_float16"}),
+    "vanilla_rnn bfloat16": ("VanillaRNN", False, {"dtype": "mixed_bfloat16"}),
+    "gru": ("GRU", False, {}),
+    "gru mask": ("GRU", True, {}),
+    "gru before": ("GRU", False, {"reset_after": False}),
+    "peepholes": ("LSTM", False, {"peepholes": True}),
+    "coupled": ("LSTM", False, {"coupled": True}),
+    "projection": ("LSTM", False, {"projection": 32}),
+    "gate norm": ("LSTM", False, {"layer_normalization": "gate"}),
+    "joint norm": ("LSTM", False, {"layer_normalization": "joint"}),
+    "zoneout": ("LSTM", False, {"zoneout": 0.1, "cell_zoneout": 0.1}),
+    "slstm": ("SLSTM", False, {"heads": 4}),
+    "own cell": ("own", False, {}),
 }
 SECONDS, MOST = 1.5, 30  #: how long each row is measured, and how many turns at most
 
 
-def candidates(shape, vanilla, masked, options, training):
+def own_layer():
+    """Return the layer that `docs/your-own-cell.md` writes."""
+    page = (Path(__file__).parents[1] / "docs" / "your-own-cell.md").read_text()
+    names = {"__name__": "__page__"}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1), names)
+    return names["MinimalGatedUnit"]
+
+
+def candidates(shape, name, masked, options, training):
     """Return a compiled function without arguments for Keras and each engine that serves."""
     import keras
     import numpy as np
@@ -48,9 +71,11 @@ def candidates(shape, vanilla, masked, options, training):
     x = tf.random.normal((batch, steps, features))
     lengths = np.random.default_rng(0).integers(max(1, steps // 2), steps + 1, batch)  # right padding
     call = [x, *([tf.constant(np.arange(steps) < lengths[:, None])] if masked else [])]
-    keras_class, our_class = (keras.layers.SimpleRNN, klc.VanillaRNN) if vanilla else (keras.layers.LSTM, klc.LSTM)
-    layers = {"keras": keras_class(units, return_sequences=True, **options)}
-    for engine in ("reference", "portable", "native", "auto"):
+    keras_class = getattr(keras.layers, TWINS[name])
+    our_class = own_layer() if name == "own" else getattr(klc, name)
+    known = {option: value for option, value in options.items() if option == "dtype" or hasattr(keras_class, option)}
+    layers = {"keras": keras_class(units, return_sequences=True, **known)}
+    for engine in ("reference", "derived", "portable", "native", "auto"):
         layer = our_class(units, return_sequences=True, engine=engine, **options)
         if layer.explain_engine(shape[:3], masked=masked, training=training).chosen:
             layers[engine] = layer
@@ -93,12 +118,12 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=4, action="append", help="instead of the five shapes")
     arguments = parser.parse_args()
     for name in arguments.names or OPTIONS:
-        vanilla, masked, options = OPTIONS[name]
+        layer, masked, options = OPTIONS[name]
         for shape in arguments.shape or SHAPES:
             for training in (True, False):
                 if not training and "dropout" in name:
                     continue  # no dropout there
-                median = measure(candidates(tuple(shape), vanilla, masked, options, training))
+                median = measure(candidates(tuple(shape), layer, masked, options, training))
                 figures = [f"{key} {ms:.2f} ({median['keras'] / ms:.2f})" for key, ms in median.items()]
                 way = "training" if training else "inference"
                 print(f"{name:<20} {', '.join(map(str, shape)):<18} {way:<10}", *figures, flush=True)

@@ -1,8 +1,9 @@
-"""LSTM and vanilla RNN layers for Keras 3: from their equations, fast, open to inspection, ready for the edge."""
+"""Recurrent layers for Keras 3, and cells of one's own: from their equations, fast, open to inspection."""
 
 from importlib import import_module
 from typing import Any
 
+from keras_lstm_custom import initializers
 from keras_lstm_custom.cells import GRUCell, LSTMCell, RecurrentCell, SLSTMCell, VanillaRNNCell
 from keras_lstm_custom.layers import GRU, LSTM, SLSTM, Recurrent, VanillaRNN, from_keras, to_keras
 from keras_lstm_custom.version import __version__
@@ -33,6 +34,7 @@ __all__ = [
     "VanillaRNNCell",
     "__version__",
     "from_keras",
+    "initializers",
     "to_keras",
 ]
 

@@ -1,4 +1,4 @@
-"""One row for each public layer and cell: its Keras counterpart, and every option with a value that is not the default.
+"""One row for each public layer and cell: its Keras counterpart if there is one, and a value for every option.
 
 Tests that hold for all of them walk `LAYERS` and `CELLS`; `test_descriptors.py` fails when a public
 class or one of its options has no place here.
@@ -15,6 +15,8 @@ import pytest
 
 import keras_lstm_custom as ours
 from tests.oracles import numpy_cells
+from tests.oracles.numpy_gru import gru
+from tests.oracles.numpy_slstm import slstm
 
 BATCH, TIMESTEPS, FEATURES, UNITS = 3, 4, 2, 5
 
@@ -24,10 +26,11 @@ class Descriptor:
     """How to build one public class, and what to compare it with."""
 
     public_class: type
-    keras_class: type
+    keras_class: Any  #: None: Keras has no such cell
     options: dict[str, Any]  #: a non-default value for every argument except `units`
     oracle: Any  #: the NumPy network of the same equations
     states: int  #: how many state tensors it keeps
+    positive: tuple[int, ...] = ()  #: which of them are positive
 
     @property
     def name(self) -> str:
@@ -38,12 +41,13 @@ class Descriptor:
 
     def keras_twin(self, **options: Any) -> Any:
         """Build the Keras counterpart, without the faster paths that Keras itself does not compare."""
-        if self.keras_class is keras.layers.LSTM:
+        if self.keras_class in (keras.layers.LSTM, keras.layers.GRU):
             options.setdefault("use_cudnn", False)
         return self.keras_class(UNITS, **options)
 
-    def random_states(self, rng: np.random.Generator, batch: int = BATCH) -> list[np.ndarray]:
-        return [rng.normal(size=(batch, UNITS)).astype("float32") for _ in range(self.states)]
+    def random_states(self, rng: np.random.Generator, batch: int = BATCH, units: int = UNITS) -> list[np.ndarray]:
+        drawn = [rng.normal(size=(batch, units)).astype("float32") for _ in range(self.states)]
+        return [0.5 + np.abs(state) if n in self.positive else state for n, state in enumerate(drawn)]
 
 
 _CELL_OPTIONS = {
@@ -67,7 +71,21 @@ _CELL_OPTIONS = {
     "dtype": "mixed_bfloat16",
     "trainable": False,
 }
-_LSTM_CELL_OPTIONS = {**_CELL_OPTIONS, "recurrent_activation": "hard_sigmoid", "unit_forget_bias": False}
+_LSTM_CELL_OPTIONS = {
+    **_CELL_OPTIONS,
+    "recurrent_activation": "hard_sigmoid",
+    "unit_forget_bias": False,
+    "peepholes": True,
+    "coupled": True,
+    "projection": 3,
+    "projection_clip": 0.7,
+    "layer_normalization": "joint",
+    "cell_clip": 2.5,
+    "zoneout": 0.1,
+    "cell_zoneout": 0.2,
+    "recurrent_weight_dropout": 0.3,
+}
+_GRU_CELL_OPTIONS = {**_CELL_OPTIONS, "recurrent_activation": "hard_sigmoid", "reset_after": False}
 _LAYER_OPTIONS = {
     "activity_regularizer": keras.regularizers.L2(0.05),
     "return_sequences": True,
@@ -97,11 +115,23 @@ LAYERS = [
         numpy_cells.vanilla_rnn,
         states=1,
     ),
+    Descriptor(
+        ours.GRU,
+        keras.layers.GRU,
+        {**_GRU_CELL_OPTIONS, **_LAYER_OPTIONS, "use_cudnn": False},
+        gru,
+        states=1,
+    ),
+    Descriptor(ours.SLSTM, None, {**_RNN_CELL_OPTIONS, **_LAYER_OPTIONS, "heads": 5}, slstm, states=4, positive=(2,)),
 ]
 CELLS = [
     Descriptor(ours.LSTMCell, keras.layers.LSTMCell, _LSTM_CELL_OPTIONS, numpy_cells.lstm, states=2),
     Descriptor(ours.VanillaRNNCell, keras.layers.SimpleRNNCell, _RNN_CELL_OPTIONS, numpy_cells.vanilla_rnn, states=1),
+    Descriptor(ours.GRUCell, keras.layers.GRUCell, _GRU_CELL_OPTIONS, gru, states=1),
+    Descriptor(ours.SLSTMCell, None, {**_RNN_CELL_OPTIONS, "heads": 5}, slstm, states=4, positive=(2,)),
 ]
+#: Those that Keras has, too.
+TWINS = [row for row in LAYERS if row.keras_class]
 
 
 def randomise(layer: Any, rng: np.random.Generator) -> None:

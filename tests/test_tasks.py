@@ -1,12 +1,21 @@
 """The task generators against the definitions in Hochreiter & Schmidhuber 1997, sequence by sequence."""
 
-import itertools
+import re
 
 import numpy as np
 import pytest
 
 from keras_lstm_custom.errors import ArgumentError, InputError
-from keras_lstm_custom.tasks import CLASSES, SYMBOLS, TASKS, adding_problem, temporal_order
+from keras_lstm_custom.tasks import (
+    CLASSES,
+    REBER_SYMBOLS,
+    SYMBOLS,
+    TASKS,
+    adding_problem,
+    embedded_reber,
+    multiplication_problem,
+    temporal_order,
+)
 
 LENGTHS = [20, 33, 100]
 
@@ -46,6 +55,60 @@ def test_adding_problem_draws_every_position_and_length():
     assert set(marks[:, 1]) == set(range(1, 50))
     # The second choice is uniform over 49 unmarked steps: 40 of them lie from step 10 on (steps 10 to 49).
     assert np.mean(marks[:, 1] >= 10) == pytest.approx(40 / 49, abs=4 * np.sqrt(40 / 49 * 9 / 49 / 20_000))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_multiplication_problem_follows_its_definition(length, rng):
+    x, y, marks = multiplication_problem(2000, length, rng)
+    assert x.shape == (2000, length + length // 10, 2)
+    assert y.shape == (2000, 1)
+    for sequence, target, (early, late) in zip(x, y[:, 0], marks, strict=True):
+        steps = length_of(sequence)
+        numbers, markers = sequence[:steps].T
+        assert ((numbers >= 0) & (numbers <= 1)).all()
+        assert set(np.flatnonzero(markers == 1)) == {early, late} - {0}
+        assert set(np.flatnonzero(markers == -1)) == {0, steps - 1}
+        assert early > 0 or numbers[0] == 1
+        assert target == pytest.approx(numbers[markers == 1].prod(), abs=1e-6)
+
+
+#: Reber's grammar as a regular expression, read off its graph by hand, and not from the table of states.
+FROM_V = "(?:PX(?:T)*V)*(?:V|PS)"
+INNER = f"B(?:TS*X(?:S|XT*V{FROM_V})|PT*V{FROM_V})E"
+EMBEDDED = re.compile(f"B(?:T{INNER}T|P{INNER}P)E")
+
+
+def test_embedded_reber_strings_are_of_the_grammar():
+    x, y, marks = embedded_reber(3000, 40, np.random.default_rng(3))
+    assert x.shape == y.shape == (3000, 40, 7)
+    texts = ["".join(REBER_SYMBOLS[k] for k in s[: length_of(s)].argmax(axis=-1)) for s in x]
+    assert all(EMBEDDED.fullmatch(text) for text in texts)
+    assert min(map(len, texts)) == 9
+    assert max(map(len, texts)) <= 40
+    assert np.mean([text[1] == "T" for text in texts]) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(3000))
+    seen = {}  # what followed each beginning
+    for text in texts:
+        for step in range(1, len(text)):
+            seen.setdefault(text[:step], set()).add(text[step])
+    for text, targets, (first, due) in zip(texts, y, marks, strict=True):
+        steps = len(text)
+        assert not targets[steps - 1 :].any()
+        allowed = [{REBER_SYMBOLS[k] for k in np.flatnonzero(step)} for step in targets[: steps - 1]]
+        assert all(text[step + 1] in symbols for step, symbols in enumerate(allowed))
+        for step in range(min(4, steps - 1)):  # beginnings so common that all that may follow did
+            assert allowed[step] == seen[text[: step + 1]]
+        assert (first, text[due], text[due + 1]) == (1, "E", text[1])
+        assert allowed[due] == {text[1]}
+
+
+def test_a_prediction_is_correct_if_what_may_come_is_above_all_else(rng):
+    task = TASKS["embedded Reber grammar"]
+    _, y, _ = task.draw(4, 20, rng)
+    answer = np.where(y > 0, 0.3, 0.2)
+    answer[1, 0, np.flatnonzero(y[1, 0])[0]] = 0.1  # one that may come, below those that may not
+    answer[2, 0, np.flatnonzero(y[2, 0] == 0)[0]] = 0.3  # as high as those that may
+    answer[3, -1] = rng.normal(size=7)  # filling
+    assert task.correct(y, answer).tolist() == [True, False, False, True]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -89,8 +152,7 @@ def test_draws_are_float32_fresh_and_repeatable(name):
     assert first.x.dtype == first.y.dtype == np.float32
     assert first.x.shape[-1] == task.features
     assert first.y.shape[-1] == task.outputs
-    rows = [row.tobytes() for row in first.x]
-    assert all(a != b for a, b in itertools.pairwise(rows))
+    assert len({row.tobytes() for row in first.x}) > 4
 
 
 def test_correct_is_the_papers_criterion():

@@ -10,7 +10,7 @@ import pytest
 
 from keras_lstm_custom import timeseries
 from keras_lstm_custom.errors import ArgumentError, DataError
-from tests.descriptors import LAYERS, NOT_ON_JAX
+from tests.descriptors import LAYERS, NOT_ON_JAX, TWINS
 from tests.oracles import numpy_cells
 
 SERIES, TIMESTEPS, WINDOW, FEATURES, UNITS = 2, 9, 3, 1, 2
@@ -18,7 +18,7 @@ LEARNING_RATE = 0.125  #: small enough that no error of the differences grows fr
 #: The differences are good to 1e-9. Under torch, `fit` was seen to be off by a rounding of float32 (4e-8); a state
 #: that is not carried, or a gradient that crosses a window, is off by 1e-3 and more.
 TOLERANCE = {"tensorflow": 1e-8, "torch": 1e-6}
-ROWS = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
+ROWS = pytest.mark.parametrize("row", TWINS, ids=lambda row: row.name)
 
 
 @pytest.fixture

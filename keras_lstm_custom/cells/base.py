@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_lstm_custom.equations.projection import DropoutMask, project
 from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.initializers import Chrono
 from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
 from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
 from keras_lstm_custom.structures import Tensor
@@ -33,14 +34,9 @@ class EquationCell(keras.layers.Layer):
     formulas: Any = ()  #: `Formula`s
     #: The weights, one number for each unit, that formulas name: attribute by the name in the formula.
     vectors: Any = MappingProxyType({})
-    #: What the cell has beyond the plain equations of its kind; an engine that does not know a feature refuses.
-    features: frozenset[str] = frozenset()
-    #: For each state that a step keeps at random (zoneout): the rate, and how wide the state is.
-    noise_widths: Mapping[str, tuple[float, int]] = {}
     recurrent_weight_dropout: float = 0.0  #: share of the recurrent kernel that training sets to zero
-    gates: tuple[str, ...]  #: the blocks of `units` columns of the kernels, in order
-    state_type: ClassVar[type]  #: named tuple of the state
-    step_type: ClassVar[type]  #: named tuple of all that a step computes; begins with the state
+    state_type: ClassVar[Any]  #: named tuple of the state
+    step_type: ClassVar[Any]  #: named tuple of all that a step computes; begins with the state
 
     def __init_subclass__(cls, **kwargs: Any):
         """Give the class the signature of its Keras counterpart plus its own options."""
@@ -53,9 +49,30 @@ class EquationCell(keras.layers.Layer):
         options = bind(self.keras_class, args, kwargs)
         options["name"] = options.get("name") or name_for(type(self))
         super().__init__(**options)
+        self.check_bias()
+
+    def check_bias(self) -> None:
+        """Raise `ArgumentError` if the bias is to start from what is made for other gates."""
+        if isinstance(self.bias_initializer, Chrono):
+            self.bias_initializer.check_gates(self.gates)
 
     def load_own_variables(self, store):
         super().load_own_variables(entry_of(store))
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Return the blocks of `units` columns of the kernels, in order; mostly a class attribute."""
+        raise NotImplementedError
+
+    @property
+    def features(self) -> frozenset[str]:
+        """Return what it has beyond the plain equations of its kind; an engine that does not know one refuses."""
+        return frozenset()
+
+    @property
+    def noise_widths(self) -> Mapping[str, tuple[float, int]]:
+        """Return for each state that a step keeps at random (zoneout): the rate, and how wide the state is."""
+        return {}
 
     @property
     def input_bias(self) -> Tensor | None:
@@ -99,6 +116,8 @@ class EquationCell(keras.layers.Layer):
 
     def initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
         """Return the values that a bias starts from."""
+        if isinstance(self.bias_initializer, Chrono):
+            return self.bias_initializer.by_gate(self.gates, self.units, dtype)
         return self.bias_initializer(shape, dtype=dtype)
 
     @property

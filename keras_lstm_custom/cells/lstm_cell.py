@@ -13,6 +13,7 @@ from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import lstm_step
 from keras_lstm_custom.equations.lstm_options import EPSILON, LSTMOptions, lstm_options_step, normalised
 from keras_lstm_custom.equations.projection import project
+from keras_lstm_custom.initializers import Chrono
 from keras_lstm_custom.options import check_rate
 from keras_lstm_custom.structures import LSTMState, LSTMStep
 
@@ -104,6 +105,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
                 cell_zoneout,
             ),
         )
+        self.check_bias()
         if self.options.projection is not None:
             self.state_size = [self.options.projection, self.units]
             self.output_size = self.options.projection
@@ -140,7 +142,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         return {state: (rate, width) for state, (rate, width) in rates.items() if rate}
 
     def build(self, input_shape):
-        if self.gates == PLAIN.gates and self.options.projection is None:
+        if self.gates == PLAIN.gates and self.options.projection is None and not self._chrono:
             super().build(input_shape)
         else:
             self.add_packed_weights(input_shape[-1])
@@ -161,10 +163,15 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         self._of_options = tuple(weight.name for weight in self.weights[before:])
 
     def initial_bias(self, shape, dtype=None):
-        of_gate = dict.fromkeys(self.gates, self.bias_initializer)
-        if self.unit_forget_bias:
-            of_gate["f"] = keras.initializers.Ones()
-        return ops.concatenate([of_gate[gate]((self.units,), dtype=dtype) for gate in self.gates])
+        if self._chrono or not self.unit_forget_bias:
+            return super().initial_bias(shape, dtype)
+        ones = keras.initializers.Ones()
+        of_gates = [ones if gate == "f" else self.bias_initializer for gate in self.gates]
+        return ops.concatenate([initializer((self.units,), dtype=dtype) for initializer in of_gates])
+
+    @property
+    def _chrono(self) -> bool:
+        return isinstance(self.bias_initializer, Chrono)
 
     def input_part(self, x, dropout=None):
         form = self.options.layer_normalization

@@ -49,7 +49,7 @@ def checked(units: int, options: LSTMOptions) -> LSTMOptions:
 
 
 def _bound(name: str, value: Any) -> float | None:
-    if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not value > 0):
+    if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0):
         raise _error(name, "a positive number, or None for no bound", value, f"Pass e.g. {name}=3.0.")
     return None if value is None else float(value)
 

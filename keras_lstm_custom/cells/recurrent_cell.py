@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -22,10 +22,21 @@ class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
     added in `build`, after `super().build(input_shape)`.
 
     Args: those of `keras.layers.SimpleRNNCell`.
+
+    Call arguments:
+        inputs: `(batch, features)`.
+        states: those of `state_type`, each `(batch, n)` as `state_size` says.
+        training: whether dropout applies.
+
+    Returns:
+        `(h, new states)`.
+
+    Raises:
+        ArgumentError: an option is not usable, or the step returns something else than the cell declares.
     """
 
     keras_class = keras.layers.SimpleRNNCell
-    state_type: Any = RNNState
+    state_type: ClassVar[Any] = RNNState
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)

@@ -92,4 +92,5 @@ ENGINE = Engine(
     supports,
     run,
     graph="xla",
+    derivatives="first",
 )

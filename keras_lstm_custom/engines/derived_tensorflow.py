@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_lstm_custom.engines.derived_step import Step
+from keras_lstm_custom.keras_hooks import unrecorded
 from keras_lstm_custom.structures import Tensor
 
 
@@ -25,17 +26,17 @@ def recurrence(
     """Return `h` of all steps, and the final state; arguments as of `derived_jax.recurrence`."""
     loops = _Loops(Step(cell, len(dropout)), mask, list(dropout), len(state))
     # XLA compiles once for each number of steps, so the number must be static.
-    if z_x.shape[0] is not None and not tf.executing_eagerly():
-        loops.forward = tf.function(loops.forward, jit_compile=True, autograph=False)
-        loops.backward = tf.function(loops.backward, jit_compile=True, autograph=False)
+    compiled = z_x.shape[0] is not None and not tf.executing_eagerly()
+    forward: Callable = _compiled(loops.forward) if compiled else loops.forward
+    backward: Callable = _compiled(loops.backward) if compiled else loops.backward
 
     @tf.custom_gradient
     def run(z_x, *tensors):
         state, weights = tensors[: loops.states], tensors[loops.states :]
-        hs, final, kept = loops.forward(z_x, list(state), list(weights))
+        hs, final, kept = forward(z_x, list(state), list(weights))
 
         def gradient(d_hs, *d_final):
-            dz_x, d_state, d_weights = loops.backward(z_x, list(state), list(weights), kept, d_hs, list(d_final))
+            dz_x, d_state, d_weights = backward(z_x, list(state), list(weights), kept, d_hs, list(d_final))
             return (dz_x, *d_state, *d_weights)
 
         return (hs, *final), gradient
@@ -44,11 +45,20 @@ def recurrence(
     return hs, final
 
 
+def _compiled(loop: Callable) -> Callable:
+    """Return the loop, compiled by XLA. It has its gradient: a tape on it would ask XLA for what it cannot."""
+    function = tf.function(loop, jit_compile=True, autograph=False)
+
+    def call(*arguments):
+        function.get_concrete_function(*arguments)  # traced with tapes on: the loop back has one of its own
+        with unrecorded():
+            return function(*arguments)
+
+    return call
+
+
 class _Loops:
     """Both loops over one step."""
-
-    forward: Callable
-    backward: Callable
 
     def __init__(self, step: Step, mask: Tensor | None, dropout: list[Tensor], states: int):
         self.step, self.mask, self.dropout, self.states = step, mask, dropout, states

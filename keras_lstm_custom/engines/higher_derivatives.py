@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import keras
 
@@ -38,7 +39,7 @@ def _run(engine: Engine, request: Request) -> Result:
         return engine.run(request)
     import tensorflow as tf
 
-    def outputs_of(engine: Engine, x: Tensor, *tensors: Tensor, **changes: bool) -> tuple[Tensor, ...]:
+    def outputs_of(engine: Engine, x: Tensor, *tensors: Tensor, **changes: Any) -> tuple[Tensor, ...]:
         state, values = tensors[:states], tensors[states:]
         mapping = list(zip(weights, values, strict=True))
         with keras.StatelessScope(mapping, initialize_variables=False):

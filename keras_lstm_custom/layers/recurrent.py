@@ -21,9 +21,30 @@ OWN_OPTIONS = ("engine", "checkpoint_every")  #: what the layers take and their 
 
 
 class Recurrent(EngineRNN):
-    """A cell of ours run over time by an engine.
+    """The base of layers: a cell run over time by an engine.
 
-    A subclass names its Keras counterpart, whose arguments it takes (plus `OWN_OPTIONS`), and its cell.
+    A subclass names its `cell_class`, and is then a whole layer; `docs/your-own-cell.md` writes one. With a
+    `keras_class` it takes that layer's arguments, too.
+
+    Args: those of `keras_class` (by default `keras.layers.SimpleRNN`) and the keyword-only ones of the cell, and
+        engine, checkpoint_every: as of `keras_lstm_custom.LSTM`.
+
+    Call arguments:
+        sequences: `(batch, timesteps, features)`.
+        initial_state: the cell's `state_type`, each `(batch, n)` as `cell.state_size` says; by default
+            `cell.get_initial_state`.
+        mask: `(batch, timesteps)` booleans. A masked step keeps the state and repeats the output before it (zeros at
+            the start), on every backend.
+        training: whether dropout applies.
+
+    Returns:
+        `h` of the last step `(batch, units)`, or of all steps `(batch, timesteps, units)` with `return_sequences=True`;
+        with `return_state=True` followed by the final states.
+
+    Raises:
+        ArgumentError: an option is not usable, or the cell's step returns something else than it declares.
+        EngineError: the engine is unknown, or was forced and cannot serve.
+        InputError: the input, the mask or the initial state has the wrong shape.
     """
 
     #: the Keras layer whose arguments it takes; by default the one that takes what `RecurrentCell` does

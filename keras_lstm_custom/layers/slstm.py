@@ -27,7 +27,16 @@ class SLSTM(Recurrent):
         heads: how many blocks of units see only their own h; must divide `units`.
         engine, checkpoint_every: as of `keras_lstm_custom.LSTM`.
 
-    Call arguments and result: as of `keras_lstm_custom.LSTM`, with the states h, c, n, m.
+    Call arguments:
+        sequences: `(batch, timesteps, features)`.
+        initial_state: `[h, c, n, m]`, each `(batch, units)`; zeros, and m = -∞, if None.
+        mask: `(batch, timesteps)` booleans. A masked step keeps the state and repeats the output
+            before it (zeros at the start), on every backend.
+        training: whether dropout applies.
+
+    Returns:
+        `h` of the last step `(batch, units)`, or of all steps `(batch, timesteps, units)` with
+        `return_sequences=True`; with `return_state=True` followed by the final `h`, `c`, `n`, `m`.
 
     Raises:
         ArgumentError: an option is not usable.

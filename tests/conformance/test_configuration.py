@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from tests.descriptors import BATCH, CELLS, FEATURES, LAYERS, TIMESTEPS, UNITS, randomise
+from tests.descriptors import BATCH, CELLS, FEATURES, LAYERS, TIMESTEPS, TWINS, UNITS, randomise
 
 EVERY = pytest.mark.parametrize("row", LAYERS + CELLS, ids=lambda row: row.name)
 LAYER = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
+TWIN = pytest.mark.parametrize("row", TWINS, ids=lambda row: row.name)
 CELL = pytest.mark.parametrize("row", CELLS, ids=lambda row: row.name)
 SHAPE = (BATCH, TIMESTEPS, FEATURES)
 
@@ -90,7 +91,7 @@ def test_weights_alone_can_be_saved_and_go_to_keras(rng, tmp_path):
     np.testing.assert_allclose(theirs.predict(x, verbose=0), mine.predict(x, verbose=0), atol=1e-6)
 
 
-@LAYER
+@TWIN
 def test_weights_have_the_names_shapes_and_paths_of_keras(row):
     mine, theirs = row.build(name="recurrent"), row.keras_twin(name="recurrent")
     for layer in (mine, theirs):
@@ -108,7 +109,7 @@ def test_clone_model_keeps_every_option(row):
     assert_has_options(clone.layers[-1], options)
 
 
-@LAYER
+@TWIN
 def test_initialisers_draw_what_keras_draws(row):
     options = {"kernel_initializer": keras.initializers.HeNormal(seed=3), "recurrent_initializer": "zeros"}
     mine, theirs = row.build(**options), row.keras_twin(**options)

@@ -32,7 +32,7 @@ class Case:
     def __post_init__(self):
         self.rng = np.random.default_rng(self.seed)
         self.x = self.rng.normal(size=(self.batch, self.timesteps, self.features)).astype("float32")
-        self.states = [self.rng.normal(size=(self.batch, self.units)).astype("float32") for _ in range(self.row.states)]
+        self.states = self.row.random_states(self.rng, self.batch, self.units)
         self.weights = None
 
     def layer(self, **options):

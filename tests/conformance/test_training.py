@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from keras_lstm_custom import LSTM, VanillaRNN
-from tests.descriptors import BATCH, FEATURES, LAYERS, NOT_ON_JAX, TIMESTEPS, UNITS
+from tests.descriptors import BATCH, FEATURES, LAYERS, NOT_ON_JAX, TIMESTEPS, TWINS, UNITS
 
 ROWS = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
+WITH_TWIN = pytest.mark.parametrize("row", TWINS, ids=lambda row: row.name)
 
 
 def sequential(layer):
@@ -22,7 +23,7 @@ def fit(model, rng, **options):
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True, "auto"])
-@ROWS
+@WITH_TWIN
 def test_fit_gives_the_losses_of_keras_layers(row, jit_compile):
     """Eleven rows in batches of four: the last batch is smaller."""
     losses = []
@@ -79,7 +80,7 @@ def test_stack_with_states_handed_over(rng):
 
 
 @NOT_ON_JAX
-@ROWS
+@WITH_TWIN
 def test_stateful_fit_carries_the_state_from_batch_to_batch(row, rng):
     layers = [row.build(stateful=True), row.keras_twin(stateful=True)]
     layers[1].build((BATCH, TIMESTEPS, FEATURES))

@@ -15,9 +15,23 @@ from tests.gradients import DIFFERENTIATE
 #: The fast engines of each backend that a machine without a GPU can run.
 FAST = {"tensorflow": ["native", "portable"], "jax": ["jax_scan"], "torch": ["torch_nn", "torch_loop"]}[
     keras.backend.backend()
-]
+] + ["derived"]
 BATCH, TIMESTEPS, FEATURES, UNITS = 4, 6, 3, 5  # all different, so that no axis can stand in for another
+#: The cells that every fast engine knows, and their gates.
 LAYERS = {"lstm": (klc.LSTM, 4), "vanilla_rnn": (klc.VanillaRNN, 1)}
+#: Cells and options that only the derived engine runs fast.
+DERIVED: dict[str, tuple[type, dict]] = {
+    "gru": (klc.GRU, {}),
+    "gru before": (klc.GRU, {"reset_after": False}),
+    "peepholes": (klc.LSTM, {"peepholes": True, "cell_clip": 0.5}),
+    "coupled": (klc.LSTM, {"coupled": True, "peepholes": True}),
+    "projection": (klc.LSTM, {"projection": 4, "projection_clip": 0.4}),
+    "gate norm": (klc.LSTM, {"layer_normalization": "gate", "peepholes": True}),
+    "joint norm": (klc.LSTM, {"layer_normalization": "joint", "projection": 2}),
+    "zoneout": (klc.LSTM, {"zoneout": 0.3, "cell_zoneout": 0.2}),
+    "slstm": (klc.SLSTM, {"heads": 5}),
+}
+KINDS: dict[str, tuple[type, dict]] = {kind: (layer, {}) for kind, (layer, _) in LAYERS.items()} | DERIVED
 
 #: Every shape of mask: 1 = read the step.
 MASKS = {
@@ -60,8 +74,9 @@ class Case:
 def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
     """Random weights, inputs, non-zero states, dropout masks and weights of the loss for a case."""
     rng = np.random.default_rng(seed)
-    gates = LAYERS[case.kind][1]
-    b, u, f = case.batch, case.units, case.features
+    b, f = case.batch, case.features
+    layer = layer_of(case)
+    widths = layer.state_size
     mask = MASKS[case.mask]
     timesteps, width = case.timesteps, max(case.timesteps, TIMESTEPS)
 
@@ -69,25 +84,29 @@ def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
         masks = [rng.integers(0, 2, (b, width)) * 2.0 for _ in range(count)]
         return masks[0] if count == 1 else masks or None
 
-    states = 2 if case.kind == "lstm" else 1
+    names = layer.cell.state_type._fields
+    state = [rng.normal(size=(b, width)) * (not case.zero_state) for width in widths]
+    if "n" in names:  # a normaliser, which is a sum of positive shares
+        state[names.index("n")] = 0.5 + np.abs(state[names.index("n")])
     return {
         "x": rng.normal(size=(b, timesteps, f)),
-        "state": [rng.normal(size=(b, u)) * (not case.zero_state) for _ in range(states)],
-        "weights": [
-            rng.normal(size=(f, gates * u)) / np.sqrt(f),
-            rng.normal(size=(u, gates * u)) / np.sqrt(u),
-            *([rng.normal(size=gates * u)] if case.use_bias else []),
-        ],
+        "state": state,
+        "weights": [rng.normal(size=w.shape) / np.sqrt(1 if "bias" in w.name else w.shape[0]) for w in layer.weights],
         "mask": None if mask is None else np.resize(np.array(mask, bool), (b, width))[:, :timesteps],
         "inputs_dropout": dropout(case.inputs_dropout, f),
-        "recurrent_dropout": dropout(case.recurrent_dropout, u),
-        "loss": [rng.normal(size=(b, timesteps, u)), *(rng.normal(size=(b, u)) for _ in range(states + 1))],
+        "recurrent_dropout": dropout(case.recurrent_dropout, widths[0]),
+        "loss": [
+            rng.normal(size=(b, timesteps, widths[0])),
+            *(rng.normal(size=(b, w)) for w in (widths[0], *widths)),
+        ],
     }
 
 
-def layer_of(case: Case, weights):
-    layer = LAYERS[case.kind][0](
+def layer_of(case: Case, weights=None):
+    layer_class, options = KINDS[case.kind]
+    layer = layer_class(
         case.units,
+        **options,
         return_sequences=case.return_sequences,
         go_backwards=case.go_backwards,
         zero_output_for_mask=case.zero_output_for_mask,
@@ -97,7 +116,8 @@ def layer_of(case: Case, weights):
         dtype=case.dtype,
     )
     layer.build((None, None, case.features))
-    layer.set_weights(weights)
+    if weights is not None:
+        layer.set_weights(weights)
     return layer
 
 
@@ -145,7 +165,7 @@ def run(engine: str, case: Case, data=None, *, wrap=lambda function: function) -
         return DIFFERENTIATE[keras.backend.backend()](loss_and_outputs, [x, *state], layer.weights)
 
     outputs, gradients = wrap(outputs_and_gradients)(request.sequences, request.initial_state, request.mask)
-    states = ["h", "c"][: len(request.initial_state)]
+    states = layer.cell.state_type._fields
     names = ["outputs", "last_output", *(f"final {s}" for s in states), "dx", *(f"d{s}" for s in states)]
     names += [f"d{w.name}" for w in layer.weights]
     values = (keras.ops.convert_to_numpy(v).astype("float64") for v in (*outputs, *gradients))

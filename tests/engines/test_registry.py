@@ -8,7 +8,6 @@ from keras_lstm_custom import LSTM
 from keras_lstm_custom.engines import ENGINES, Engine, Result, Support, choose, explain, registry, run
 from keras_lstm_custom.errors import EngineError
 from tests.descriptors import LAYERS, UNITS
-from tests.oracles import numpy_cells
 
 ROWS = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
 X = np.ones((3, 4, 2), "float32")
@@ -144,7 +143,7 @@ def test_engines_return_the_h_that_is_kept_and_the_registry_masks_it(row, return
     bias = keras.ops.convert_to_numpy(layer.cell.bias)
     kernels = [keras.ops.convert_to_numpy(w) for w in (layer.cell.kernel, layer.cell.recurrent_kernel)]
     order = slice(None, None, -1 if go_backwards else 1)
-    oracle = getattr(numpy_cells, layer.cell.kind)(X[:, order], *kernels, bias, *states, mask=mask[:, order])
+    oracle = row.oracle(X[:, order], *kernels, bias, *states, mask=mask[:, order])
     wanted = slice(None) if return_sequences else slice(-1, None)
     for engine in ENGINES.values():
         if engine.supports(request).ok:

@@ -1,6 +1,6 @@
 """Write the goldens: small saved models of every layer, with input and output. Run from the project's root:
 
-python -m tests.goldens.regenerate
+python -m tests.goldens.regenerate [NAME ...]
 
 They are made anew only when the format of saved files changes on purpose.
 """
@@ -8,6 +8,7 @@ They are made anew only when the format of saved files changes on purpose.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import keras
@@ -28,7 +29,10 @@ def options_of(row) -> dict:
 
 def main() -> None:
     rng = np.random.default_rng(SEED)
+    names = sys.argv[1:]
     for row in LAYERS:
+        if names and row.name not in names:
+            continue
         inputs = keras.Input((TIMESTEPS, FEATURES))
         model = keras.Model(inputs, row.build(**options_of(row))(inputs))
         # a range of numbers: a weight that is exchanged, transposed or packed in another order shows

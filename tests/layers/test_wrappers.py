@@ -6,9 +6,10 @@ import pytest
 from keras import ops
 
 from keras_lstm_custom import LSTM, LSTMCell, VanillaRNNCell
-from tests.descriptors import BATCH, FEATURES, LAYERS, TIMESTEPS, UNITS, randomise
+from tests.descriptors import BATCH, FEATURES, LAYERS, TIMESTEPS, TWINS, UNITS, randomise
 
 ROWS = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
+WITH_TWIN = pytest.mark.parametrize("row", TWINS, ids=lambda row: row.name)
 SHAPE = (BATCH, TIMESTEPS, FEATURES)
 MASK = np.array([[0, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 1]], bool)
 
@@ -24,7 +25,7 @@ def assert_same(mine, theirs, rng, x, **call):
 
 
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", None])
-@ROWS
+@WITH_TWIN
 def test_bidirectional(row, rng, merge_mode):
     x = rng.normal(size=SHAPE).astype("float32")
     for options in ({}, {"return_sequences": True}, {"return_sequences": True, "return_state": True}):
@@ -35,7 +36,7 @@ def test_bidirectional(row, rng, merge_mode):
         assert_same(*pair, rng, x, mask=ops.convert_to_tensor(MASK))
 
 
-@ROWS
+@WITH_TWIN
 def test_bidirectional_keeps_the_engine_and_takes_states(row, rng):
     layer = keras.layers.Bidirectional(row.build(engine="reference"))
     assert layer.backward_layer.engine == layer.forward_layer.engine == "reference"
@@ -45,7 +46,7 @@ def test_bidirectional_keeps_the_engine_and_takes_states(row, rng):
     assert_same(layer, twin, rng, x, initial_state=[ops.convert_to_tensor(s) for s in states])
 
 
-@ROWS
+@WITH_TWIN
 def test_time_distributed(row, rng):
     x = rng.normal(size=(BATCH, 6, TIMESTEPS, FEATURES)).astype("float32")
     assert_same(*(keras.layers.TimeDistributed(build()) for build in (row.build, row.keras_twin)), rng, x)

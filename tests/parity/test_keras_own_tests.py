@@ -1,8 +1,7 @@
 """Keras' own tests of its recurrent layers, run with our classes in place of Keras'.
 
 Keras ships its tests in its wheel. This is the one file that may import `keras.src`: it reaches
-for those tests, and puts a stand-in for their name `layers` whose LSTM, LSTMCell, SimpleRNN and
-SimpleRNNCell are ours.
+for those tests, and puts a stand-in for their name `layers` whose recurrent layers and cells are ours.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import pytest
 import keras_lstm_custom as ours
 
 STAND_INS = {
+    "GRU": ours.GRU,
+    "GRUCell": ours.GRUCell,
     "LSTM": ours.LSTM,
     "LSTMCell": ours.LSTMCell,
     "SimpleRNN": ours.VanillaRNN,
@@ -22,6 +23,7 @@ STAND_INS = {
 
 #: Keras' test modules, and the test class in each.
 SUITES = {
+    "gru_test": "GRUTest",
     "lstm_test": "LSTMTest",
     "simple_rnn_test": "SimpleRNNTest",
     "rnn_test": "RNNTest",
@@ -34,11 +36,12 @@ SUITES = {
 EXCLUDED = {
     ("bidirectional_test", "test_fused_lstm_eligibility"): "asks which of Keras' own layers cuDNN may run in both "
     "directions at once; ours are served by our engines",
+    ("bidirectional_test", "test_fused_gru_eligibility"): "as above",
 }
 
 
 class _LayersWithOurs:
-    """`keras.src.layers` to a test that asks it for a layer, except for the four classes of ours."""
+    """`keras.src.layers` to a test that asks it for a layer, except for the classes of ours."""
 
     def __init__(self, layers: Any):
         self._layers = layers

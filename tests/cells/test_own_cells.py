@@ -1,0 +1,175 @@
+"""A cell of one's own, as `docs/your-own-cell.md` writes it, on every engine; and steps that break their word."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_lstm_custom as klc
+from keras_lstm_custom import equations
+from keras_lstm_custom.errors import ArgumentError, InputError
+from tests.gradients import outputs_and_gradients
+
+PAGE = Path(__file__).parents[2] / "docs" / "your-own-cell.md"
+CELL = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
+BATCH, TIMESTEPS, FEATURES, UNITS = 3, 4, 2, 5
+MASK = np.array([[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 1, 1]], bool)
+
+
+@pytest.fixture(scope="module")
+def page():
+    """Return what the first block of the page defines."""
+    names: dict = {"__name__": "__page__"}
+    exec(CELL, names)
+    return names
+
+
+def test_the_page_writes_it_in_forty_lines_by_public_names_alone():
+    lines = [line for line in CELL.splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert len(lines) <= 40
+    for node in ast.walk(ast.parse(CELL)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("keras_lstm_custom"):
+            module = {"keras_lstm_custom": klc, "keras_lstm_custom.equations": equations}[node.module]
+            assert {alias.name for alias in node.names} <= set(module.__all__)
+        assert not (isinstance(node, ast.Attribute) and node.attr.startswith("_"))
+
+
+def minimal_gated_unit(x, kernel, recurrent_kernel, bias, h, mask):
+    """The oracle, in float64."""
+    sigma = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
+    outputs, y, h = [], np.zeros_like(h, "float64"), h.astype("float64")
+    for t in range(x.shape[1]):
+        z, u = x[:, t] @ kernel + bias, h @ recurrent_kernel
+        f = sigma(z[:, :UNITS] + u[:, :UNITS])
+        n = np.tanh(z[:, UNITS:] + f * u[:, UNITS:])
+        read = mask[:, t, None]
+        h = np.where(read, (1 - f) * h + f * n, h)
+        y = np.where(read, h, y)
+        outputs.append(y)
+    return np.stack(outputs, axis=1)
+
+
+@pytest.mark.parametrize("engine", ["derived", "reference"])
+def test_its_numbers(page, rng, engine):
+    layer = page["MinimalGatedUnit"](UNITS, return_sequences=True, engine=engine)
+    layer.build((BATCH, TIMESTEPS, FEATURES))
+    layer.set_weights([rng.normal(size=w.shape).astype("float32") for w in layer.get_weights()])
+    x = rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
+    h = rng.normal(size=(BATCH, UNITS)).astype("float32")
+    got = layer(x, initial_state=[h], mask=ops.convert_to_tensor(MASK))
+    expected = minimal_gated_unit(x.astype("float64"), *layer.get_weights(), h, MASK)
+    np.testing.assert_allclose(ops.convert_to_numpy(got), expected, atol=2e-6)
+
+
+def test_it_is_run_by_the_derived_engine_with_the_gradients_of_the_reference(page, rng):
+    layers = []
+    for engine in ("auto", "reference"):
+        layer = page["MinimalGatedUnit"](UNITS, return_sequences=True, go_backwards=True, engine=engine, seed=3)
+        layer.build((BATCH, TIMESTEPS, FEATURES))
+        layers.append(layer)
+    layers[1].set_weights(layers[0].get_weights())
+    x = rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
+    h = rng.normal(size=(BATCH, UNITS)).astype("float32")
+    got, expected = (outputs_and_gradients(layer, x, [h], mask=MASK, training=True) for layer in layers)
+    assert layers[0].last_engine == "derived"
+    for a, b in zip([*got[0], *got[1]], [*expected[0], *expected[1]], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_it_goes_wherever_a_layer_goes(page, rng, tmp_path):
+    """All arguments; a cell in `keras.layers.RNN`; saved and loaded by its name."""
+    layer = page["MinimalGatedUnit"](
+        UNITS, activation="relu", use_bias=False, return_state=True, dropout=0.2, checkpoint_every=2, name="own"
+    )
+    assert (layer.activation, layer.dropout) == (keras.activations.relu, 0.2)
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    x = rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
+    model = keras.Sequential([keras.layers.RNN([page["MinimalGatedUnitCell"](4), klc.LSTMCell(3)])])
+    y = model.predict(x, verbose=0)
+    model.save(tmp_path / "own.keras")
+    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "own.keras").predict(x, verbose=0), y, atol=1e-6)
+
+
+class Pair(NamedTuple):
+    h: object
+    s: object
+
+
+class PairStep(NamedTuple):
+    h: object
+    s: object
+    z: object
+
+
+class Own(klc.RecurrentCell):
+    """Two states, the second of its own width, and a weight between them."""
+
+    gates = ("h",)
+    state_type, step_type = Pair, PairStep
+
+    def __init__(self, *args, width: int = 2, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.width, self.state_size = width, [self.units, width]
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.between = self.add_weight((self.units, self.width), name="between")
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        z = z_x + equations.project(state.h, self.tensor("recurrent_kernel"), mask=recurrent_dropout)
+        s = 0.5 * state.s + equations.project(ops.tanh(z), self.tensor("between"))
+        return PairStep(ops.tanh(z) * ops.mean(s, axis=-1, keepdims=True), s, z)
+
+
+class OwnLayer(klc.Recurrent):
+    """The layer of `Own`."""
+
+    cell_class = Own
+
+
+def test_more_states_weights_and_options(rng):
+    x = rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
+    results = []
+    for engine in ("derived", "reference"):
+        keras.utils.set_random_seed(3)
+        layer = OwnLayer(UNITS, width=3, return_sequences=True, return_state=True, engine=engine)
+        assert layer.width == 3
+        layer.build(x.shape)
+        assert [w.name for w in layer.weights] == ["kernel", "recurrent_kernel", "bias", "between"]
+        states = [np.random.default_rng(n).normal(size=(BATCH, n)).astype("float32") for n in (UNITS, 3)]
+        outputs, gradients = outputs_and_gradients(layer, x, states, mask=MASK)
+        results.append([*outputs, *gradients])
+        with pytest.raises(InputError, match=r"(?s)h of shape \(3, 5\), s of shape \(3, 3\)"):
+            layer(x, initial_state=states[::-1])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+BROKEN = {
+    "other names": (lambda step: Pair(step.h, step.s), r"PairStep of h, s, z"),
+    "no names": (lambda step: tuple(step), r"PairStep of h, s, z.*Received: tuple"),
+    "another width": (lambda step: step._replace(h=step.s), r"h \(.*, 5\).*Received: h \(.*, 2\)"),
+    "exchanged states": (lambda step: step._replace(h=step.s, s=step.h), r"new state first"),
+}
+
+
+@pytest.mark.parametrize("engine", ["auto", "derived", "reference"])
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_step_that_returns_something_else_than_it_declares(broken, engine):
+    change, says = BROKEN[broken]
+
+    class Broken(Own):
+        def step(self, *args, **kwargs):
+            return change(super().step(*args, **kwargs))
+
+    layer = type("BrokenLayer", (OwnLayer,), {"cell_class": Broken})(UNITS, engine=engine)
+    with pytest.raises(ArgumentError, match=f"(?s)step of Broken.*{says}"):
+        layer(np.zeros((BATCH, TIMESTEPS, FEATURES), "float32"))

@@ -1,0 +1,210 @@
+"""The derived engine against the reference engine: every cell, with all that comes with a call, and in every graph."""
+
+from __future__ import annotations
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_lstm_custom as klc
+from keras_lstm_custom.engines import ENGINES, derived, registry
+from tests.covering import covering
+from tests.engines.harness import DERIVED, KINDS, MASKS, Case, arrays, assert_same, layer_of, request_of, run
+from tests.engines.test_higher_derivatives import penalty_gradients
+
+BACKEND = keras.backend.backend()
+KIND = pytest.mark.parametrize("kind", DERIVED)
+AXES = {
+    "kind": list(DERIVED),
+    "mask": list(MASKS),
+    "go_backwards": [False, True],
+    "dropout": ["none", "one", "each"],
+    "return_sequences": [True, False],
+    "use_bias": [True, False],
+    "zero_state": [False, True],
+    "checkpoint_every": [None, 4],
+}
+#: A float64 sum in another order; in half precision some tens of roundings of 2^-8 or 2^-11 each.
+TOLERANCE = {"float64": 1e-11, "float32": 1e-5, "mixed_bfloat16": 0.15, "mixed_float16": 0.02}
+
+
+@pytest.fixture
+def float64():
+    """JAX computes in float64 only if it is told so."""
+    if BACKEND == "jax":
+        import jax
+
+        context = jax.enable_x64(True)
+    else:
+        context = contextlib.nullcontext()
+    with context:
+        yield
+
+
+def gates_of(kind):
+    return len(layer_of(Case(kind)).cell.gates)
+
+
+def matrix():
+    """Any two options; on JAX, where each case is compiled, each cell once with all masks."""
+    if BACKEND == "jax":
+        rows = [{"kind": kind, "mask": "all of these", "batch": 16} for kind in DERIVED]
+    else:
+        rows = covering(AXES)
+    for n, row in enumerate(rows):
+        count = {"none": 0, "one": 1, "each": gates_of(row["kind"])}[row.pop("dropout", ["none", "one"][n % 2])]
+        # A head sees its own units: one mask on h for all gates is what the sLSTM takes.
+        yield Case(
+            **row,
+            dtype="float64",
+            inputs_dropout=count,
+            recurrent_dropout=min(count, 1) if row["kind"] == "slstm" else count,
+        )
+
+
+@pytest.mark.parametrize("case", list(matrix()), ids=str)
+def test_outputs_and_all_gradients(float64, case):
+    data = arrays(case)
+    assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
+@KIND
+def test_dtypes(kind, dtype):
+    case = Case(kind, "scattered", dtype=dtype, recurrent_dropout=1)
+    assert_same(run("derived", case), run("reference", case), TOLERANCE[dtype])
+
+
+@KIND
+def test_auto_takes_it_and_it_really_runs(kind, monkeypatch):
+    """A number that is broken in its recurrence shows in the layer."""
+    layer_class, options = DERIVED[kind]
+    layer = layer_class(5, **options)
+    x = np.random.default_rng(0).normal(size=(4, 6, 3)).astype("float32")
+    before = ops.convert_to_numpy(layer(x))
+    assert layer.last_engine == "derived"
+    module = derived.import_module(f"keras_lstm_custom.engines.derived_{BACKEND}")
+    original = module.recurrence
+
+    def shifted(*arguments):
+        hs, state = original(*arguments)
+        return hs + 1, [state[0] + 1, *state[1:]]
+
+    monkeypatch.setattr(module, "recurrence", shifted)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), before + 1, atol=1e-6)
+
+
+@KIND
+@pytest.mark.parametrize(
+    "sizes", [{"timesteps": 1}, {"batch": 0}, {"batch": 1, "features": 1}, {"timesteps": 13}], ids=str
+)
+def test_sizes_at_the_edge(kind, sizes):
+    case = Case(kind, "none", **sizes)
+    data = arrays(case)
+    assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float32"])
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("way", ["compiled", "static", "dynamic"])
+@KIND
+def test_graphs(kind, way):
+    """The same numbers inside tf.function: of static and unknown sizes, and compiled as a whole."""
+    import tensorflow as tf
+
+    case = Case(kind, "scattered" if way != "compiled" else "none", recurrent_dropout=1)
+    data = arrays(case)
+    widths = layer_of(case).state_size
+
+    def wrap(function):
+        if way != "dynamic":
+            return tf.function(function, jit_compile=way == "compiled", autograph=False)
+        x = tf.TensorSpec((None, None, case.features))
+        specs = x, [tf.TensorSpec((None, width)) for width in widths], tf.TensorSpec((None, None), tf.bool)
+        traced = tf.function(function, autograph=False).get_concrete_function(*specs)
+        return lambda *arguments: traced(*tf.nest.flatten(arguments))
+
+    assert_same(run("derived", case, data, wrap=wrap), run("reference", case, data), TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("way", ["eager", "graph"] if BACKEND == "tensorflow" else ["eager"])
+@pytest.mark.parametrize("kind", ["gru", "gru before", "peepholes", "gate norm", "slstm"])
+def test_second_derivatives(kind, way):
+    def wrap(function):
+        if way == "eager":
+            return function
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+
+    case = Case(kind, "left padded" if kind == "gru" else "none")
+    got, expected = (penalty_gradients(engine, case, wrap) for engine in ("derived", "reference"))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * max(1, np.abs(b).max()))
+
+
+@KIND
+def test_a_model_learns_in_fit_and_comes_back_from_a_file(kind, tmp_path, rng):
+    layer_class, options = DERIVED[kind]
+    model = keras.Sequential(
+        [
+            keras.Input((6, 3)),
+            keras.layers.Masking(),
+            keras.layers.Bidirectional(layer_class(5, **options, dropout=0.1, recurrent_dropout=0.1)),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    x = rng.normal(size=(11, 6, 3)).astype("float32")
+    x[:4, 4:] = 0
+    losses = model.fit(x, x[:, 0, :1], batch_size=4, epochs=3, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+    layer = model.layers[1].forward_layer if BACKEND != "jax" else None
+    assert layer is None or layer.last_engine == "derived"
+
+
+class Drawing(klc.RecurrentCell):
+    """A step that draws at random."""
+
+    gates = ("h",)
+    step_type = klc.VanillaRNNCell.step_type
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        z = z_x + keras.random.normal(ops.shape(state.h), seed=self.seed_generator)
+        return self.step_type(ops.tanh(z), z)
+
+
+class Failing(klc.RecurrentCell):
+    """A step that only Keras' loop could run, say."""
+
+    gates = ("h",)
+    step_type = klc.VanillaRNNCell.step_type
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        raise ValueError("not here")
+
+
+@pytest.mark.parametrize(("cell", "why"), [(Drawing, "sets variables"), (Failing, "ValueError: not here")])
+def test_a_step_that_is_no_function_is_refused(cell, why):
+    layer = type("Layer", (klc.Recurrent,), {"cell_class": cell})(5)
+    layer.build((4, 6, 3))
+    explanation = layer.explain_engine((4, 6, 3))
+    assert explanation.chosen == "reference"
+    assert why in explanation.answers["derived"].reason
+
+
+def test_it_refuses_what_asks_for_every_step_or_for_no_loop():
+    case = Case("gru")
+    data = arrays(case)
+    layer = layer_of(case, data["weights"])
+    request = request_of(case, layer, data)
+    for change in ({"keep_steps": True}, {"unroll": True}):
+        assert not ENGINES["derived"].supports(derived.Request(**{**vars(request), **change})).ok
+    assert registry.explain("auto", request).chosen == "derived"
+    assert set(KINDS) > set(DERIVED)
