@@ -16,9 +16,10 @@ from keras_lstm_custom.diagnostics.flow import GradientFlow
 from keras_lstm_custom.diagnostics.gradients import flow_of_observable
 from keras_lstm_custom.diagnostics.inputs import Data, gathered
 from keras_lstm_custom.diagnostics.losses import carries_its_loss
-from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
+from keras_lstm_custom.diagnostics.records import LayerTrace
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
+from keras_lstm_custom.diagnostics.traces import Traces
 from keras_lstm_custom.diagnostics.tracing import trace_observable
 from keras_lstm_custom.errors import ArgumentError
 

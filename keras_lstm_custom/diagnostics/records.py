@@ -9,8 +9,6 @@ those that the layer kept. (The layer's own output there is Keras': the output b
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -19,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell, lstm_symbols
-from keras_lstm_custom.errors import ArgumentError, DataError
+from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.structures import LSTMStep, RNNStep
 from keras_lstm_custom.symbols import Description, described
 
@@ -165,7 +163,7 @@ RECORDS: dict[type, type[LayerTrace]] = {LSTMStep: GateTrace, RNNStep: RNNTrace}
 
 def record(step_type: type, plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> LayerTrace:
     """Return the trace of a cell with that step; `arrays` by the names of the symbols."""
-    return _made(RECORDS.get(step_type, CellTrace), plain, arrays)
+    return made(RECORDS.get(step_type, CellTrace), plain, arrays)
 
 
 def check_names(cell: Any) -> None:
@@ -186,73 +184,13 @@ def check_names(cell: Any) -> None:
         )
 
 
-def _made(of_class: type[LayerTrace], plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> LayerTrace:
+def made(of_class: type[LayerTrace], plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> LayerTrace:
+    """Return a record of that class; arrays that it has no field for are those of its `values`."""
     named = {field.name for field in fields(of_class)}
     values = {name: array for name, array in arrays.items() if name not in named}
     own = {name: array for name, array in arrays.items() if name in named}
     known: dict[str, Any] = {**plain, **own, **({"values": values} if of_class is CellTrace else {})}
     return of_class(**known)
-
-
-class Traces(dict[str, Any]):
-    """The traces of a model's recurrent layers by name, in the order in which the model ran them."""
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the tidy tables of all layers one below the other; a symbol that a layer lacks is NaN."""
-        return pd.concat([trace.to_frame() for trace in self.values()], ignore_index=True)
-
-    def to_npz(self, path: str | os.PathLike) -> None:
-        """Write all traces to one compressed file, which `from_npz` and `numpy.load` read."""
-        arrays: dict[str, Any] = {}
-        header = []
-        for number, trace in enumerate(self.values()):
-            values = {field.name: getattr(trace, field.name) for field in fields(trace)}
-            about = values.pop("about").to_json()
-            values |= values.pop("values", {})
-            arrays |= {f"{number}/{name}": v for name, v in values.items() if isinstance(v, np.ndarray)}
-            plain = {name: v for name, v in values.items() if not isinstance(v, np.ndarray)}
-            header.append({"record": type(trace).__name__, "about": about, **plain})
-        with open(path, "wb") as file:  # given a path, NumPy would append ".npz" to another ending
-            np.savez_compressed(file, traces=np.array(json.dumps(header)), **arrays)
-
-    @classmethod
-    def from_npz(cls, path: str | os.PathLike) -> Traces:
-        """Return what `to_npz` wrote, of cells of one's own without their class.
-
-        Raises:
-            DataError: the file is not one of `to_npz`.
-        """
-        with np.load(path) as file:
-            if "traces" not in file:
-                raise DataError(
-                    f"{os.fspath(path)!r} does not hold traces.",
-                    expected="a file that Traces.to_npz wrote",
-                    received=f"arrays named {', '.join(file.files[:5])}",
-                    remedy="Write the file with trace(model, x).to_npz(path).",
-                )
-            traces = cls()
-            for number, plain in enumerate(json.loads(str(file["traces"]))):
-                prefix = f"{number}/"
-                arrays = {key.removeprefix(prefix): file[key] for key in file.files if key.startswith(prefix)}
-                traces[plain["name"]] = _read_back(plain, arrays)
-        return traces
-
-    def __missing__(self, name: str) -> Any:
-        raise ArgumentError(
-            "There is no trace of that name.",
-            expected=", ".join(map(repr, self)),
-            received=repr(name),
-            remedy="Use one of the names above; they say where the layer is in the model.",
-        )
-
-
-def _read_back(plain: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
-    classes = {of_class.__name__: of_class for of_class in (*RECORDS.values(), CellTrace)}
-    if "record" in plain:
-        about = Description.from_json(plain.pop("about"))
-        return _made(classes[plain.pop("record")], {**plain, "about": about}, arrays)
-    del plain["kind"]  # of files of earlier versions, in which traces were of two classes
-    return _made(next(c for c in RECORDS.values() if {field.name for field in fields(c)} >= set(arrays)), plain, arrays)
 
 
 def _widened(values: Array, width: int) -> Array:

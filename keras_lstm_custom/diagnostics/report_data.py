@@ -13,11 +13,12 @@ import numpy as np
 from keras_lstm_custom.cells.as_ours import as_ours
 from keras_lstm_custom.diagnostics.flow import GradientFlow
 from keras_lstm_custom.diagnostics.plots.style import BLUE
-from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
+from keras_lstm_custom.diagnostics.records import LayerTrace
 from keras_lstm_custom.diagnostics.recurrent_layers import cells
 from keras_lstm_custom.diagnostics.report_cell import of_cell
 from keras_lstm_custom.diagnostics.report_outcome import Shown
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
+from keras_lstm_custom.diagnostics.traces import Traces
 from keras_lstm_custom.errors import InputError
 
 FEATURE_COLORS = ["#56B4E9", "#6A3D9A", "#8C6D31", "#7F7F7F", "#1B7F79", "#B8A9C9"]

@@ -13,8 +13,9 @@ from keras import ops
 from keras_lstm_custom.diagnostics.autodiff import no_gradients
 from keras_lstm_custom.diagnostics.inputs import gathered
 from keras_lstm_custom.diagnostics.progress import Progress
-from keras_lstm_custom.diagnostics.records import Traces, check_names, record
+from keras_lstm_custom.diagnostics.records import check_names, record
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, can_look_into, observable, selection
+from keras_lstm_custom.diagnostics.traces import Traces
 from keras_lstm_custom.engines import Request, Result, reference
 from keras_lstm_custom.errors import InputError
 from keras_lstm_custom.models.walk import recurrent_layers
