@@ -21,6 +21,7 @@ LEVELS = {
     "errors": 0,
     "progress": 0,
     "structures": 0,
+    "symbols": 0,
     "version": 0,
     "array_files": 1,
     "writing": 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import keras
@@ -26,7 +27,13 @@ class EquationCell(keras.layers.Layer):
     """
 
     keras_class: ClassVar[type]  #: the Keras cell whose arguments, weights and packing it shares
-    kind: ClassVar[str]  #: which equations: "lstm" or "vanilla_rnn"
+    kind: ClassVar[str]  #: which equations, in one word
+    title: ClassVar[str] = ""  #: what people call the cell; its kind unless it says otherwise
+    #: What a step computes, in words (`symbols.described` has the defaults), and its equations for `report`.
+    symbols: Any = MappingProxyType({})  #: `Symbol`s by name
+    formulas: Any = ()  #: `Formula`s
+    #: The weights, one number for each unit, that formulas name: attribute by the name in the formula.
+    vectors: Any = MappingProxyType({})
     recurrent_weight_dropout: float = 0.0  #: share of the recurrent kernel that training sets to zero
     state_type: ClassVar[Any]  #: named tuple of the state
     step_type: ClassVar[Any]  #: named tuple of all that a step computes; begins with the state
@@ -113,6 +120,11 @@ class EquationCell(keras.layers.Layer):
             return self.bias_initializer.by_gate(self.gates, self.units, dtype)
         return self.bias_initializer(shape, dtype=dtype)
 
+    @property
+    def output_kernel(self) -> Tensor | None:
+        """Return the weights of a linear map behind what the gates let out, where there is one."""
+        return None
+
     def tensor(self, name: str) -> Tensor | None:
         """Return a weight in the dtype that the cell computes in, or None if there is none."""
         weight = getattr(self, name)
@@ -165,6 +177,15 @@ class EquationCell(keras.layers.Layer):
             came = ", ".join(f"{name} {tuple(s.shape)}" for name, s in zip(state._fields, new, strict=False))
             raise _undeclared(self, f"the new state first: {expected}", came)
         return new
+
+    def tapped_step(self, z_x: Tensor, state: Any, taps: Any) -> Any:
+        """Return `step` with `taps`, a `state_type`, added to its new states as they leave it.
+
+        A cell that makes h of another state lets that state's tap pass into h, so that a gradient with respect to it is
+        the whole one.
+        """
+        new = self.checked_step(z_x, state)
+        return new._replace(**{name: getattr(new, name) + tap for name, tap in taps._asdict().items()})
 
     def state_of(self, step: Any) -> Any:
         """Return the new state, the first fields of what a step computed."""

@@ -8,6 +8,7 @@ from keras import ops
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import gru_step
 from keras_lstm_custom.structures import GRUStep, RNNState
+from keras_lstm_custom.symbols import Formula, Symbol
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom")
@@ -45,6 +46,24 @@ class GRUCell(EquationCell, keras.layers.GRUCell):
     gates = ("z", "r", "n")
     state_type = RNNState
     step_type = GRUStep
+    title = "GRU"
+    symbols = {
+        "z": Symbol("update gate", "share", does="stays", keeps="h", enters="(1-z_t) n_t"),
+        "r": Symbol("reset gate", "share", does="is seen by the candidate"),
+        "n": Symbol("candidate", "signed"),
+        "h": Symbol("hidden state", "signed"),
+    }
+
+    @property
+    def formulas(self):
+        seen = r"r_t \odot (U_n h_{t-1} + d_n)" if self.reset_after else r"U_n (r_t \odot h_{t-1})"
+        kept = "[z_t * h_{t-1}]"
+        return (
+            Formula("z", r"\sigma(W_z x_t + b_z + U_z h_{t-1} + d_z)", "update gate: [z_t %] of the memory stays"),
+            Formula("r", r"\sigma(W_r x_t + b_r + U_r h_{t-1} + d_r)", "reset gate: the candidate sees [r_t %] of it"),
+            Formula("n", rf"\tanh(W_n x_t + b_n + {seen})", "candidate: the value that h is drawn to"),
+            Formula("h", r"z_t \odot h_{t-1} + (1 - z_t) \odot n_t", f"memory and output: {kept} stays"),
+        )
 
     @property
     def input_bias(self):

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lstm_custom.cells import lstm_checks
+from keras_lstm_custom.cells import lstm_checks, lstm_symbols
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import lstm_step
 from keras_lstm_custom.equations.lstm_options import EPSILON, LSTMOptions, lstm_options_step, normalised
@@ -70,6 +70,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
 
     keras_class = keras.layers.LSTMCell
     kind = "lstm"
+    title = "LSTM"
     state_type = LSTMState
     step_type = LSTMStep
     options = PLAIN  # of a cell of Keras under this class (`as_ours`), too
@@ -118,6 +119,22 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
     @property
     def features(self):
         return frozenset(name for name, value in self.options._asdict().items() if value != getattr(PLAIN, name))
+
+    @property
+    def symbols(self):
+        return lstm_symbols.symbols(self.options)
+
+    @property
+    def formulas(self):
+        return lstm_symbols.formulas(self.options)
+
+    @property
+    def vectors(self):
+        return {name.replace("peephole", "p"): name for name in self._of_options if name.startswith("peephole")}
+
+    @property
+    def output_kernel(self):
+        return None if self.options.projection is None else self.projection_kernel
 
     @property
     def noise_widths(self):
@@ -172,11 +189,19 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         if self.options == PLAIN:
             kernel = self.tensor("recurrent_kernel")
             return lstm_step(z_x, state, kernel, recurrent_dropout=recurrent_dropout, **functions)
+        return self._step_with_options(z_x, state, recurrent_dropout=recurrent_dropout, **functions)
+
+    def _step_with_options(self, z_x, state, **more):
         z_x, keep = self.without_noise(z_x)
         weights = {name: self.tensor(name) for name in ("recurrent_kernel", "bias", *self._of_options)}
-        return lstm_options_step(
-            z_x, state, weights, self.options, keep=keep, recurrent_dropout=recurrent_dropout, **functions
-        )
+        return lstm_options_step(z_x, state, weights, self.options, keep=keep, **more)
+
+    def tapped_step(self, z_x, state, taps):
+        if self.options.cell_zoneout:  # h is made of another c than the one that is carried on
+            return super().tapped_step(z_x, state, taps)
+        functions = {"activation": self.activation, "recurrent_activation": self.recurrent_activation}
+        new = self._step_with_options(z_x, state, tap=taps.c, **functions)
+        return new._replace(h=new.h + taps.h)
 
     def get_config(self):
         own = {**self.options._asdict(), "recurrent_weight_dropout": self.recurrent_weight_dropout}

@@ -11,6 +11,7 @@ from keras_lstm_custom.cells.recurrent_cell import RecurrentCell
 from keras_lstm_custom.equations.slstm import slstm_step
 from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.structures import SLSTMState, SLSTMStep
+from keras_lstm_custom.symbols import Formula, Symbol
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom")
@@ -42,6 +43,29 @@ class SLSTMCell(RecurrentCell):
     gates = ("i", "f", "g", "o")
     state_type = SLSTMState
     step_type = SLSTMStep
+    title = "sLSTM"
+    symbols = {
+        "i": Symbol("input gate", "share", does="enters"),
+        "f": Symbol("forget gate", "share", does="stays", keeps="c", enters="i_t g_t"),
+        "g": Symbol("candidate", "signed"),
+        "o": Symbol("output gate", "share", does="leaves"),
+        "m": Symbol("stabiliser"),
+        "n": Symbol("normaliser"),
+        "c": Symbol("cell state", label="long-term"),
+        "h": Symbol("hidden state", "signed", label="short-term"),
+    }
+    formulas = (
+        Formula("m", r"\max(W_i x_t + U_i h_{t-1} + b_i, \log\sigma(W_f x_t + U_f h_{t-1} + b_f) + m_{t-1})",
+                "stabiliser: the largest exponent so far"),
+        Formula("f", r"\exp(\log\sigma(W_f x_t + U_f h_{t-1} + b_f) + m_{t-1} - m_t)",
+                "forget gate: [f_t %] of the memory stays"),
+        Formula("i", r"\exp(W_i x_t + U_i h_{t-1} + b_i - m_t)", "input gate: [i_t %] of the candidate enters"),
+        Formula("g", r"\tanh(W_g x_t + U_g h_{t-1} + b_g)", "candidate: pushes the memory [g_t: down, up]"),
+        Formula("o", r"\sigma(W_o x_t + U_o h_{t-1} + b_o)", "output gate: [o_t %] of the memory leaves"),
+        Formula("c", r"f_t \odot c_{t-1} + i_t \odot g_t", "memory: [f_t * c_{t-1}] stays, [i_t * g_t] enters"),
+        Formula("n", r"f_t \odot n_{t-1} + i_t", "normaliser: the sum of the weights in c"),
+        Formula("h", r"o_t \odot c_t / n_t", "short-term memory: what leaves of the weighted mean c / n"),
+    )  # fmt: skip
 
     def __init__(self, *args: Any, heads: int = 1, **kwargs: Any):
         super().__init__(*args, **kwargs)

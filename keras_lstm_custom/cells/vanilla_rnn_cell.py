@@ -9,6 +9,7 @@ from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import rnn_step
 from keras_lstm_custom.keras_hooks import stored_as
 from keras_lstm_custom.structures import RNNState, RNNStep
+from keras_lstm_custom.symbols import Formula, Symbol
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom")
@@ -41,6 +42,12 @@ class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
     gates = ("h",)
     state_type = RNNState
     step_type = RNNStep
+    title = "vanilla RNN"
+    symbols = {"z": Symbol("pre-activation"), "h": Symbol("hidden state", "signed")}
+    formulas = (
+        Formula("z", "W x_t + U h_{t-1} + b", "pre-activation: the input and the state before, weighed"),
+        Formula("h", r"\tanh(z_t)", "hidden state, and the layer's output"),
+    )
 
     def step(self, z_x, state, recurrent_dropout=None):
         return rnn_step(

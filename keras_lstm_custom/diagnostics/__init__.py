@@ -6,14 +6,16 @@ from keras_lstm_custom.diagnostics.explaining.contributions import MemoryContrib
 from keras_lstm_custom.diagnostics.explaining.record import Attribution
 from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows, Verdict
 from keras_lstm_custom.diagnostics.gradients import gradient_flow
-from keras_lstm_custom.diagnostics.records import GateTrace, RNNTrace, Traces
+from keras_lstm_custom.diagnostics.records import CellTrace, GateTrace, RNNTrace
 from keras_lstm_custom.diagnostics.reporting import report
 from keras_lstm_custom.diagnostics.summaries import GateSummary, RNNSummary, Summary, summary
+from keras_lstm_custom.diagnostics.traces import Traces
 from keras_lstm_custom.diagnostics.tracing import trace
 from keras_lstm_custom.diagnostics.weights import GateWeights, gate_weights
 
 __all__ = [
     "Attribution",
+    "CellTrace",
     "GateMonitor",
     "GateSummary",
     "GateTrace",

@@ -18,9 +18,10 @@ from keras_lstm_custom.diagnostics.flow import GradientFlow
 from keras_lstm_custom.diagnostics.gradients import flow_of_observable
 from keras_lstm_custom.diagnostics.inputs import Data, gathered
 from keras_lstm_custom.diagnostics.losses import carries_its_loss
-from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
+from keras_lstm_custom.diagnostics.records import LayerTrace
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, observable
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
+from keras_lstm_custom.diagnostics.traces import Traces
 from keras_lstm_custom.diagnostics.tracing import trace_observable
 from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.writing import write_text
@@ -37,9 +38,10 @@ class GateMonitor(keras.callbacks.Callback):
     monitor.to_frame()                     # one row for each record and layer
     ```
 
-    A row holds the epoch (counted from 0, as Keras does), the layer, and for an LSTM each gate's
-    mean and its shares below 0.1 and above 0.9 (`f_mean`, `f_closed`, `f_open`, ...) and the median
-    memory length; for a vanilla RNN the share of saturated steps; then the number of dead units
+    A row holds the epoch (counted from 0, as Keras does), the layer, and for a cell with gates each
+    gate's mean and its shares below 0.1 and above 0.9 (`f_mean`, `f_closed`, `f_open`, ...) and, where a
+    gate says what stays, the median memory length; for a vanilla RNN the share of saturated steps; the
+    median size of every state beside h (`c_size`), the number of dead units
     and, with `y`, the gradient norm at the first and the last step, its ratio (`retained`), its
     decay for each step back, and the verdict. TensorBoard gets the numbers as scalars, and the
     gates, memory lengths and gradient norms as histograms.
@@ -173,10 +175,12 @@ def _numbers(layer: LayerSummary) -> dict[str, Any]:
             numbers[f"{gate}_mean"] = float(layer.mean[gate].mean())
             numbers[f"{gate}_closed"] = float(layer.closed[gate].mean())
             numbers[f"{gate}_open"] = float(layer.open[gate].mean())
-        numbers["memory_length"] = float(np.median(layer.memory_length))
+        if layer.memory_length is not None:
+            numbers["memory_length"] = float(np.median(layer.memory_length))
     if isinstance(layer, RNNSummary):
         numbers["saturated"] = float(layer.saturated.mean())
-    return {**numbers, "dead_units": len(layer.dead)}
+    sizes = {f"{state}_size": float(np.median(size)) for state, size in layer.size.items()}
+    return {**numbers, **sizes, "dead_units": len(layer.dead)}
 
 
 def _gradient_numbers(flow: GradientFlow) -> dict[str, Any]:
@@ -195,7 +199,7 @@ def _gradient_numbers(flow: GradientFlow) -> dict[str, Any]:
 
 def _distributions(trace: LayerTrace, layer: LayerSummary, flow: GradientFlow | None) -> dict[str, np.ndarray]:
     values = {symbol: getattr(trace, symbol)[trace.read].reshape(-1) for symbol in trace.symbols}
-    if isinstance(layer, GateSummary):
+    if isinstance(layer, GateSummary) and layer.memory_length is not None:
         values["memory_length"] = layer.memory_length
     if flow is not None:
         values["gradient"] = flow.norms().reshape(-1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,23 +21,19 @@ EXPLODING_ABOVE = 1e3
 CLIP = "clip the gradient's norm: keras.optimizers.Adam(clipnorm=1.0) (Pascanu et al. 2013)"
 SHORTER = "shorten the windows, or let the loss see more than the last step"
 CHRONO = (
-    "raise the forget gate's bias: chrono initialisation draws it from log(uniform(1, T - 1)) for lags up to T "
+    "raise the {}'s bias: chrono initialisation draws it from log(uniform(1, T - 1)) for lags up to T "
     "(Tallec & Ollivier 2018)"
 )
 GATED = "use an LSTM, whose cell state is carried on by a gate instead of a matrix"
 ORTHOGONAL = "start from an orthogonal recurrent kernel, so that its spectral radius is 1"
 NORMALISE = "normalise the inputs, and the activations between layers (keras.layers.LayerNormalization)"
 
-#: What usually helps, by verdict and kind of cell, the likeliest first.
-ADVICE: dict[tuple[str, str], tuple[str, ...]] = {
-    ("vanishing", "lstm"): (CHRONO, SHORTER, NORMALISE),
-    ("vanishing", "vanilla_rnn"): (GATED, ORTHOGONAL, SHORTER),
-    ("exploding", "lstm"): (CLIP, SHORTER, NORMALISE),
-    ("exploding", "vanilla_rnn"): (CLIP, GATED, ORTHOGONAL, SHORTER),
-    ("not finite", "lstm"): ("look for NaN or huge values in x and y", CLIP, "lower the learning rate"),
-    ("not finite", "vanilla_rnn"): ("look for NaN or huge values in x and y", CLIP, "lower the learning rate"),
-    ("no gradient", "lstm"): ("make sure that the loss depends on this layer's output",),
-    ("no gradient", "vanilla_rnn"): ("make sure that the loss depends on this layer's output",),
+#: What usually helps, by verdict, the likeliest first: where a gate carries the past on, and where none does.
+ADVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "vanishing": ((CHRONO, SHORTER, NORMALISE), (GATED, ORTHOGONAL, SHORTER)),
+    "exploding": ((CLIP, SHORTER, NORMALISE), (CLIP, GATED, ORTHOGONAL, SHORTER)),
+    "not finite": (("look for NaN or huge values in x and y", CLIP, "lower the learning rate"),) * 2,
+    "no gradient": (("make sure that the loss depends on this layer's output",),) * 2,
 }
 
 OWN_GRADIENTS = (
@@ -49,7 +46,7 @@ class Verdict(NamedTuple):
     """What the gradient does in one layer, with the numbers that say so. `str()` is a sentence or two."""
 
     name: str  #: "vanishing", "exploding", "healthy", "no gradient" or "not finite"
-    symbol: str  #: of which state: "c" for an LSTM, "h" for a vanilla RNN
+    symbol: str  #: of which state: "c" for an LSTM, "h" for a GRU or a vanilla RNN
     retained: float  #: norm at the first step read / norm at the last one, median over the sequences
     decay: float  #: the same for one step back: geometric mean of the ratio of neighbouring steps
     steps: float  #: how many steps back that is, median over the sequences
@@ -75,33 +72,41 @@ class GradientFlow:
     """
 
     name: str  #: as in the traces
-    kind: str  #: "lstm" or "vanilla_rnn"
+    kind: str  #: which equations, as `EquationCell.kind` says
     h: Array  #: ‖∂L/∂h_t‖, Euclidean norm over the units
-    c: Array | None = None  #: ‖∂L/∂c_t‖, for an LSTM
+    c: Array | None = None  #: ‖∂L/∂c_t‖, of a cell with a cell state
+    more: Mapping[str, Array] = field(default_factory=dict)  #: the same of further states by name
     loss: float  #: the loss L
     go_backwards: bool = False  #: whether the layer read the sequence from its end
     every_step: bool = False  #: whether what comes after the layer reads its output at every step
 
+    memory: str = ""  #: the state that carries the past, of which the verdict speaks; "c" if there is one, else "h"
+    keeper: str | None = None  #: the gate that carries it on, in words; None where none does
+
+    def __post_init__(self) -> None:
+        if not self.memory:
+            object.__setattr__(self, "memory", "h" if self.c is None else "c")
+            object.__setattr__(self, "keeper", self.keeper or (None if self.c is None else "forget gate"))
+
     @property
-    def memory(self) -> str:
-        """The state that carries the past, of which the verdict speaks: "c" if there is one, else "h"."""
-        return "h" if self.c is None else "c"
+    def by_state(self) -> dict[str, Array]:
+        """The norms by the name of the state, h first."""
+        return {"h": self.h, **({} if self.c is None else {"c": self.c}), **self.more}
 
     def norms(self, symbol: str | None = None) -> Array:
-        """Return the norms `(batch, timesteps)` for "h" or "c"; None means `memory`.
+        """Return the norms `(batch, timesteps)` for a state by name: "h", "c"; None means `memory`.
 
         Raises:
             ArgumentError: the layer has no such state.
         """
-        values = {"h": self.h, "c": self.c}.get(symbol or self.memory)
-        if values is None:
+        if (symbol or self.memory) not in self.by_state:
             raise ArgumentError(
                 f"The layer {self.name!r} has no such state.",
-                expected="'h'" if self.c is None else "'h' or 'c'",
+                expected=" or ".join(map(repr, self.by_state)),
                 received=repr(symbol),
                 remedy="Leave the symbol out for the state that carries the past.",
             )
-        return values
+        return self.by_state[symbol or self.memory]
 
     def mean(self, symbol: str | None = None) -> Array:
         """Return the mean over the sequences, `(timesteps,)`; NaN where none was read."""
@@ -135,13 +140,15 @@ class GradientFlow:
         return self._verdict(name, share, float(np.nanmedian(decay)), float(np.nanmedian(steps)))
 
     def _verdict(self, name: str, retained=float("nan"), decay=float("nan"), steps=float("nan")) -> Verdict:
-        return Verdict(name, self.memory, retained, decay, steps, ADVICE.get((name, self.kind), ()), self.every_step)
+        gated, plain = ADVICE.get(name, ((), ()))
+        advice = plain if self.keeper is None else tuple(text.format(self.keeper) for text in gated)
+        return Verdict(name, self.memory, retained, decay, steps, advice, self.every_step)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a tidy table: one row for each sequence and step, with the norms."""
         batch, timesteps = self.h.shape
         index = pd.MultiIndex.from_product([range(batch), range(timesteps)], names=["sequence", "step"])
-        columns = {"h": self.h.reshape(-1)} | ({} if self.c is None else {"c": self.c.reshape(-1)})
+        columns = {state: norms.reshape(-1) for state, norms in self.by_state.items()}
         frame = pd.DataFrame(columns, index=index).reset_index()
         frame.insert(0, "layer", self.name)
         return frame

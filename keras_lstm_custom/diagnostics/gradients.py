@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.cells.equations_of import changed_methods
 from keras_lstm_custom.diagnostics.autodiff import no_gradients, value_and_gradients
 from keras_lstm_custom.diagnostics.flow import GradientFlow, GradientFlows
@@ -18,7 +21,8 @@ from keras_lstm_custom.diagnostics.losses import total_loss
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, can_look_into, observable, selection
 from keras_lstm_custom.engines import Request, Result, reference
 from keras_lstm_custom.errors import InputError
-from keras_lstm_custom.structures import LSTMStep, RNNStep, Tensor
+from keras_lstm_custom.structures import Tensor
+from keras_lstm_custom.symbols import Description, described
 
 #: What a gradient has to keep of each step and unit, in numbers: the step itself, its parts, and the taps.
 KEPT_FOR_EACH_UNIT = 16
@@ -36,10 +40,12 @@ def gradient_flow(
 ) -> GradientFlows:
     r"""Return how large the gradient is at every step of every recurrent layer.
 
-    For each layer and step it is the norm over the units of the total derivative: $\partial L /
+    For each layer, step and state it is the norm over the units of the total derivative: $\partial L /
     \partial h_t$ over everything that $h_t$ reaches (the output at t and all later steps), and for
-    an LSTM $\partial L / \partial c_t$ likewise, through $h_t$ and through $c_{t+1}$ (of a cell that
-    overrides `step` through $c_{t+1}$ only: how its $h_t$ comes of its $c_t$ is not known). In a
+    an LSTM $\partial L / \partial c_t$ likewise, through $h_t$ and through $c_{t+1}$. Other states
+    (c, n and m of an sLSTM, those of a cell of one's own or of one that overrides `step`, c of an LSTM
+    with `cell_zoneout`) are taken as they leave the step: through the next step only, as $h_t$ is then
+    made already. In a
     vanilla RNN the way from one step to the one before is the Jacobian
 
     $$ \frac{\partial h_t}{\partial h_{t-1}} = \operatorname{diag}(\tanh'(z_t))\,U, $$
@@ -105,7 +111,8 @@ def flow_of_observable(
         def serve(request: Request) -> Result:
             if can_look_into(request.cell) and wanted(watched.name_of(request.cell)):
                 tapped = ops.concatenate([request.sequences, next(remaining)], axis=-1)
-                request = replace(request, cell=_TappedCell(request.cell), sequences=tapped)
+                widths = tuple(state.shape[1] for state in request.initial_state)
+                request = replace(request, cell=_TappedCell(request.cell, widths), sequences=tapped)
             return reference.run(request)
 
         with watched.watched_by(serve):
@@ -122,26 +129,31 @@ class _Call(NamedTuple):
     """One call of one layer: what its gradient will look like."""
 
     name: str
-    kind: str
-    states: tuple[str, ...]
-    shape: tuple[int, int, int]  #: `(batch, timesteps, states * units)`
+    about: Description
+    widths: tuple[int, ...]  #: of its states
+    shape: tuple[int, int, int]  #: `(batch, timesteps, sum of the widths)`
     dtype: str
     mask: np.ndarray | None
     go_backwards: bool
     every_step: bool
 
     def flow(self, gradient: np.ndarray, loss: float) -> GradientFlow:
-        parts = np.split(gradient.astype(np.float64), len(self.states), axis=-1)
-        norms = {state: np.linalg.norm(part, axis=-1) for state, part in zip(self.states, parts, strict=True)}
+        parts = np.split(gradient.astype(np.float64), np.cumsum(self.widths)[:-1], axis=-1)
+        norms = {s: np.linalg.norm(part, axis=-1) for s, part in zip(self.about.states, parts, strict=True)}
         if self.mask is not None:
             norms = {state: np.where(self.mask, norm, np.nan) for state, norm in norms.items()}
+        keeper = self.about.keeper
         return GradientFlow(
             name=self.name,
-            kind=self.kind,
+            kind=self.about.kind,
             loss=loss,
             go_backwards=self.go_backwards,
             every_step=self.every_step,
-            **norms,
+            memory=self.about.memory,
+            keeper=None if keeper is None else self.about.symbols[keeper].title,
+            h=norms.pop("h"),
+            c=norms.pop("c", None),
+            more=norms,
         )
 
 
@@ -160,13 +172,13 @@ class _Survey:
         batch, timesteps, _ = request.sequences.shape
         self._check_memory(layer, batch * timesteps * cell.units)
         if can_look_into(cell) and self._wanted(layer):
-            states = cell.state_type._fields
+            widths = tuple(state.shape[1] for state in request.initial_state)
             self.calls.append(
                 _Call(
                     name=layer if count == 1 else f"{layer}#{count}",
-                    kind=cell.kind,
-                    states=states,
-                    shape=(batch, timesteps, len(states) * cell.units),
+                    about=described(cell),
+                    widths=widths,
+                    shape=(batch, timesteps, sum(widths)),
                     dtype=cell.compute_dtype,
                     mask=None if request.mask is None else ops.convert_to_numpy(request.mask).astype(bool),
                     go_backwards=request.go_backwards,
@@ -187,33 +199,21 @@ class _Survey:
 
 
 class _TappedCell:
-    """A cell that adds the end of its input to its state; with zeros there, their gradient is that of the state."""
+    """A cell that adds the end of its input to its states; with zeros there, their gradient is that of the states."""
 
-    def __init__(self, cell: Any):
-        self._cell, self._width = cell, len(cell.state_type._fields) * cell.units
+    def __init__(self, cell: Any, widths: tuple[int, ...]):
+        self._cell, self._width = cell, sum(widths)
+        self._starts = [-sum(widths[number:]) for number in range(len(widths))]
         self.kind, self.state_type, self.step_type = cell.kind, cell.state_type, cell.step_type
         self.units, self.compute_dtype = cell.units, cell.compute_dtype
         self.state_of = cell.state_of
+        # A tap that passes on within the step belongs to the step that was written beside it.
+        self._step = partial(EquationCell.tapped_step, cell) if changed_methods(cell) else cell.tapped_step
 
     def project_inputs(self, x, dropout=None):
         z_x = self._cell.project_inputs(x[..., : -self._width], dropout)
         return ops.concatenate([z_x, x[..., -self._width :]], axis=-1)
 
     def checked_step(self, z_x, state, recurrent_dropout=None):
-        taps = self.state_type(*ops.split(z_x[:, -self._width :], len(self.state_type._fields), axis=-1))
-        new = self._cell.checked_step(z_x[:, : -self._width], state, recurrent_dropout)
-        if changed_methods(self._cell):  # how its h comes of its c is not known: the states are tapped as they leave
-            return new._replace(**{name: getattr(new, name) + tap for name, tap in taps._asdict().items()})
-        return _TAP[self.kind](new, taps, self._cell.activation)
-
-
-def _tap_lstm(new: LSTMStep, tap: Any, activation: Callable) -> LSTMStep:
-    c = new.c + tap.c
-    return new._replace(c=c, h=new.o * activation(c) + tap.h)
-
-
-def _tap_rnn(new: RNNStep, tap: Any, activation: Callable) -> RNNStep:
-    return new._replace(h=new.h + tap.h)
-
-
-_TAP: dict[str, Callable] = {"lstm": _tap_lstm, "vanilla_rnn": _tap_rnn}
+        z_x, *taps = [z_x[:, start:end] for start, end in itertools.pairwise((None, *self._starts, None))]
+        return self._step(z_x, state, self.state_type(*taps))

@@ -14,6 +14,13 @@ class Progress:
         self._read = 0.0  # layer calls of the batch that runs
         self._calls = layers  # how many there will be; a first guess
 
+    @classmethod
+    def of_rows(cls, total: int, verbose: int | str) -> Progress:
+        """Return one to which `add` counts rows, so many in all."""
+        progress = cls(total, total, verbose)
+        progress.begin(total)
+        return progress
+
     def begin(self, sequences: int) -> None:
         """Say that the batch before is done, and the next one holds so many sequences."""
         if self._in_batch:
@@ -23,7 +30,7 @@ class Progress:
         self._show()
 
     def add(self, calls: float) -> None:
-        """Count so much of one layer's call."""
+        """Count so much of one layer's call, or so many rows."""
         self._read += calls
         self._show()
 

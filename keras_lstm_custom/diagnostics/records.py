@@ -3,41 +3,56 @@
 Convention, everywhere in the diagnostics: axis 1 is the order of time of the sequence. A layer with
 `go_backwards=True` reads it from the end, so its "step before" t is t + 1.
 
-At a masked step nothing was computed: gates, candidate and pre-activation are NaN, and h and c are
-the state that the layer kept. (The layer's own output there is Keras': the output before it, or zeros.)
+At a masked step nothing was computed: gates, candidate and pre-activation are NaN, and the states (h, c) are
+those that the layer kept. (The layer's own output there is Keras': the output before it, or zeros.)
 """
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from keras_lstm_custom.array_files import read_arrays
-from keras_lstm_custom.errors import ArgumentError, DataError
-from keras_lstm_custom.writing import write_npz
+from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell, lstm_symbols
+from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.structures import LSTMStep, RNNStep
+from keras_lstm_custom.symbols import Description, described
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerTrace:
-    """One call of one recurrent layer; `GateTrace` and `RNNTrace` add what their equations compute."""
+    """One call of one recurrent layer; subclasses add what their equations compute.
 
-    #: What each step computes, each `(batch, timesteps, units)`.
-    symbols: ClassVar[tuple[str, ...]]
-    kind: ClassVar[str]  #: which equations, as `EquationCell.kind` says
+    Every symbol is an attribute by its name, `(batch, timesteps, its width)`; of a state s there is `initial_s`, too.
+    """
 
     name: str  #: where the layer is in its model; a shared layer's second call ends in "#2"
     x: Array  #: `(batch, timesteps, features)`, what the layer was given
-    h: Array  #: `(batch, timesteps, units)`, hidden state after each step
-    initial_h: Array  #: `(batch, units)`, hidden state before the first step
+    h: Array  #: `(batch, timesteps, width of h)`, hidden state after each step
+    initial_h: Array  #: `(batch, width of h)`, hidden state before the first step
     mask: Array | None = None  #: `(batch, timesteps)`, False where the layer skipped the step
     go_backwards: bool = False  #: whether the layer read the sequence from its end
+    about: Description  #: what the cell says of its symbols
+
+    @property
+    def kind(self) -> str:
+        """Which equations, as `EquationCell.kind` says."""
+        return self.about.kind
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The names of what each step computes, the states last."""
+        return tuple(self.about.symbols)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The names of the states; the first is what the layer gives out."""
+        return self.about.states
 
     @property
     def batch(self) -> int:
@@ -49,24 +64,31 @@ class LayerTrace:
 
     @property
     def units(self) -> int:
-        return self.h.shape[2]
+        """How many units the widest symbol has; `h.shape[2]` is less with a projection."""
+        return max(getattr(self, symbol).shape[2] for symbol in self.symbols)
 
     @property
     def read(self) -> Array:
         """`(batch, timesteps)`, True where the layer read the step."""
         return np.ones(self.h.shape[:2], bool) if self.mask is None else self.mask
 
+    def before(self, state: str) -> Array:
+        """Return the state that each step found: that of the step before, `(batch, timesteps, width)`."""
+        return _shift(getattr(self, state), getattr(self, f"initial_{state}"), self.go_backwards)
+
     @property
     def h_before(self) -> Array:
-        """h_{t-1}: the hidden state that each step found, `(batch, timesteps, units)`."""
-        return _shift(self.h, self.initial_h, self.go_backwards)
+        """h_{t-1}: the hidden state that each step found."""
+        return self.before("h")
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a tidy table: one row for each sequence, step and unit, one column for each symbol."""
-        index = pd.MultiIndex.from_product(
-            [range(self.batch), range(self.timesteps), range(self.units)], names=["sequence", "step", "unit"]
-        )
-        columns = {symbol: getattr(self, symbol).reshape(-1) for symbol in self.symbols}
+        """Return a tidy table: one row for each sequence, step and unit, one column for each symbol.
+
+        Where a symbol has fewer units than another it is NaN.
+        """
+        size = (self.batch, self.timesteps, self.units)
+        index = pd.MultiIndex.from_product([range(n) for n in size], names=["sequence", "step", "unit"])
+        columns = {symbol: _widened(getattr(self, symbol), self.units).reshape(-1) for symbol in self.symbols}
         frame = pd.DataFrame(columns, index=index).reset_index()
         frame.insert(0, "layer", self.name)
         return frame
@@ -81,10 +103,9 @@ class GateTrace(LayerTrace):
     r"""The gates and states of an LSTM layer at every step, each `(batch, timesteps, units)`.
 
     $$ c_t = f_t \odot c_{t-1} + i_t \odot g_t, \qquad h_t = o_t \odot \tanh(c_t) $$
-    """
 
-    symbols = ("i", "f", "g", "o", "c", "h")
-    kind = "lstm"
+    (With a projection h is `(batch, timesteps, projection)`; `cell_clip` and zoneout change c and h after that.)
+    """
 
     i: Array  #: input gate: how much of the candidate enters
     f: Array  #: forget gate: which share of the cell state stays
@@ -92,11 +113,12 @@ class GateTrace(LayerTrace):
     o: Array  #: output gate: which share of the memory leaves
     c: Array  #: cell state after each step
     initial_c: Array  #: `(batch, units)`, cell state before the first step
+    about: Description = field(default=described(LSTMCell, lstm_symbols.SYMBOLS))
 
     @property
     def c_before(self) -> Array:
         """c_{t-1}: the cell state that each step found."""
-        return _shift(self.c, self.initial_c, self.go_backwards)
+        return self.before("c")
 
     @property
     def forgotten(self) -> Array:
@@ -118,67 +140,63 @@ class GateTrace(LayerTrace):
 class RNNTrace(LayerTrace):
     r"""The pre-activation and state of a vanilla RNN layer at every step: $h_t = \tanh(z_t)$."""
 
-    symbols = ("z", "h")
-    kind = "vanilla_rnn"
-
     z: Array  #: `(batch, timesteps, units)`, pre-activation
+    about: Description = field(default=described(VanillaRNNCell))
 
 
-#: The trace of each kind of cell.
-TRACES: dict[str, type[LayerTrace]] = {record.kind: record for record in (GateTrace, RNNTrace)}
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class CellTrace(LayerTrace):
+    """What any other cell computed at every step: `trace.f`, `trace.initial_c`, ... by the names its step declares."""
+
+    values: Mapping[str, Array]  #: all but h: every symbol, and "initial_c" and the like of every state
+
+    def __getattr__(self, name: str) -> Any:
+        values = self.__dict__.get("values", {})
+        if name in values:
+            return values[name]
+        raise AttributeError(f"A trace of {', '.join(['x', 'h', *values])} has no {name!r}.")
 
 
-class Traces(dict[str, Any]):
-    """The traces of a model's recurrent layers by name, in the order in which the model ran them."""
+#: The record that has a name for each thing that a step computes, by the step's type.
+RECORDS: dict[type, type[LayerTrace]] = {LSTMStep: GateTrace, RNNStep: RNNTrace}
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return the tidy tables of all layers one below the other; a symbol that a layer lacks is NaN."""
-        return pd.concat([trace.to_frame() for trace in self.values()], ignore_index=True)
 
-    def to_npz(self, path: str | os.PathLike) -> None:
-        """Write all traces to one compressed file, which `from_npz` and `numpy.load` read.
+def record(step_type: type, plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> LayerTrace:
+    """Return the trace of a cell with that step; `arrays` by the names of the symbols."""
+    return made(RECORDS.get(step_type, CellTrace), plain, arrays)
 
-        Raises:
-            DataError: the file cannot be written; what stood at `path` is as it was.
-        """
-        arrays: dict[str, Any] = {}
-        header = []
-        for number, trace in enumerate(self.values()):
-            values = {field.name: getattr(trace, field.name) for field in fields(trace)}
-            arrays |= {f"{number}/{name}": v for name, v in values.items() if isinstance(v, np.ndarray)}
-            plain = {name: v for name, v in values.items() if not isinstance(v, np.ndarray)}
-            header.append({"kind": trace.kind, **plain})
-        write_npz(path, {"traces": np.array(json.dumps(header)), **arrays}, DataError)
 
-    @classmethod
-    def from_npz(cls, path: str | os.PathLike) -> Traces:
-        """Return what `to_npz` wrote.
+def check_names(cell: Any) -> None:
+    """Raise unless a trace can have an attribute for everything that a step of the cell computes.
 
-        Raises:
-            DataError: the file is not one of `to_npz`, or is damaged.
-        """
-        arrays = read_arrays(path)
-        try:
-            header = json.loads(str(arrays.pop("traces")))
-            records = [_rebuilt(plain, _numbered(arrays, number)) for number, plain in enumerate(header)]
-            if len({record.name for record in records}) < len(records):
-                raise ValueError("two layers of one name")
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-            raise DataError(
-                f"{os.fspath(path)!r} does not hold traces.",
-                expected="a file that Traces.to_npz wrote",
-                received=f"{type(error).__name__}: {error}; arrays named {', '.join(list(arrays)[:5])}",
-                remedy="Write the file with trace(model, x).to_npz(path).",
-            ) from error
-        return cls({record.name: record for record in records})
-
-    def __missing__(self, name: str) -> Any:
+    Raises:
+        ArgumentError: a name is taken.
+    """
+    fields_ = {field.name for field in fields(LayerTrace)} - {"h", "initial_h"}
+    taken = {*fields_, *(name for name in vars(LayerTrace) if not name.startswith("_")), "values"}
+    clashes = [name for name in cell.step_type._fields if name in taken or name.startswith(("initial_", "_"))]
+    if clashes:
         raise ArgumentError(
-            "There is no trace of that name.",
-            expected=", ".join(map(repr, self)),
-            received=repr(name),
-            remedy="Use one of the names above; they say where the layer is in the model.",
+            f"What a step of {type(cell).__name__} computes has a name that a trace needs itself.",
+            expected=f"names other than {', '.join(sorted(taken))}",
+            received=", ".join(clashes),
+            remedy="Give these fields of `step_type` other names, e.g. the letters of the equations.",
         )
+
+
+def made(of_class: type[LayerTrace], plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> LayerTrace:
+    """Return a record of that class; arrays that it has no field for are those of its `values`."""
+    named = {field.name for field in fields(of_class)}
+    values = {name: array for name, array in arrays.items() if name not in named}
+    own = {name: array for name, array in arrays.items() if name in named}
+    known: dict[str, Any] = {**plain, **own, **({"values": values} if of_class is CellTrace else {})}
+    return of_class(**known)
+
+
+def _widened(values: Array, width: int) -> Array:
+    """Return the units of a symbol, and NaN up to `width` units."""
+    missing = width - values.shape[2]
+    return np.pad(values, ((0, 0), (0, 0), (0, missing)), constant_values=np.nan) if missing else values
 
 
 def _shift(states: Array, initial: Array, go_backwards: bool) -> Array:
@@ -187,26 +205,3 @@ def _shift(states: Array, initial: Array, go_backwards: bool) -> Array:
     if go_backwards:
         return np.concatenate([states[:, 1:], first], axis=1)
     return np.concatenate([first, states[:, :-1]], axis=1)
-
-
-def _numbered(arrays: dict[str, Array], number: int) -> dict[str, Array]:
-    prefix = f"{number}/"
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _rebuilt(plain: dict[str, Any], arrays: dict[str, Any]) -> LayerTrace:
-    """Return the trace that a file holds in parts; raise an error of Python's if they do not belong together."""
-    values: dict[str, Any] = dict(plain)
-    record = TRACES[values.pop("kind")](**values, **arrays)
-    if not isinstance(record.name, str) or not isinstance(record.go_backwards, bool):
-        raise ValueError(f"name {record.name!r}, go_backwards {record.go_backwards!r}")
-    batch, timesteps, units = record.h.shape
-    shapes: dict[str, tuple] = dict.fromkeys(record.symbols, (batch, timesteps, units))
-    shapes |= {name: (batch, units) for name in arrays if name.startswith("initial_")}
-    shapes |= {"x": (batch, timesteps, record.x.shape[-1])}
-    shapes |= {} if record.mask is None else {"mask": (batch, timesteps)}
-    for name, shape in shapes.items():
-        array = getattr(record, name)
-        if array.shape != shape or array.dtype.kind not in ("b" if name == "mask" else "fiub"):
-            raise ValueError(f"{name} of shape {array.shape} and dtype {array.dtype}, not {shape}")
-    return record

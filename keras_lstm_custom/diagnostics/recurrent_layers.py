@@ -11,7 +11,6 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
 from keras_lstm_custom.cells.as_ours import as_ours
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.cells.equations_of import has_own_call
@@ -22,9 +21,6 @@ from keras_lstm_custom.keras_hooks import Loop, diverted, has_keras_loop
 from keras_lstm_custom.layers.recurrent import Recurrent
 from keras_lstm_custom.models.masks import unrolled_differs
 from keras_lstm_custom.models.walk import cells_of, recurrent_layers, unique
-
-#: What a trace has a place for.
-TRACED = {cell.kind: cell.step_type for cell in (LSTMCell, VanillaRNNCell)}
 
 
 def cells(model: keras.Model) -> dict[str, Any]:
@@ -81,7 +77,7 @@ def observable(model: keras.Model) -> Observable:
     if len(unknown) == len(layers):
         raise ArgumentError(
             f"The model {model.name!r} has no recurrent layer to look into.",
-            expected="LSTM or vanilla RNN layers, of keras_lstm_custom or of keras.layers",
+            expected="layers of keras_lstm_custom or of `Recurrent`, or LSTM, GRU and SimpleRNN of keras.layers",
             received=_describe(unknown) or "no recurrent layer at all",
             remedy="Pass the model that holds the recurrent layers; layers kept outside a model's attributes are "
             "not found.",
@@ -165,8 +161,8 @@ def _tell_of_unrolled_masks(layer: keras.layers.RNN, mask: Any) -> None:
 
 
 def can_look_into(cell: EquationCell) -> bool:
-    """Say whether what a step of the cell computes stands in its `step`, and has a place in a trace."""
-    return not has_own_call(cell) and cell.step_type is TRACED.get(cell.kind)
+    """Say whether what a step of the cell computes stands in its `step`."""
+    return not has_own_call(cell)
 
 
 def _is_known(layer: keras.layers.RNN) -> bool:

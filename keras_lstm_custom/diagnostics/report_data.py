@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import base64
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_lstm_custom.cells.as_ours import as_ours
 from keras_lstm_custom.diagnostics.flow import GradientFlow
-from keras_lstm_custom.diagnostics.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, TITLES, VERMILION
-from keras_lstm_custom.diagnostics.records import LayerTrace, Traces
+from keras_lstm_custom.diagnostics.plots.style import BLUE
+from keras_lstm_custom.diagnostics.records import LayerTrace
 from keras_lstm_custom.diagnostics.recurrent_layers import cells
+from keras_lstm_custom.diagnostics.report_cell import of_cell
 from keras_lstm_custom.diagnostics.report_outcome import Shown
 from keras_lstm_custom.diagnostics.summaries import GateSummary, LayerSummary, RNNSummary, summary
+from keras_lstm_custom.diagnostics.traces import Traces
 from keras_lstm_custom.errors import InputError
 
-KINDS = {"lstm": "LSTM", "vanilla_rnn": "vanilla RNN"}
-#: What each symbol is called, in plain text.
-MEANINGS = {symbol: title.partition(" $")[0] for symbol, title in TITLES.items()}
-COLORS = {"i": BLUE, "f": VERMILION, "g": PURPLE, "o": GREEN, "c": BLACK, "h": ORANGE, "z": BLACK}
 FEATURE_COLORS = ["#56B4E9", "#6A3D9A", "#8C6D31", "#7F7F7F", "#1B7F79", "#B8A9C9"]
 
 
@@ -43,17 +41,15 @@ def page_data(
         InputError: a value that a layer computed is not finite.
     """
     blobs = Blobs()
-    weights = cells(model)
+    weights = {name: as_ours(cell) for name, cell in cells(model).items()}
     layers = [
         _layer(trace, flows.get(name), weights[name.split("#")[0]], blobs, gate_bits, shown, first=number == 0)
         for number, (name, trace) in enumerate(traces.items())
     ]
     page = {
         "layers": layers,
-        "kinds": KINDS,
-        "meanings": MEANINGS,
-        "colors": COLORS,
         "features": FEATURE_COLORS,
+        "accent": BLUE,
         "outcomes": shown.outcomes,
         "explained": _explained(shown),
         "step_names": shown.step_names,
@@ -79,7 +75,7 @@ class Blobs:
 
 
 class Codes(NamedTuple):
-    """Numbers as whole numbers of few bits: `low + (code - 1) * unit` for each row; code 0 stands for NaN."""
+    """Numbers as whole numbers of few bits: `low + (code - 1) * unit` for each row; 0 stands for what is not finite."""
 
     codes: np.ndarray  #: `(sequences, rows, steps)`
     low: np.ndarray  #: `(rows,)`, the smallest value of each row
@@ -89,7 +85,7 @@ class Codes(NamedTuple):
 def encode(values: np.ndarray, bits: int) -> Codes:
     """Return `values` `(sequences, steps, rows)` with `bits` bits each, spread evenly over the range of each row."""
     values = np.moveaxis(values.astype(np.float64), 2, 1)
-    missing = np.isnan(values)
+    missing = ~np.isfinite(values)
     low = np.where(missing, np.inf, values).min(axis=(0, 2), initial=np.inf)
     high = np.where(missing, -np.inf, values).max(axis=(0, 2), initial=-np.inf)
     low, high = (np.where(np.isfinite(end), end, 0) for end in (low, high))  # rows without any value
@@ -103,28 +99,25 @@ def _layer(
     trace: LayerTrace, flow: GradientFlow | None, cell: Any, blobs: Blobs, gate_bits: int, shown: Shown, first: bool
 ) -> dict[str, Any]:
     _check_finite(trace)
-    states = [symbol for symbol in trace.symbols if hasattr(trace, f"initial_{symbol}")]
-    computed = [symbol for symbol in trace.symbols if symbol not in states]
-    encoded = {symbol: encode(getattr(trace, symbol), gate_bits) for symbol in computed}
+    states = trace.states
+    encoded = {symbol: encode(getattr(trace, symbol), gate_bits) for symbol in trace.about.computed}
     encoded |= {symbol: encode(getattr(trace, symbol), 16) for symbol in ("x", *states)}
+    encoded["read"] = encode(np.where(trace.read, 1.0, np.nan)[..., None], 8)
     encoded |= {f"initial_{symbol}": encode(getattr(trace, f"initial_{symbol}")[:, None], 16) for symbol in states}
     contributions = shown.attribution_of(trace)
     if contributions is not None:
         encoded["attribution"] = encode(contributions[0], 16)
     names = shown.step_names
     return {
+        **of_cell(trace, cell, blobs.add),
         "name": trace.name,
-        "kind": trace.kind,
         "sequences": trace.batch,
         "units": trace.units,
         "steps": trace.timesteps,
         "go_backwards": trace.go_backwards,
-        "symbols": trace.symbols,
         "features": shown.features_of(trace, first),
         "contributors": None if contributions is None else contributions[1],
         "has_step_names": names is not None and (len(names), len(names[0])) == trace.h.shape[:2],
-        "activation": _name(cell.activation),
-        "recurrent_activation": _name(cell.recurrent_activation) if trace.kind == "lstm" else None,
         "arrays": {
             symbol: {
                 "blob": blobs.add(codes),
@@ -136,12 +129,11 @@ def _layer(
             }
             for symbol, (codes, low, unit) in encoded.items()
         },
-        "weights": {name: _weight(getattr(cell, name), blobs) for name in ("kernel", "recurrent_kernel", "bias")},
         "digits": 4 if gate_bits == 16 else 2,
         "note": _note(trace),
         "precision": _precision(encoded, trace.symbols),
         "gradient": None if flow is None else _gradient(flow),
-        "summary": _SUMMARIES[trace.kind](summary(trace)[trace.name]),
+        "summary": _summary(summary(trace)[trace.name]),
     }
 
 
@@ -153,17 +145,6 @@ def _explained(shown: Shown) -> dict[str, Any] | str:
     ends = {"prediction": found.prediction, "reference": found.reference, "total": found.total}
     text = {"target": found.target, "baseline": found.baseline, "method": found.method.replace("_", " ")}
     return {**text, **{name: _plain(values) for name, values in ends.items()}}
-
-
-def _name(activation: Callable) -> str:
-    return getattr(activation, "__name__", type(activation).__name__)
-
-
-def _weight(weight: Any, blobs: Blobs) -> dict[str, Any] | None:
-    if weight is None:
-        return None
-    values = ops.convert_to_numpy(weight).astype("<f4")
-    return {"blob": blobs.add(values), "rows": values.shape[0], "columns": values.shape[-1]}
 
 
 def _note(trace: LayerTrace) -> str:
@@ -182,25 +163,24 @@ def _precision(encoded: Mapping[str, Codes], symbols: tuple[str, ...]) -> str:
 
 
 def _gradient(flow: GradientFlow) -> dict[str, Any]:
-    states = ["h"] if flow.c is None else ["c", "h"]
     curves = []
-    for symbol in states:
+    for symbol in reversed(flow.by_state):
         low, high = flow.quantiles((0.05, 0.95), symbol)
         ends = {"low": _plain(low), "mean": _plain(flow.mean(symbol)), "high": _plain(high)}
         curves.append({"symbol": symbol, **ends})
     return {"verdict": str(flow.verdict), "states": curves}
 
 
-def _lstm_summary(found: GateSummary) -> dict[str, Any]:
-    shares = {share: {gate: _plain(v) for gate, v in getattr(found, share).items()} for share in ("closed", "open")}
-    return {"text": _text(found), **shares, "memory_length": _plain(found.memory_length)}
-
-
-def _rnn_summary(found: RNNSummary) -> dict[str, Any]:
-    return {"text": _text(found), "saturated": _plain(found.saturated)}
-
-
-_SUMMARIES: dict[str, Callable[[Any], dict[str, Any]]] = {"lstm": _lstm_summary, "vanilla_rnn": _rnn_summary}
+def _summary(found: LayerSummary) -> dict[str, Any]:
+    shown: dict[str, Any] = {"text": _text(found), "peak": _plain(found.peak)}
+    if isinstance(found, GateSummary):
+        for share in ("closed", "open"):
+            shown[share] = {gate: _plain(values) for gate, values in getattr(found, share).items()}
+        if found.memory_length is not None:
+            shown["memory_length"] = _plain(found.memory_length)
+    if isinstance(found, RNNSummary):
+        shown["saturated"] = _plain(found.saturated)
+    return shown
 
 
 def _text(found: LayerSummary) -> str:

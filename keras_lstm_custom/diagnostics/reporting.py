@@ -124,7 +124,7 @@ def _shown(model: keras.Model, data: Data, explain: tuple, feature_names: Any, s
     names = check_names(x, feature_names, step_names)
     outputs = predictions(model, x)
     found, why_not = explained(model, x, outputs, *explain)
-    return Shown(x, outcomes(model, outputs, y), found, why_not, feature_names, names)
+    return Shown(x, outcomes(model, outputs, data.y), found, why_not, feature_names, names)
 
 
 def _check_path(path: Path) -> None:

@@ -6,14 +6,13 @@ a gate is left-saturated at a step where it is below 0.1, and right-saturated wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from keras_lstm_custom.diagnostics.records import GateTrace, LayerTrace, RNNTrace
+from keras_lstm_custom.diagnostics.records import LayerTrace
 
 Array = np.ndarray
 
@@ -27,6 +26,7 @@ class LayerSummary:
     """What one layer's units do, over all sequences and steps that it read. `str()` is a table."""
 
     name: str
+    size: dict[str, Array]  #: by state beside h, `(its width,)`: median |value|
     peak: Array  #: `(units,)`, largest |h|
     input_correlation: Array  #: `(features, units)`, Pearson's r of each input column with h; NaN where one is constant
 
@@ -43,30 +43,43 @@ class LayerSummary:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each unit."""
-        units = pd.RangeIndex(len(self.peak), name="unit")
+        units = pd.RangeIndex(self.units, name="unit")
         columns = {f"r_input_{n}": r for n, r in enumerate(self.input_correlation)}
-        return pd.DataFrame({"layer": self.name, **self._columns(), "peak_h": self.peak, **columns}, index=units)
+        sizes = {f"size_{state}": size for state, size in self.size.items()}
+        named = {"layer": self.name, **self._columns(), **sizes, "peak_h": self.peak, **columns}
+        # A projected h has fewer units than the gates behind it.
+        return pd.DataFrame({n: v if n == "layer" else pd.Series(v) for n, v in named.items()}, index=units)
 
     def _columns(self) -> dict[str, Array]:
         return {}
 
     def _lines(self) -> list[str]:
         column, unit, r = self.strongest_input()
+        sizes = [
+            f"{state}: median |{state}| {np.median(size):.3g}, unit by unit from {size.min():.3g} to {size.max():.3g}"
+            for state, size in self.size.items()
+        ]
         return [
+            *sizes,
             f"dead units (|h| < {DEAD_BELOW} throughout): {_listed(self.dead)}",
             f"closest to an input: h of unit {unit} and input column {column}, r = {r:.2f}",
         ]
 
+    @property
+    def units(self) -> int:
+        """How many units there are; a projection gives out fewer."""
+        return max(map(len, [self.peak, *self.size.values()]))
+
     def __str__(self) -> str:
-        return "\n".join([f"{self.name} ({len(self.peak)} units)", *(f"  {line}" for line in self._lines())])
+        return "\n".join([f"{self.name} ({self.units} units)", *(f"  {line}" for line in self._lines())])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GateSummary(LayerSummary):
-    """What the gates of an LSTM layer do."""
+    """What the gates of a layer do."""
 
-    gates: ClassVar[dict[str, str]] = {"i": "input gate", "f": "forget gate", "o": "output gate"}
-
+    gates: dict[str, str]  #: what lies between 0 and 1, and what it is called: {"f": "forget gate"}
+    keeper: str | None  #: which of them is the share of the memory that stays: "f" of an LSTM, "z" of a GRU
     mean: dict[str, Array]  #: by gate, `(units,)`: mean
     closed: dict[str, Array]  #: by gate, `(units,)`: share of the steps at which it is below 0.1
     open: dict[str, Array]  #: by gate, `(units,)`: share of the steps at which it is above 0.9
@@ -82,34 +95,40 @@ class GateSummary(LayerSummary):
         return {gate: np.flatnonzero(share == 1) for gate, share in self.closed.items()}
 
     @property
-    def memory_length(self) -> Array:
-        r"""$-1 / \log \bar f$ of each unit, `(units,)`, in steps: after so many, 1/e of what c held is left.
+    def memory_length(self) -> Array | None:
+        r"""$-1 / \log \bar f$ of each unit, `(units,)`, in steps: after so many, 1/e of what the memory held is left.
 
-        $\bar f$ is the mean forget gate; infinite where it is 1 or more, 0 where it is 0.
+        $\bar f$ is the mean of the gate that says what stays (`keeper`); infinite where it is 1 or more, 0 where it is
+        0. None where no gate says so.
         """
-        f = np.clip(self.mean["f"].astype(np.float64), 0, 1)
+        if self.keeper is None:
+            return None
+        f = np.clip(self.mean[self.keeper].astype(np.float64), 0, 1)
         with np.errstate(divide="ignore"):
             return np.where(f < 1, -1 / np.log(f), np.inf)
 
     def _columns(self) -> dict[str, Array]:
         shares = {"mean": self.mean, "closed": self.closed, "open": self.open}
         columns = {f"{gate}_{what}": values[gate] for gate in self.gates for what, values in shares.items()}
-        return {**columns, "memory_length": self.memory_length}
+        return columns if self.memory_length is None else {**columns, "memory_length": self.memory_length}
 
     def _lines(self) -> list[str]:
         rows = [f"{'':<12}  {'mean':>5}  {'< 0.1':>5}  {'> 0.9':>5}  always < 0.1  always > 0.9"]
         for gate, title in self.gates.items():
             mean, closed, opened = (values[gate].mean() for values in (self.mean, self.closed, self.open))
+            title = title or gate
             never, ever = len(self.always_closed[gate]), len(self.always_open[gate])
             rows.append(f"{title:<12}  {mean:>5.2f}  {closed:>5.0%}  {opened:>5.0%}  {never:>6} units  {ever:>6} units")
-        low, middle, high = np.quantile(self.memory_length, (0, 0.5, 1), method="nearest")
-        memory = f"memory length -1/log(mean f): median {middle:.3g} steps, from {low:.3g} to {high:.3g}"
-        return [*rows, memory, *super()._lines()]
+        if self.memory_length is not None:
+            low, middle, high = np.quantile(self.memory_length, (0, 0.5, 1), method="nearest")
+            formula = f"-1/log(mean {self.keeper})"
+            rows.append(f"memory length {formula}: median {middle:.3g} steps, from {low:.3g} to {high:.3g}")
+        return [*rows, *super()._lines()]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RNNSummary(LayerSummary):
-    """What the units of a vanilla RNN layer do."""
+    """What the units of a layer without gates do, whose h lies between -1 and 1."""
 
     saturated: Array  #: `(units,)`, share of the steps at which |h| is above 0.9, where tanh is flat
 
@@ -140,29 +159,30 @@ def summary(traces: LayerTrace | Mapping[str, LayerTrace]) -> Summary:
     ```
     """
     layers = {traces.name: traces} if isinstance(traces, LayerTrace) else traces
-    return Summary({name: _KINDS[trace.kind](trace) for name, trace in layers.items()})
+    return Summary({name: _of_layer(trace) for name, trace in layers.items()})
 
 
-def _gates(trace: GateTrace) -> GateSummary:
-    gates = {gate: getattr(trace, gate)[trace.read] for gate in GateSummary.gates}
-    return GateSummary(
-        **_common(trace),
-        mean={gate: values.mean(axis=0) for gate, values in gates.items()},
-        closed={gate: (values < CLOSED_BELOW).mean(axis=0) for gate, values in gates.items()},
-        open={gate: (values > OPEN_ABOVE).mean(axis=0) for gate, values in gates.items()},
-    )
-
-
-def _rnn(trace: RNNTrace) -> RNNSummary:
-    return RNNSummary(**_common(trace), saturated=(np.abs(trace.h[trace.read]) > OPEN_ABOVE).mean(axis=0))
-
-
-_KINDS: dict[str, Callable[[Any], LayerSummary]] = {"lstm": _gates, "vanilla_rnn": _rnn}
-
-
-def _common(trace: LayerTrace) -> dict:
-    h, x = trace.h[trace.read], trace.x[trace.read]
-    return {"name": trace.name, "peak": np.abs(h).max(axis=0), "input_correlation": _correlation(x, h)}
+def _of_layer(trace: LayerTrace) -> LayerSummary:
+    about, h, x = trace.about, trace.h[trace.read], trace.x[trace.read]
+    common = {
+        "name": trace.name,
+        "size": {state: np.median(np.abs(getattr(trace, state)[trace.read]), axis=0) for state in about.states[1:]},
+        "peak": np.abs(h).max(axis=0),
+        "input_correlation": _correlation(x, h),
+    }
+    gates = {gate: getattr(trace, gate)[trace.read] for gate in about.names("share")}
+    if gates:
+        return GateSummary(
+            **common,
+            gates={gate: about.symbols[gate].title for gate in gates},
+            keeper=about.keeper,
+            mean={gate: values.mean(axis=0) for gate, values in gates.items()},
+            closed={gate: (values < CLOSED_BELOW).mean(axis=0) for gate, values in gates.items()},
+            open={gate: (values > OPEN_ABOVE).mean(axis=0) for gate, values in gates.items()},
+        )
+    if about.symbols["h"].range == "signed":
+        return RNNSummary(**common, saturated=(np.abs(h) > OPEN_ABOVE).mean(axis=0))
+    return LayerSummary(**common)
 
 
 def _correlation(x: Array, h: Array) -> Array:

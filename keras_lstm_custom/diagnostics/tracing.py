@@ -13,11 +13,13 @@ from keras import ops
 from keras_lstm_custom.diagnostics.autodiff import no_gradients
 from keras_lstm_custom.diagnostics.inputs import gathered
 from keras_lstm_custom.diagnostics.progress import Progress
-from keras_lstm_custom.diagnostics.records import TRACES, Traces
+from keras_lstm_custom.diagnostics.records import check_names, record
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, can_look_into, observable, selection
+from keras_lstm_custom.diagnostics.traces import Traces
 from keras_lstm_custom.engines import Request, Result, reference
 from keras_lstm_custom.errors import InputError
 from keras_lstm_custom.models.walk import recurrent_layers
+from keras_lstm_custom.symbols import described
 
 #: What one run of the loop over time may hold at once, in numbers; longer sequences are cut in time.
 CHUNK = 2**24
@@ -38,8 +40,9 @@ def trace(
     engine, which scans the equations themselves: what is returned is what the layer computed, and h
     is its output. Layers of `keras.layers` are traced where they are, also in a subclassed model or
     inside a custom layer. Nothing of the model is changed; the state that a stateful layer keeps is
-    read, and left as it is. A recurrent layer whose equations are not known (GRU, a cell of one's
-    own) is named in a warning.
+    read, and left as it is. Cells of one's own are traced by what their `step_type` declares
+    (`RecurrentCell`); a recurrent layer whose equations are not known (a cell of Keras' with an
+    override, or one that is none of ours) is named in a warning.
 
     ```python
     steps = trace(model, x)             # {"lstm": GateTrace(...), "bidirectional/forward_lstm": ...}
@@ -60,9 +63,9 @@ def trace(
         verbose: 1 shows a progress bar, 0 does not; "auto" shows one when it takes longer than two seconds.
 
     Returns:
-        `Traces`, a dict from the layer's place in the model to a `GateTrace` (LSTM) or an `RNNTrace`
-        (vanilla RNN), in the order of the calls. A layer called again is there again as "name#2".
-        Arrays are `(batch, timesteps, units)` in the order of time.
+        `Traces`, a dict from the layer's place in the model to a `GateTrace` (LSTM), an `RNNTrace`
+        (vanilla RNN) or a `CellTrace` (GRU, sLSTM, cells of one's own), in the order of the calls. A layer
+        called again is there again as "name#2". Arrays are `(batch, timesteps, units)` in the order of time.
 
     Raises:
         ArgumentError: there is no recurrent layer to trace, or no layer of the name asked for.
@@ -109,6 +112,7 @@ class _TraceRecorder:
         self._max_bytes = max_bytes
         self._progress = progress
         self._arrays: dict[str, dict[str, Any]] = {}
+        self._about: dict[str, tuple[type, dict[str, Any]]] = {}
         self._start = self._count = 0
         self._calls: dict[str, int] = {}
 
@@ -119,7 +123,7 @@ class _TraceRecorder:
 
     def traces(self) -> Traces:
         """Return all that was filed."""
-        return Traces({name: TRACES[arrays.pop("kind")](name=name, **arrays) for name, arrays in self._arrays.items()})
+        return Traces({name: record(*self._about[name], arrays) for name, arrays in self._arrays.items()})
 
     def __call__(self, request: Request) -> Result:
         layer = self._watched.name_of(request.cell)
@@ -147,6 +151,8 @@ class _TraceRecorder:
             state = result.state
             for field, values in zip(request.cell.step_type._fields, result.steps, strict=True):
                 values = _numpy(values)
+                if field not in arrays:  # how wide it is, the cell does not say
+                    arrays[field] = np.empty((len(arrays["x"]), timesteps, values.shape[2]), arrays["x"].dtype)
                 arrays[field][here, span] = values[:, ::-1] if request.go_backwards else values
             outputs.append(result.outputs)
             self._progress.add((span.stop - span.start) / timesteps)
@@ -158,17 +164,19 @@ class _TraceRecorder:
     def _allocate(self, name: str, request: Request) -> dict[str, Any]:
         """Make room for all sequences, or say beforehand that there is not enough."""
         cell = request.cell
+        check_names(cell)
         _, timesteps, features = request.sequences.shape
         batch = self._batch * self._fold(request)
         dtype = np.float64 if cell.compute_dtype == "float64" else np.float32
-        steps = (batch, timesteps, cell.units)
+        states = dict(zip(cell.state_type._fields, request.initial_state, strict=True))
         shapes = {
             "x": (batch, timesteps, features),
-            **dict.fromkeys(cell.step_type._fields, steps),
-            **{f"initial_{field}": (batch, cell.units) for field in cell.state_type._fields},
+            **{f"initial_{field}": (batch, state.shape[1]) for field, state in states.items()},
         }
+        widths = [states[field].shape[1] if field in states else cell.units for field in cell.step_type._fields]
         held = sum(a.nbytes for arrays in self._arrays.values() for a in arrays.values() if isinstance(a, np.ndarray))
-        needed = held + sum(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(dtype).itemsize
+        numbers = sum(int(np.prod(shape)) for shape in shapes.values()) + batch * timesteps * sum(widths)
+        needed = held + numbers * np.dtype(dtype).itemsize
         if needed > self._max_bytes:
             raise InputError(
                 f"The traces up to {name!r} would need {needed / 2**30:.2f} GiB.",
@@ -179,8 +187,10 @@ class _TraceRecorder:
             )
         arrays: dict[str, Any] = {field: np.empty(shape, dtype) for field, shape in shapes.items()}
         if request.mask is not None:
-            arrays["mask"] = np.empty(steps[:2], bool)
-        return {**arrays, "kind": cell.kind, "go_backwards": request.go_backwards}
+            arrays["mask"] = np.empty((batch, timesteps), bool)
+        plain = {"name": name, "go_backwards": request.go_backwards, "about": described(cell)}
+        self._about[name] = (cell.step_type, plain)
+        return arrays
 
     def _fold(self, request: Request) -> int:
         """Return how many sequences the layer reads for each of the model's; more than 1 where an axis is folded in."""
@@ -212,7 +222,7 @@ def _cut(request: Request, span: slice, state: list) -> Request:
 
 
 def _keep_state_at_masked_steps(arrays: dict[str, Any], here: slice, request: Request) -> None:
-    """Put NaN where nothing was computed, and the state that was kept in h and c."""
+    """Put NaN where nothing was computed, and in the states what was kept."""
     read = arrays["mask"][here]
     state_fields = request.cell.state_type._fields
     for field in request.cell.step_type._fields:

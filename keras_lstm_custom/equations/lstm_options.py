@@ -39,6 +39,7 @@ def lstm_options_step(
     options: LSTMOptions,
     *,
     keep: Mapping[str, Tensor] | None = None,
+    tap: Tensor | None = None,
     activation: Callable[[Tensor], Tensor] = ops.tanh,
     recurrent_activation: Callable[[Tensor], Tensor] = ops.sigmoid,
     recurrent_dropout: DropoutMask = None,
@@ -74,6 +75,7 @@ def lstm_options_step(
         weights: by name, those of `cells.LSTMCell` that the options ask for.
         options: which of them; the gates are packed in the order `options.gates`.
         keep: in training with zoneout, for "h" and "c" 1 where the old value stays, of the state's shape; else None.
+        tap: added to c before o and h see it; of zeros, it has the gradient of c.
         activation: the function written tanh above.
         recurrent_activation: the function written σ above.
         recurrent_dropout: mask on $h_{t-1}$, as in `project`.
@@ -102,6 +104,8 @@ def lstm_options_step(
     c = f * state.c + i * g
     if options.cell_clip is not None:
         c = ops.clip(c, -options.cell_clip, options.cell_clip)
+    if tap is not None:
+        c = c + tap
     o = recurrent_activation(before("o", c))
     seen = c
     if form == "joint":

@@ -5,7 +5,7 @@ cuDNN and torch have the same order, but each matrix transposed, and two biases 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from keras import ops
@@ -15,17 +15,18 @@ from keras_lstm_custom.structures import Tensor
 GATES = ("i", "f", "g", "o")  #: the order of the blocks, which is Keras'
 
 
-def split_gates(packed: np.ndarray) -> dict[str, np.ndarray]:
+def split_gates(packed: np.ndarray, gates: Sequence[str] = GATES) -> dict[str, np.ndarray]:
     """Return the part of each gate, by its name; the inverse of `join_gates`.
 
     Args:
-        packed: `(..., 4 * units)`: a kernel, a recurrent kernel, a bias or pre-activations.
+        packed: `(..., gates * units)`: a kernel, a recurrent kernel, a bias or pre-activations.
+        gates: their names, in the order of the blocks.
 
     Returns:
         `{"i": ..., "f": ..., "g": ..., "o": ...}`, each `(..., units)`.
     """
-    units = packed.shape[-1] // len(GATES)
-    return {gate: packed[..., n * units : (n + 1) * units] for n, gate in enumerate(GATES)}
+    units = packed.shape[-1] // len(gates)
+    return {gate: packed[..., n * units : (n + 1) * units] for n, gate in enumerate(gates)}
 
 
 def join_gates(parts: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -170,3 +170,16 @@ def test_bad_input(rng, x):
     last = keras.Sequential([keras.Input((STEPS, FEATURES)), LSTM(2, name="lstm")])
     with pytest.raises(ArgumentError, match="no value 2: that axis has 2"):
         memory_contributions(last, x, target=2)
+
+
+def test_options_after_which_c_or_h_is_another_sum_are_refused(rng, x):
+    fine = {"peepholes": True, "coupled": True, "layer_normalization": "gate"}
+    model = randomised(keras.Sequential([keras.Input((STEPS, FEATURES)), LSTM(UNITS, name="lstm", **fine)]), rng)
+    assert_sums(memory_contributions(model, x)["lstm"])
+    for option, value in {"cell_clip": 0.1, "cell_zoneout": 0.1, "zoneout": 0.1, "projection": 2}.items():
+        model = keras.Sequential([keras.Input((STEPS, FEATURES)), LSTM(UNITS, name="lstm", **{option: value})])
+        with pytest.raises(ArgumentError, match=rf"(?s)not the sums.*own {option}"):
+            memory_contributions(model, x)
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), LSTM(UNITS, name="lstm", layer_normalization="joint")])
+    with pytest.raises(ArgumentError, match="layer_normalization"):
+        memory_contributions(model, x)

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
+from keras_lstm_custom.cells.as_ours import as_ours
+from keras_lstm_custom.cells.equations_of import changed_methods
 from keras_lstm_custom.diagnostics.explaining.readout import Readout, read_out
 from keras_lstm_custom.diagnostics.records import GateTrace
 from keras_lstm_custom.diagnostics.recurrent_layers import cells, observable
@@ -162,6 +164,9 @@ def memory_contributions(
             received=", ".join(f"{name!r} ({steps.kind})" for name, steps in traces.items()),
             remedy="Use `attribute`, which explains models of any layers.",
         )
+    known = cells(watched.model)
+    for name in lstms:
+        _check_equations(name, as_ours(known[name.split("#")[0]]))
     readout = None
     if target is not None:
         if step != -1:
@@ -173,10 +178,24 @@ def memory_contributions(
             )
         readout = read_out(watched, x, lstms, target, batch_size)
         lstms = {name: steps for name, steps in lstms.items() if name in readout.weights}
-    known = cells(watched.model)
     return AllContributions(
         {name: _take_apart(steps, step, known[name.split("#")[0]].activation, readout) for name, steps in lstms.items()}
     )
+
+
+def _check_equations(name: str, cell: Any) -> None:
+    """Raise unless c = f c + i g and h = o tanh(c), of which the parts are parts."""
+    harmless = {"peepholes", "coupled"} | (
+        {"layer_normalization"} if getattr(cell, "layer_normalization", "") == "gate" else set()
+    )
+    changes = sorted(cell.features - harmless) or changed_methods(cell)
+    if changes:
+        raise ArgumentError(
+            f"In {name!r} the cell state and the output are not the sums that could be taken apart.",
+            expected="c = f c + i g and h = o tanh(c), as with peepholes, coupled gates, layer normalisation by gate",
+            received=f"a cell with its own {', '.join(changes)}",
+            remedy="Name another layer, or use `attribute`, which explains models of any layers.",
+        )
 
 
 def _take_apart(trace: GateTrace, step: int, activation: Callable, readout: Readout | None) -> MemoryContributions:

@@ -69,7 +69,7 @@ class Work:
         """Compute the prediction, the output at the baseline, and the masks of the inputs."""
         question, data = self._question, self._question.data
         self.prediction, self._at_baseline = np.zeros(data.batch), np.zeros((data.batch, question.samples))
-        progress = Progress(data.batch * question.samples, 1, self._verbose)
+        progress = Progress.of_rows(data.batch * question.samples, self._verbose)
         for numbers, new in data.blocks():
             block = Block(data, numbers, question.variables)
             output = tree.flatten(block.recorded.output)[question.target.leaf].reshape(len(numbers), -1)
@@ -94,7 +94,7 @@ class Work:
         self._points = np.full((batch, samples), points)
         left = np.zeros(batch, bool)
         while len(panels):
-            progress = Progress(len(panels) * points, 1, self._verbose)
+            progress = Progress.of_rows(len(panels) * points, self._verbose)
             further: list[Panels] = []
             for numbers, new in data.blocks(np.arange(len(panels))):
                 some = panels.take(numbers)
@@ -140,7 +140,7 @@ class Work:
         question, data = self._question, self._question.data
         rows = np.arange(data.batch)
         places = occluded(Block(data, next(data.blocks())[0], question.variables), question.variables)
-        progress = Progress(data.batch * (1 + question.samples * places), 1, self._verbose)
+        progress = Progress.of_rows(data.batch * (1 + question.samples * places), self._verbose)
         for numbers, new in data.blocks(rows):
             block = Block(data, numbers, question.variables)
             parts = occlusion(self._runner, block, question.variables, question.references, progress)

@@ -27,6 +27,7 @@ const layer = () => PAGE.layers[state.layer];
 function read(symbol, row, from, to) {
   const { blob, bits, rows, steps, low, unit } = layer().arrays[symbol];
   const codes = binary(blob, bits === 8 ? Uint8Array : Uint16Array);
+  if (row >= rows) return Array(to - from).fill(null); // a projected h has fewer units than the rest
   const start = (state.sequence * rows + row) * steps;
   return Array.from(codes.subarray(start + from, start + to), code => code ? low[row] + (code - 1) * unit[row] : null);
 }
@@ -41,78 +42,119 @@ function before(symbol, row = state.unit) {
   return step < 0 || step >= layer().steps ? at("initial_" + symbol, row, 0) : at(symbol, row, step);
 }
 
-/* W x_t, U h_{t-1} and b of one gate (0, 1, ... in the packing order) for the unit shown. */
-function parts(gate) {
-  const { kernel, recurrent_kernel, bias, units } = { ...layer().weights, units: layer().units };
-  const column = gate * units + state.unit, width = kernel.columns;
-  const product = (weights, value) => {
-    const matrix = binary(weights.blob, Float32Array);
-    let sum = 0;
-    for (let row = 0; row < weights.rows; row++) sum += matrix[row * width + column] * value(row);
-    return sum;
-  };
-  return {
-    wx: product(kernel, row => at("x", row)),
-    uh: product(recurrent_kernel, row => before("h", row)),
-    b: bias ? binary(bias.blob, Float32Array)[column] : 0,
-  };
+/* The column of a gate's block for the unit shown; null where the weights are not packed by gate. */
+function column(weights, gate) {
+  const number = gate ? layer().gates.indexOf(gate) : 0;
+  return weights && number >= 0 && state.unit < layer().columns ? number * layer().columns + state.unit : null;
+}
+
+/* W x_t or U h_{t-1} of one gate for the unit shown, `value` being the vector's numbers; null where there is none. */
+function product(weights, gate, value) {
+  const k = column(weights, gate);
+  if (k === null) return null;
+  const matrix = binary(weights.blob, Float32Array);
+  let sum = 0;
+  for (let row = 0; row < weights.rows; row++) sum += matrix[row * weights.columns + k] * value(row);
+  return sum;
+}
+
+function biasOf(gate, row) {
+  const { bias } = layer().weights, k = column(bias, gate);
+  return k === null || row >= bias.rows ? null : binary(bias.blob, Float32Array)[row * bias.columns + k];
 }
 
 /* Whether the layer read each step; its gates have no value where it did not. */
-const wasRead = () => series(layer().symbols.find(symbol => !("initial_" + symbol in layer().arrays)), 0).map(value => value !== null);
+const wasRead = () => series("read", 0).map(value => value !== null);
 const onlyRead = (rows, wasReadAt = wasRead()) => rows.map(row => row.map((value, step) => wasReadAt[step] ? value : null));
 const stepNames = () => layer().has_step_names ? PAGE.step_names[state.sequence] : null;
 
 /* ---- text ---- */
 
-const number = (value, digits = layer().digits) =>
+/* A state without a number is one that starts from minus infinity. */
+const number = (value, digits = layer().digits) => value === null ? "−∞" :
   (Math.abs(value) < 0.5 * 10 ** -digits ? 0 : value).toFixed(digits).replace("-", "−");
 const plain = value => value === null ? "?" : String(Number(value.toPrecision(4))).replace("-", "−");
 const escaped = text => String(text).replace(/[&<>"]/g, sign => `&#${sign.charCodeAt(0)};`);
-const factor = value => value < 0 ? `(${number(value)})` : number(value);
-const signed = value => (value < 0 ? " − " : " + ") + number(Math.abs(value));
+const factor = value => value === null || value < 0 ? `(${number(value)})` : number(value);
+const signed = value => (value === null || value < 0 ? " − " : " + ") + (value === null ? "∞" : number(Math.abs(value)));
 const percent = value => (100 * value).toFixed(0).replace("-", "−") + " %";
-const name = symbol => `<b class="symbol" style="color:${PAGE.colors[symbol] || "inherit"}">${symbol}</b>`;
+const name = symbol => `<b class="symbol" style="color:${layer().colors[symbol] || "inherit"}">${escaped(symbol)}</b>`;
 const now = symbol => name(symbol) + "<sub>t</sub>";
 const past = symbol => name(symbol) + "<sub>t−1</sub>";
 const FUNCTION = { sigmoid: "σ" };
 
-function gateRow(symbol, gate, activation, says) {
-  const { wx, uh, b } = parts(gate);
-  const sub = symbol === "z" ? "" : `<sub>${symbol}</sub>`;
-  const f = FUNCTION[activation] || activation;
-  const terms = `W${sub} x<sub>t</sub> + U${sub} ${past("h")}` + (layer().weights.bias ? ` + b${sub}` : "");
-  const numbers = number(wx) + signed(uh) + (layer().weights.bias ? signed(b) : "");
-  const value = at(symbol);
-  const wrap = inner => f ? `${f}(${inner})` : inner;
-  return row(now(symbol), wrap(terms), wrap(numbers), value, says(value));
+/* ---- formulas: a little LaTeX, as text and with the step's numbers in place of its symbols ---- */
+
+const TOKENS = [
+  [/([WU])(?:_(\w+))? (x_t|h_\{t-1\}|\(([^()]*)\))/y, ([, letter, gate, vector, inner]) => {
+    const factors = inner === undefined ? [vector] : inner.split(" \\odot ");
+    const value = row => factors.map(factor => valueOf(factor, row)).reduce((a, b) => a * b);
+    const weights = layer().weights[letter === "W" ? "kernel" : "recurrent_kernel"];
+    const shown = factors.map(written).join(" ");
+    return { html: `${letter}${sub(gate)} ${inner === undefined ? shown : `(${shown})`}`, value: product(weights, gate, value) };
+  }],
+  [/([bd])(?:_(\w+))?(?!\w)/y, ([, letter, gate]) => ({ html: letter + sub(gate), value: biasOf(gate, letter === "b" ? 0 : 1) })],
+  [/([A-Za-z]\w*?)_(?:t(?!\w)|\{t-1\})/y, ([text, symbol]) => symbol in layer().about ? { html: written(text), value: valueOf(text, state.unit) } : null],
+  [/([A-Za-z])_(\w+)/y, ([text, letter, gate]) => ({ html: letter + sub(gate), value: layer().vectors[text]?.[state.unit] })],
+  [/\\tanh/y, () => literal(layer().activation || "tanh")],
+  [/\\sigma/y, () => literal({ sigmoid: "σ" }[layer().recurrent_activation] || layer().recurrent_activation || "σ")],
+  [/\\operatorname\{(\w+)\}(?:_\{([^}]*)\})?/y, ([, text, below]) => literal(text + sub(below))],
+  [/\\tilde (\w)_t/y, ([, symbol]) => literal(`${symbol}\u0303<sub>t</sub>`)],
+  [/\\gamma_(\w+)/y, ([, gate]) => literal("γ" + sub(gate))],
+  [/ \\odot /y, () => ({ html: " ", text: " · " })],
+  [/\\log(?=\\)/y, () => literal("log ")],
+  [/\\(\w+)/y, ([, text]) => literal(text)],
+  [/ - /y, () => literal(" − ")],
+  [/[^]/y, ([text]) => literal(escaped(text))],
+];
+const literal = text => ({ html: text, text });
+const sub = text => text ? `<sub>${text}</sub>` : "";
+const written = text => text === "x_t" ? "x<sub>t</sub>" : text.endsWith("_{t-1}") ? past(text.slice(0, -6)) : now(text.slice(0, -2));
+const valueOf = (text, row) => text.endsWith("_{t-1}") ? before(text.slice(0, -6), row) : at(text.slice(0, -2), row);
+
+function tokens(formula) {
+  const { bias } = layer().weights, found = [];
+  const text = formula.replace(/ \+ ([bd])(_\w+)?(?!\w)/g, (term, letter) => bias && (letter === "b" || bias.rows > 1) ? term : "");
+  for (let place = 0; place < text.length;) {
+    for (const [pattern, read] of TOKENS) {
+      pattern.lastIndex = place;
+      const match = pattern.exec(text), token = match && read(match);
+      if (!token) continue;
+      found.push(token);
+      place += match[0].length;
+      break;
+    }
+  }
+  return found;
 }
 
-const row = (left, middle, numbers, value, says, kind = "") =>
-  `<tr class="${kind}"><td>${left}</td><td>= ${middle}</td><td>= ${numbers}</td><td>≈ <b>${number(value)}</b></td><td class="says">${says}</td></tr>`;
+/* What has no number is written as it is. */
+const inNumbers = found => found.reduce((text, { html, text: plain, value }) => {
+  if (plain !== undefined || value === undefined) return text + (plain ?? html);
+  if (text.endsWith(" + ")) return text.slice(0, -3) + signed(value);
+  return text + (/[·−/] $/.test(text) ? factor(value) : number(value));
+}, "");
 
-const EQUATIONS = {
-  lstm() {
-    const { activation, recurrent_activation } = layer();
-    const [i, f, g, o, c, h] = ["i", "f", "g", "o", "c", "h"].map(symbol => at(symbol));
-    const old = before("c");
-    return gateRow("f", 1, recurrent_activation, v => `forget gate: ${percent(v)} of the memory stays`)
-      + gateRow("i", 0, recurrent_activation, v => `input gate: ${percent(v)} of the candidate enters`)
-      + gateRow("g", 2, activation, v => `candidate: pushes the memory ${v < 0 ? "down" : "up"}`)
-      + gateRow("o", 3, recurrent_activation, v => `output gate: ${percent(v)} of the memory leaves`)
-      + row(now("c"), `${now("f")} ${past("c")} + ${now("i")} ${now("g")}`,
-            `${number(f)} · ${factor(old)} + ${number(i)} · ${factor(g)}`, c,
-            `memory: ${number(f * old)} stays, ${number(i * g)} enters`, "state")
-      + row(now("h"), `${now("o")} ${activation}(${now("c")})`, `${number(o)} · ${activation}(${number(c)})`, h,
-            "short-term memory: what leaves", "state");
-  },
-  vanilla_rnn() {
-    const { activation } = layer();
-    return gateRow("z", 0, "", () => "pre-activation: the input and the state before, weighed")
-      + row(now("h"), `${activation}(${now("z")})`, `${activation}(${number(at("z"))})`, at("h"),
-            "hidden state, and the layer's output", "state");
-  },
-};
+const saying = says => escaped(says).replace(/\[([^\]]*)\]/g, (_, inner) => {
+  if (inner.endsWith(" %")) return percent(valueOf(inner.slice(0, -2), state.unit));
+  const [symbol, words] = inner.split(": ");
+  if (words) return words.split(", ")[valueOf(symbol, state.unit) < 0 ? 0 : 1];
+  return number(inner.split(" * ").map(factor => valueOf(factor, state.unit)).reduce((a, b) => a * b));
+});
+
+function row(symbol, formula) {
+  const state = layer().states.includes(symbol), middle = formula ? tokens(formula.right) : null;
+  const long = middle && middle.map(({ html }) => html).join("").replace(/<[^>]*>/g, "").length > 48 ? "long" : "";
+  const right = middle ? `<td class="${long}">= ${middle.map(({ html }) => html).join("")}</td><td class="${long}">${formula.of_all_units ? "" : `= ${inNumbers(middle)}`}</td>` : "<td></td><td></td>";
+  const says = formula ? saying(formula.says) : escaped(layer().about[symbol].title);
+  return `<tr class="${state ? "state" : ""}"><td>${now(symbol)}</td>${right}<td>≈ <b>${number(at(symbol))}</b></td><td class="says">${says}</td></tr>`;
+}
+
+/* The symbols in the order in which a step computes them; those without a formula come with their values alone. */
+function inOrder() {
+  const named = layer().formulas.map(({ symbol }) => symbol);
+  return [...named, ...layer().symbols.filter(symbol => !named.includes(symbol))];
+}
 
 /* What the model gave out for this sequence (at this step, if it gives one for each), and what it should have. */
 function showOutcome() {
@@ -132,10 +174,10 @@ function showOutcome() {
 }
 
 function showEquations() {
-  const gate = layer().kind === "lstm" ? "f" : "z";
-  $("equations").innerHTML = at(gate) === null
+  const formulas = Object.fromEntries(layer().formulas.map(formula => [formula.symbol, formula]));
+  $("equations").innerHTML = !wasRead()[state.step]
     ? `<p class="skipped">The mask made the layer skip step ${state.step}: its state stayed as it was.</p>`
-    : `<table>${EQUATIONS[layer().kind]()}</table>`;
+    : `<table>${inOrder().filter(symbol => at(symbol) !== null).map(symbol => row(symbol, formulas[symbol])).join("")}</table>`;
 }
 
 /* ---- figures ---- */
@@ -150,6 +192,7 @@ const SKIPPED = "#bfbfbf";
 /* PuOr of ColorBrewer: white at zero, apart from the grey of skipped steps, and told apart by any colour vision. */
 const SIGNED = [[0, "#7f3b08"], [0.2, "#e08214"], [0.4, "#fee0b6"], [0.5, "#f7f7f7"], [0.6, "#d8daeb"], [0.8, "#8073ac"], [1, "#2d004b"]];
 const MOST_LINES = 6;
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 const color = k => PAGE.features[k % PAGE.features.length];
 
 /* Grey behind the steps that the mask made the layer skip. */
@@ -184,25 +227,33 @@ function panels() {
   const contributions = (axis, place) => {
     const rows = allRows("attribution"), labels = layer().contributors;
     if (rows.length > MOST_LINES) return signedHeat(rows, labels, axis, place);
-    return rows.map((y, k) => bar(y, labels[k], axis, labels.length > 1 ? color(k) : PAGE.colors.i));
+    return rows.map((y, k) => bar(y, labels[k], axis, labels.length > 1 ? color(k) : PAGE.accent));
   };
   const input = [{ title: "input x", draw: inputs }, ...(layer().contributors ? [{ title: "contribution", draw: contributions }] : [])];
-  const one = (symbol, label) => axis => [line(series(symbol), label, axis, PAGE.colors[symbol])];
-  if (layer().kind === "vanilla_rnn")
-    return [...input, { title: "pre-activation", draw: one("z", "z") }, { title: "state", range: [-1.05, 1.05], draw: one("h", "h hidden state") }];
-  const gates = axis => [["f", "f forget gate", "solid"], ["i", "i input gate", "dash"], ["o", "o output gate", "dot"]]
-    .map(([symbol, label, dash]) => line(series(symbol), label, axis, PAGE.colors[symbol], { dash }));
-  const change = axis => {
-    const [f, i, g, c] = ["f", "i", "g", "c"].map(symbol => series(symbol));
-    const first = at("initial_c", state.unit, 0);
-    const old = layer().go_backwards ? [...c.slice(1), first] : [first, ...c.slice(0, -1)];
-    return [bar(i.map((v, t) => v === null ? null : v * g[t]), "enters: i·g", axis, PAGE.colors.i),
-            bar(f.map((v, t) => v === null ? null : (v - 1) * old[t]), "forgotten: −(1−f)·c", axis, PAGE.colors.f)];
+  const { about, colors, keeper, memory, states } = layer();
+  const label = symbol => `${symbol} ${about[symbol].label || about[symbol].title}`;
+  const curve = (symbol, axis, more) => line(series(symbol), label(symbol), axis, colors[symbol], more);
+  const one = (symbol, title) => {
+    const within = about[symbol].range === "signed" && series(symbol).every(value => Math.abs(value) <= 1.05);
+    return { title: title || about[symbol].title || symbol, range: within ? [-1.05, 1.05] : undefined, draw: axis => [curve(symbol, axis)] };
   };
-  const states = axis => [line(series("c"), "c long-term", axis, PAGE.colors.c),
-                          line(series("h"), "h short-term", axis, PAGE.colors.h, { dash: "dot" })];
-  return [...input, { title: "gates", range: [-0.04, 1.04], draw: gates }, { title: "candidate", range: [-1.05, 1.05], draw: one("g", "g candidate") },
-          { title: "change of c", draw: change }, { title: "memory", draw: states }];
+  const computed = inOrder().filter(symbol => !states.includes(symbol)), isShare = symbol => about[symbol].range === "share";
+  const shares = computed.filter(isShare);
+  const gates = axis => shares.map((symbol, k) => curve(symbol, axis, { dash: DASHES[k % DASHES.length] }));
+  const change = axis => {
+    const stays = series(keeper), now = series(memory), first = at("initial_" + memory, state.unit, 0);
+    const old = layer().go_backwards ? [...now.slice(1), first] : [first, ...now.slice(0, -1)];
+    const enters = (about[keeper].enters || `${memory}ₜ − ${keeper} ${memory}ₜ₋₁`).replaceAll("_t", "").replaceAll(" ", "·");
+    const other = shares.find(symbol => symbol !== keeper);
+    return [bar(stays.map((v, t) => v === null ? null : now[t] - v * old[t]), `enters: ${enters}`, axis, other ? colors[other] : PAGE.accent),
+            bar(stays.map((v, t) => v === null ? null : (v - 1) * old[t]), `forgotten: −(1−${keeper})·${memory}`, axis, colors[keeper])];
+  };
+  const both = axis => [curve(memory, axis), curve("h", axis, { dash: "dot" })];
+  return [...input, ...(shares.length ? [{ title: "gates", range: [-0.04, 1.04], draw: gates }] : []),
+          ...computed.filter(symbol => !isShare(symbol)).map(symbol => one(symbol)),
+          ...(keeper ? [{ title: `change of ${memory}`, draw: change }] : []),
+          memory === "h" ? one("h", "state") : { title: "memory", draw: both },
+          ...states.filter(symbol => symbol !== "h" && symbol !== memory).map(symbol => one(symbol))];
 }
 
 const cursor = () => ({ type: "line", xref: "x", yref: "paper", x0: state.step, x1: state.step, y0: 0, y1: 1, line: { color: "#1d2329", width: 1.2, dash: "dot" } });
@@ -237,7 +288,7 @@ function showTime() {
 const unitShapes = () => [cursor(), { type: "rect", xref: "paper", x0: 0, x1: 1, y0: state.unit - 0.5, y1: state.unit + 0.5, line: { color: "#1d2329", width: 1.2 } }];
 
 function showUnits() {
-  const signedValues = !["i", "f", "o"].includes(state.symbol), z = onlyRead(allRows(state.symbol));
+  const signedValues = layer().about[state.symbol].range !== "share", z = onlyRead(allRows(state.symbol));
   const largest = Math.max(1e-12, ...z.map(values => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0)));
   const bounds = signedValues ? { zmin: -largest, zmax: largest, colorscale: SIGNED } : { zmin: 0, zmax: 1, colorscale: "Cividis" };
   return Plotly.react("units",
@@ -252,7 +303,7 @@ function showGradient() {
   $("gradient").hidden = !gradient;
   if (!gradient) return Plotly.purge("gradient");
   const traces = gradient.states.flatMap(({ symbol, low, mean, high }) => {
-    const color = PAGE.colors[symbol], edge = { mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false, x: steps() };
+    const color = layer().colors[symbol], edge = { mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false, x: steps() };
     return [{ ...edge, y: low }, { ...edge, y: high, fill: "tonexty", fillcolor: color + "22" },
             { x: steps(), y: mean, name: `‖∂L/∂${symbol}‖`, mode: "lines", line: { color, width: 2.2, dash: symbol === "h" ? "dot" : "solid" } }];
   });
@@ -262,25 +313,29 @@ function showGradient() {
 }
 
 function showSummary() {
-  const { closed, open, memory_length, saturated } = layer().summary;
-  const units = layer().arrays.h.low.map((_, unit) => unit);
+  const { closed, open, memory_length, saturated, peak } = layer().summary, { about, colors, keeper, memory } = layer();
+  const units = Array.from({ length: layer().units }, (_, unit) => unit);
   const bars = (y, color, more = {}) => ({ type: "bar", x: units, y, marker: { color }, showlegend: false, hovertemplate: "unit %{x}: %{y}<extra></extra>", ...more });
   const layout = { height: 320, margin: { l: 62, r: 20, t: 34, b: 44 }, font: FONT };
   const title = (text, x) => ({ text: `<b>${text}</b>`, x, xref: "paper", y: 1.01, yref: "paper", yanchor: "bottom", xanchor: "left", showarrow: false });
+  if (!closed && !saturated)
+    return Plotly.react("summary-plot", [bars(peak, colors.h)],
+      { ...layout, annotations: [title("Largest |h|", 0)], xaxis: { title: { text: "unit" } }, yaxis: { rangemode: "tozero" } }, CONFIG);
   if (!closed)
-    return Plotly.react("summary-plot", [bars(saturated, PAGE.colors.h)],
+    return Plotly.react("summary-plot", [bars(saturated, colors.h)],
       { ...layout, annotations: [title("Saturated: share of steps with |h| > 0.9", 0), ...(saturated.some(share => share > 0) ? [] : [
         { text: "no unit at any step", x: 0.5, y: 0.5, xref: "paper", yref: "paper", showarrow: false }])], xaxis: { title: { text: "unit" } }, yaxis: { range: [0, 1], tickformat: ".0%" } }, CONFIG);
-  const gates = [["o", "output"], ["i", "input"], ["f", "forget"]];
+  const gates = inOrder().filter(symbol => symbol in closed).reverse().map(gate => [gate, about[gate].title.replace(/ gate$/, "") || gate]);
   const rows = gates.flatMap(([gate, label]) => [[`${label} > 0.9`, open[gate]], [`${label} < 0.1`, closed[gate]]]);
   const any = rows.some(([, shares]) => shares.some(share => share > 0));
   const heat = { type: "heatmap", x: units, y: rows.map(([label]) => label), z: rows.map(([, shares]) => shares), zmin: 0, zmax: 1, colorscale: [[0, "#f7f7f7"], [1, "#0b4f8a"]], xgap: 1, ygap: 1,
     colorbar: { x: 0.5, xanchor: "left", thickness: 12, tickformat: ".0%", outlinewidth: 0 }, hovertemplate: "unit %{x}, %{y} at %{z:.0%} of the steps<extra></extra>" };
   const nothing = { text: "no gate of any unit at any step", x: 0.5, y: 0.5, xref: "x domain", yref: "y domain", showarrow: false, bgcolor: "#fff", borderpad: 6 };
-  return Plotly.react("summary-plot", [heat, bars(memory_length, PAGE.colors.c, { xaxis: "x2", yaxis: "y2" })], { ...layout, margin: { ...layout.margin, l: 110 },
-    annotations: [title("Saturation: share of the steps with a gate shut or open", 0), title("Memory length −1/log(mean f)", 0.62), ...(any ? [] : [nothing])],
-    xaxis: { title: { text: "unit" }, domain: [0, 0.48], showgrid: false, zeroline: false }, yaxis: { showgrid: false }, plot_bgcolor: "#fff",
-    xaxis2: { title: { text: "unit" }, domain: [0.62, 1], anchor: "y2" }, yaxis2: { title: { text: "steps" }, anchor: "x2", rangemode: "tozero" } }, CONFIG);
+  const length = memory_length ? [bars(memory_length, colors[memory], { xaxis: "x2", yaxis: "y2" })] : [];
+  return Plotly.react("summary-plot", [heat, ...length], { ...layout, margin: { ...layout.margin, l: 110 },
+    annotations: [title("Saturation: share of the steps with a gate shut or open", 0), ...(memory_length ? [title(`Memory length −1/log(mean ${keeper})`, 0.62)] : []), ...(any ? [] : [nothing])],
+    xaxis: { title: { text: "unit" }, domain: [0, 0.48], showgrid: false, zeroline: false }, yaxis: { showgrid: false }, plot_bgcolor: "#fff", ...(memory_length ? {
+    xaxis2: { title: { text: "unit" }, domain: [0.62, 1], anchor: "y2" }, yaxis2: { title: { text: "steps" }, anchor: "x2", rangemode: "tozero" } } : {}) }, CONFIG);
 }
 
 /* ---- controls ---- */
@@ -293,8 +348,8 @@ function showLayer() {
   $("unit-range").textContent = `of 0…${units - 1}`;
   $("sequence-range").textContent = `of 0…${sequences - 1}`;
   const symbols = layer().symbols;
-  if (!symbols.includes(state.symbol)) state.symbol = symbols.includes("f") ? "f" : "h";
-  $("symbol").replaceChildren(...symbols.map(symbol => new Option(`${symbol}  ${PAGE.meanings[symbol]}`, symbol)));
+  if (!symbols.includes(state.symbol)) state.symbol = layer().keeper || "h";
+  $("symbol").replaceChildren(...symbols.map(symbol => new Option(`${symbol}  ${layer().about[symbol].title}`, symbol)));
   $("symbol").value = state.symbol;
   $("layer-note").textContent = layer().note;
   $("precision").textContent = layer().precision;
@@ -334,7 +389,7 @@ function go(changes) {
   return Promise.all(drawn);
 }
 
-$("layer").replaceChildren(...PAGE.layers.map(({ name, kind, units }, k) => new Option(`${name} (${PAGE.kinds[kind]}, ${units} units)`, k)));
+$("layer").replaceChildren(...PAGE.layers.map(({ name, title, units }, k) => new Option(`${name} (${title}, ${units} units)`, k)));
 for (const key of ["sequence", "unit", "step"]) {
   $(key).addEventListener("input", event => go({ [key]: Number(event.target.value) }));
   $(key).addEventListener("change", event => showControls(event.target));

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_lstm_custom.diagnostics.flow import GradientFlow
 from keras_lstm_custom.diagnostics.plots.style import LINES, styled
-from keras_lstm_custom.diagnostics.records import GateTrace, LayerTrace
+from keras_lstm_custom.diagnostics.records import LayerTrace
 from keras_lstm_custom.diagnostics.summaries import GateSummary, summary
 from keras_lstm_custom.errors import ArgumentError
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 @styled
-def memory_lengths(of: GateTrace | GateSummary | Mapping[str, Any]) -> Figure:
+def memory_lengths(of: LayerTrace | GateSummary | Mapping[str, Any]) -> Figure:
     """Draw how long each unit remembers, -1 / log(mean f_t) steps, longest first, on a log axis.
 
     Args:
-        of: a trace or summary of an LSTM layer, or a dict of them by name; layers without a forget
-            gate are left out.
+        of: a trace or summary of a layer, or a dict of them by name; layers without a gate that says which
+            share of the memory stays (f of an LSTM, z of a GRU) are left out.
     """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogFormatter
@@ -32,13 +32,14 @@ def memory_lengths(of: GateTrace | GateSummary | Mapping[str, Any]) -> Figure:
     summaries = {
         name: summary(layer)[layer.name] if isinstance(layer, LayerTrace) else layer for name, layer in layers.items()
     }
-    lengths = {name: s.memory_length for name, s in summaries.items() if isinstance(s, GateSummary)}
+    gated = {name: s for name, s in summaries.items() if isinstance(s, GateSummary)}
+    lengths = {name: s.memory_length for name, s in gated.items() if s.memory_length is not None}
     if not lengths:
         raise ArgumentError(
-            "Only an LSTM has a forget gate, and with it a memory length.",
-            expected="a GateTrace, a GateSummary, or a dict with at least one",
+            "No layer here has a forget gate, or another that says what stays, and with it a memory length.",
+            expected="the trace or summary of an LSTM, GRU or sLSTM, or a dict with at least one",
             received=", ".join(map(repr, layers)),
-            remedy="Pass the trace of an LSTM layer.",
+            remedy="A cell of one's own says so with Symbol(..., 'share', keeps='h').",
         )
     figure, axis = plt.subplots(figsize=(6, 3.5))
     for (name, steps), (color, dashes) in zip(lengths.items(), LINES * len(lengths), strict=False):
@@ -61,8 +62,8 @@ def gradients(flows: GradientFlow | Mapping[str, GradientFlow], symbol: str | No
 
     Args:
         flows: of one layer, or of several by the name they get in the legend, as `gradient_flow`
-            returns them. To compare models: `{"RNN": flow_a["vanilla_rnn"], "LSTM": flow_b["lstm"]}`.
-        symbol: "h" or "c"; None takes the state that carries the past (c of an LSTM, h of a vanilla RNN).
+            returns them. To compare models: `{"RNN": flow_a["rnn"], "LSTM": flow_b["encoder"]}`.
+        symbol: a state, "h" or "c"; None takes the one that carries the past (c of an LSTM, h of a GRU or vanilla RNN).
     """
     import matplotlib.pyplot as plt
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_lstm_custom.diagnostics.plots.style import BLACK, LINES, TITLES, heat_map, signed_scale, styled
+from keras_lstm_custom.diagnostics.plots.style import BLACK, LINES, heat_map, signed_scale, styled
 from keras_lstm_custom.diagnostics.weights import GateWeights
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def weights(of: GateWeights) -> Figure:
             image = heat_map(axis, w, **scale)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.set(xlabel="to unit")
-            axis.set_title(TITLES[gate] if part == "kernel" else f"spectral radius {of.spectral_radius[gate]:.2f}")
+            axis.set_title(of.titles.get(gate, gate) if part == "kernel" else _radius(of, gate))
         row[0].set_ylabel(ylabel)
         figure.colorbar(image, ax=list(row), pad=0.01, aspect=10)
     for part, (color, dashes) in zip(titles, LINES, strict=False):
@@ -37,10 +37,15 @@ def weights(of: GateWeights) -> Figure:
             axis.stairs(counts[gate] / counts[gate].sum(), edges, color=color, linestyle=dashes, label=part)
     for axis, gate in zip(axes[2], of.gates, strict=True):
         if of.bias:
-            b = of.bias[gate]
+            b = of.bias[gate].reshape(-1)
             axis.plot(b, np.zeros_like(b), "|", color=BLACK, markersize=14, clip_on=False, label="bias of each unit")
         axis.set(xlabel="weight", ylim=(0, None))
     axes[2, 0].set_ylabel("share of the weights")
     figure.legend(*axes[2, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(of.name)
     return figure
+
+
+def _radius(of: GateWeights, gate: str) -> str:
+    radius = of.spectral_radius.get(gate)
+    return "" if radius is None else f"spectral radius {radius:.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from keras_lstm_custom.diagnostics.plots.style import (
     MOST_NAMES,
     ORANGE,
     SKY,
-    TITLES,
     grey_out,
     heat_map,
     name_steps,
@@ -29,7 +29,6 @@ from keras_lstm_custom.errors import ArgumentError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHARES = {"i": "enters", "f": "stays", "o": "leaves"}  #: the gates, between 0 and 1, and what each is the share of
 MOST_LINES = 6  #: more input columns than this are shown as a heat map
 
 
@@ -69,10 +68,13 @@ def gates(
     draw_input(axes[0], trace.x[sequence], trace.read[sequence], feature_names)
     axes[0].set_title(f"{trace.name}, sequence {sequence}\ninput $x_t$")
     for axis, symbol in zip(axes[1:], symbols, strict=True):
-        values = np.where(trace.read[sequence, :, None], getattr(trace, symbol)[sequence], np.nan)[:, chosen]
-        scale = share_scale() if symbol in SHARES and isinstance(trace, GateTrace) else signed_scale(values)
+        values = np.where(trace.read[sequence, :, None], getattr(trace, symbol)[sequence], np.nan)
+        missing = trace.units - values.shape[1]  # a projected h has fewer units than the rest
+        values = np.pad(values, ((0, 0), (0, missing)), constant_values=np.nan)[:, chosen]
+        about = trace.about.symbols[symbol]
+        scale = share_scale() if about.range == "share" else signed_scale(values)
         image = heat_map(axis, values.T, **scale)
-        axis.set_title(TITLES[symbol])
+        axis.set_title(about.latex(symbol))
         axis.set_ylabel("unit")
         if units is not None:
             axis.set_yticks(range(len(chosen)), labels=map(str, chosen))
@@ -83,63 +85,110 @@ def gates(
 
 @styled
 def unit(
-    trace: GateTrace,
+    trace: LayerTrace,
     unit: int,
     sequence: int = 0,
     *,
     feature_names: Names | None = None,
     step_names: Any = None,
 ) -> Figure:
-    """Draw one unit of an LSTM over one sequence: its gates, what is forgotten and enters, and what leaves.
+    """Draw one unit of a layer with gates over one sequence: its gates, what is forgotten and enters, and what leaves.
 
     Args:
-        trace: of an LSTM layer.
+        trace: of an LSTM, a GRU, an sLSTM, or a cell of one's own that says which symbols are shares.
         unit: its number.
         sequence: its number in the batch.
         feature_names, step_names: as for `gates`.
 
     Returns:
-        A figure with five rows: input; gates; what is forgotten, -(1 - f_t) c_{t-1}, and what enters,
+        A figure with a row for each of: input; gates; what is forgotten, -(1 - f_t) c_{t-1}, and what enters,
         i_t g_t; their sum over time, the long-term memory c_t; and what of it leaves as the
-        short-term memory h_t = o_t tanh(c_t).
+        short-term memory h_t = o_t tanh(c_t). Other cells have the rows that their equations have.
     """
     import matplotlib.pyplot as plt
 
-    if not isinstance(trace, GateTrace):
+    about = trace.about
+    shares = about.names("share")
+    if not shares:
         raise ArgumentError(
-            "Only an LSTM has gates to draw.",
-            expected="a GateTrace",
+            "Only a cell that has gates can be drawn unit by unit.",
+            expected="the trace of a cell with gates: LSTM, GRU, sLSTM, or one whose `symbols` say 'share'",
             received=repr(trace),
-            remedy="Use plots.gates for a vanilla RNN.",
+            remedy="Use plots.gates, which draws any cell.",
         )
     check_number("sequence", sequence, trace.batch)
     check_number("unit", unit, trace.units)
-    figure, axes = plt.subplots(5, 1, sharex=True, figsize=(7.5, 8))
-    at = (sequence, slice(None), unit)
-    steps = np.arange(trace.timesteps)
+    one = _Unit(trace, unit, sequence)
+    rows = [one.gates, *([one.changes] if about.keeper else [])]
+    rows += [partial(one.state, state) for state in about.states[1:]] + [one.output]
+    figure, axes = plt.subplots(1 + len(rows), 1, sharex=True, figsize=(7.5, 1.6 * (1 + len(rows))))
     read = trace.read[sequence]
     draw_input(axes[0], trace.x[sequence], read, feature_names)
     axes[0].set_title(f"{trace.name}, unit {unit}, sequence {sequence}\ninput $x_t$")
-    for symbol, (color, dashes) in zip(SHARES, LINES, strict=False):
-        label = f"{TITLES[symbol]}: {SHARES[symbol]}"
-        axes[1].plot(steps, getattr(trace, symbol)[at], color=color, linestyle=dashes, label=label)
-    axes[1].set(ylabel="share, 0 to 1", ylim=(-0.04, 1.04), title="gates")
-    changes = {"forgotten: $-(1-f_t)\\,c_{t-1}$": -trace.forgotten[at], "enters: $i_t\\,g_t$": trace.entered[at]}
-    for (label, values), color, shift in zip(changes.items(), (ORANGE, SKY), (-0.22, 0.22), strict=True):
-        axes[2].bar(steps + shift, values, color=color, width=0.44, label=label)
-    axes[2].set(ylabel="change", title="what changes the memory: $c_t - c_{t-1}$")
-    axes[3].plot(steps, trace.c[at], color=BLACK, label="stays: $c_t$")
-    axes[3].set(ylabel="value", title="long-term memory: $c_t = f_t\\,c_{t-1} + i_t\\,g_t$")
-    axes[4].plot(steps, _potential(trace, at), color=BLUE, linestyle=":", label="could leave: $\\tanh(c_t)$")
-    axes[4].plot(steps, trace.h[at], color=BLACK, label="leaves: $h_t$")
-    axes[4].set(ylabel="value", title="short-term memory: $h_t = o_t\\,\\tanh(c_t)$")
+    for axis, draw in zip(axes[1:], rows, strict=True):
+        draw(axis)
     for axis in axes[2:]:
         axis.axhline(0, color="0.6", linewidth=0.6, zorder=0)
     for axis in axes[1:]:
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         grey_out(axis, read)
-    name_steps(axes[4], _of_sequence(step_names, trace, sequence), trace.timesteps)
+    name_steps(axes[-1], _of_sequence(step_names, trace, sequence), trace.timesteps)
     return figure
+
+
+class _Unit:
+    """Draws rows of one unit over one sequence."""
+
+    def __init__(self, trace: LayerTrace, unit: int, sequence: int):
+        self._trace, self._about, self._number, self._sequence = trace, trace.about, unit, sequence
+        self._steps = np.arange(trace.timesteps)
+        keeper = self._about.keeper
+        if keeper:
+            self._memory, gate = self._about.memory, f"{keeper}_t"
+            enters = self._about.symbols[keeper].enters or f"{self._memory}_t - {gate} {self._memory}_{{t-1}}"
+            self._enters = enters.replace(" ", "\\,")
+            self._stays = f"{gate}\\,{self._memory}_{{t-1}}"
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Return the unit's numbers; NaN where a projected h has none for it."""
+        if self._number >= values.shape[2]:
+            return np.full(len(self._steps), np.nan)
+        return values[self._sequence, :, self._number]
+
+    def gates(self, axis: Any) -> None:
+        for gate, (color, dashes) in zip(self._about.names("share"), LINES * 2, strict=False):
+            symbol = self._about.symbols[gate]
+            label = symbol.latex(gate) + (f": {symbol.does}" if symbol.does else "")
+            axis.plot(self._steps, self.of(getattr(self._trace, gate)), color=color, linestyle=dashes, label=label)
+        axis.set(ylabel="share, 0 to 1", ylim=(-0.04, 1.04), title="gates")
+
+    def changes(self, axis: Any) -> None:
+        memory, keeper = self._memory, str(self._about.keeper)
+        state, before = self.of(getattr(self._trace, memory)), self.of(self._trace.before(memory))
+        stays = self.of(getattr(self._trace, keeper))
+        lost = f"forgotten: $-(1-{keeper}_t)\\,{memory}_{{t-1}}$"
+        changes = {lost: -(1 - stays) * before, f"enters: ${self._enters}$": state - stays * before}
+        for (label, values), color, shift in zip(changes.items(), (ORANGE, SKY), (-0.22, 0.22), strict=True):
+            axis.bar(self._steps + shift, values, color=color, width=0.44, label=label)
+        axis.set(ylabel="change", title=f"what changes the memory: ${memory}_t - {memory}_{{t-1}}$")
+
+    def state(self, state: str, axis: Any) -> None:
+        title = self._about.symbols[state].latex(state)
+        if self._about.keeper and state == self._memory:
+            title = f"long-term memory: ${state}_t = {self._stays} + {self._enters}$"
+        axis.plot(self._steps, self.of(getattr(self._trace, state)), color=BLACK, label=f"stays: ${state}_t$")
+        axis.set(ylabel="value", title=title)
+
+    def output(self, axis: Any) -> None:
+        if self._about.memory == "h":
+            return self.state("h", axis)
+        title = "short-term memory: $h_t$"
+        if isinstance(self._trace, GateTrace) and self._trace.h.shape == self._trace.c.shape:
+            title = "short-term memory: $h_t = o_t\\,\\tanh(c_t)$"
+            potential = self.of(_potential(self._trace))
+            axis.plot(self._steps, potential, color=BLUE, linestyle=":", label="could leave: $\\tanh(c_t)$")
+        axis.plot(self._steps, self.of(self._trace.h), color=BLACK, label="leaves: $h_t$")
+        axis.set(ylabel="value", title=title)
 
 
 def _of_sequence(step_names: Any, trace: LayerTrace, sequence: int) -> list[str] | None:
@@ -147,9 +196,9 @@ def _of_sequence(step_names: Any, trace: LayerTrace, sequence: int) -> list[str]
     return None if labels is None else labels[sequence]
 
 
-def _potential(trace: GateTrace, at: tuple) -> np.ndarray:
+def _potential(trace: GateTrace) -> np.ndarray:
     """h_t / o_t is what could leave, whatever the layer's activation is; where o_t is 0 it cannot be told."""
-    o, h = trace.o[at], trace.h[at]
+    o, h = trace.o, trace.h
     return np.divide(h, o, out=np.full_like(h, np.nan), where=np.abs(np.nan_to_num(o)) > 1e-6)
 
 

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 LINES = [(BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, (0, (5, 1))), (SKY, (0, (1, 1)))]
-TITLES = {
-    "i": "input gate $i_t$",
-    "f": "forget gate $f_t$",
-    "g": "candidate $g_t$",
-    "o": "output gate $o_t$",
-    "c": "cell state $c_t$",
-    "h": "hidden state $h_t$",
-    "z": "pre-activation $z_t$",
-}
 #: Steps that a mask made a layer skip, wherever they are shown.
 SKIPPED = "0.75"
 #: Names of more steps than this are written for some of them only.
