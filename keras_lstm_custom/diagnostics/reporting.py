@@ -120,7 +120,7 @@ def report(
 
 
 def _shown(model: keras.Model, data: Data, explain: tuple, feature_names: Any, step_names: Any) -> Shown:
-    x, y = data.x, data.y
+    x = data.x
     names = check_names(x, feature_names, step_names)
     outputs = predictions(model, x)
     found, why_not = explained(model, x, outputs, *explain)

@@ -87,6 +87,8 @@ def _numbered(arrays: dict[str, Array], number: int) -> dict[str, Array]:
 
 def _read_back(plain: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
     """Return the trace that a file holds in parts; raise an error of Python's if they do not belong together."""
+    if plain.keys() & arrays.keys():
+        raise ValueError(f"{', '.join(plain.keys() & arrays.keys())} twice")
     classes = {of_class.__name__: of_class for of_class in (*RECORDS.values(), CellTrace)}
     if "record" in plain:
         about = Description.from_json(plain.pop("about"))

@@ -370,7 +370,7 @@ def test_the_progress_bar_counts_the_sequences_that_are_through():
     shown = []
     progress = Progress(10, 1, verbose=1)
     progress.begin(4)
-    progress._bar.update = lambda done, finalize: shown.append(done)
+    progress._bar._bar.update = lambda done, finalize: shown.append(done)
     for share in (0.5, 0.5, 1.0):  # a layer in two parts, and another that was not reckoned with
         progress.add(share)
     progress.begin(6)
