@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops, tree
 
@@ -17,7 +16,6 @@ from keras_lstm_custom.diagnostics.explaining.targets import find_target
 from keras_lstm_custom.diagnostics.inputs import gathered
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable
 from keras_lstm_custom.engines import Request, Result, reference
-from keras_lstm_custom.engines.recording import recording
 from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.structures import Tensor
 
@@ -131,7 +129,7 @@ class _Taps:
             # What ran before the first layer that is replaced does not depend on it.
             return self._results[number] if number < self._first else reference.run(request)
 
-        with recording(serve), keras.StatelessScope():
+        with self._watched.watched_by(serve):
             return self._watched.model(x, training=False)
 
 
