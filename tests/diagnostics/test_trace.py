@@ -302,11 +302,78 @@ def test_says_which_layers_it_leaves_out(x):
     assert list(steps) == ["lstm"]
 
 
-def test_a_subclassed_model_of_keras_layers_is_traced_where_it_is(x):
-    model = Subclassed(layers.LSTM(2))
+def test_layers_of_keras_are_traced_where_they_are_in_a_subclassed_model(x):
+    model = Subclassed(layers.LSTM(2, name="memory"))
     output = ops.convert_to_numpy(model(x))
     (traced,) = trace(model, x).values()
-    np.testing.assert_allclose(traced.h[:, -1], output, **TOLERANCE)
+    kernel, bias = model.head.get_weights()
+    np.testing.assert_allclose(traced.h[:, -1] @ kernel + bias, output, atol=1e-6)
+    assert "inner_loop" not in vars(next(iter(recurrent_layers(model).values())))
+
+
+class Block(layers.Layer):
+    """Makes its own layer of Keras."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.held = {"memory": [layers.LSTM(FEATURES, return_sequences=True, name="hidden")]}
+
+    def build(self, shape):
+        self.held["memory"][0].build(shape)
+
+    def call(self, x):
+        return self.held["memory"][0](x)
+
+
+def test_a_layer_inside_a_custom_layer_is_traced_with_live_weights(rng, x):
+    model = keras.Sequential([keras.Input(x.shape[1:]), Block(name="block"), layers.LSTM(2, name="memory")])
+    randomised(model, rng)
+    steps = trace(model, x)
+    assert list(steps) == ["block/hidden", "memory"]
+    np.testing.assert_allclose(steps["memory"].x, steps["block/hidden"].h, atol=1e-6)
+    np.testing.assert_allclose(steps["memory"].h[:, -1], ops.convert_to_numpy(model(x)), atol=1e-6)
+
+
+def test_what_stands_before_a_layer_of_keras_is_the_model_itself(x):
+    normalise = layers.Normalization()
+    normalise.adapt(x * 5 + 3)
+    factor = 0.5
+    scale = layers.Lambda(lambda v: v * factor)
+    model = keras.Sequential([keras.Input(x.shape[1:]), normalise, scale, layers.LSTM(2, name="memory")])
+    np.testing.assert_allclose(trace(model, x)["memory"].h[:, -1], ops.convert_to_numpy(model(x)), atol=1e-6)
+
+
+def test_two_threads_trace_one_model_of_keras(rng, x):
+    model = randomised(keras.Sequential([keras.Input(x.shape[1:]), layers.LSTM(2, name="memory")]), rng)
+    expected = trace(model, x)["memory"].h
+    with ThreadPoolExecutor(2) as pool:
+        traced = list(pool.map(lambda part: trace(model, part)["memory"].h, [x[k % 3 :] for k in range(6)]))
+    for k, h in enumerate(traced):
+        np.testing.assert_allclose(h, expected[k % 3 :], atol=1e-6)
+
+
+def test_says_where_an_unrolled_loop_of_keras_reads_the_mask_in_another_way(x):
+    options = {"unroll": True, "go_backwards": True, "return_sequences": True, "zero_output_for_mask": True}
+    sequences, mask = keras.Input(x.shape[1:]), keras.Input(x.shape[1:2], dtype="bool")
+    if keras.backend.backend() == "torch":
+        return  # Keras' own raises
+    model = keras.Model([sequences, mask], layers.LSTM(2, **options)(sequences, mask=mask))
+    with pytest.warns(UserWarning, match="unroll=True"):
+        trace(model, [x, np.ones(x.shape[:2], bool)])
+
+
+def test_the_progress_bar_counts_the_sequences_that_are_through():
+    shown = []
+    progress = Progress(10, 1, verbose=1)
+    progress.begin(4)
+    progress._bar.update = lambda done, finalize: shown.append(done)
+    for share in (0.5, 0.5, 1.0):  # a layer in two parts, and another that was not reckoned with
+        progress.add(share)
+    progress.begin(6)
+    progress.add(1.0)
+    progress.add(1.0)
+    progress.finish()
+    assert shown == [2, 4, 4, 4, 7, 9, 10]
 
 
 @keras.saving.register_keras_serializable(package="tests")
