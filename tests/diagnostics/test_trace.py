@@ -1,5 +1,7 @@
 """`trace` against the NumPy oracle, and against what the model itself gives out."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ from keras import layers, ops
 
 from keras_lstm_custom import LSTM, LSTMCell, VanillaRNN, trace
 from keras_lstm_custom.diagnostics import GateTrace, RNNTrace, Traces, tracing
+from keras_lstm_custom.diagnostics.progress import Progress
 from keras_lstm_custom.errors import ArgumentError, DataError, InputError
+from keras_lstm_custom.models.walk import recurrent_layers
 from tests.oracles import numpy_cells
 
 BATCH, TIMESTEPS, FEATURES, UNITS = 3, 6, 2, 4
