@@ -28,7 +28,13 @@ AXES = {
     "checkpoint_every": [None, 4],
 }
 #: A float64 sum in another order; in half precision some tens of roundings of 2^-8 or 2^-11 each.
-TOLERANCE = {"float64": 1e-11, "float32": 1e-5, "mixed_bfloat16": 0.15, "mixed_float16": 0.02}
+#: (Under torch `keras.ops.matmul`, which the reference engine uses, computes float64 in float32.)
+TOLERANCE = {
+    "float64": 1e-11 if BACKEND != "torch" else 1e-5,
+    "float32": 1e-5,
+    "mixed_bfloat16": 0.15,
+    "mixed_float16": 0.02,
+}
 
 
 @pytest.fixture
