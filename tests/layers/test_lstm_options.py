@@ -105,7 +105,7 @@ def test_in_training_with_the_masks_that_are_drawn(rng, at_random, others, mask)
             drawn[f"keep_{state}"], widths[state] = noise[..., start : start + width], width
         assert set(np.unique(noise)) == {0, 1}
     if "weight dropout" in at_random:
-        ones = np.ones(layer.cell.recurrent_kernel.shape, "float32")
+        ones = ops.ones(layer.cell.recurrent_kernel.shape)
         kept = keras.random.dropout(ones, options["recurrent_weight_dropout"], seed=again.cell.seed_generator)
         drawn["kept_weights"] = ops.convert_to_numpy(kept) != 0
     assert_is_the_oracle(layer, x, states, options, mask=mask, drawn=drawn, training=True)
