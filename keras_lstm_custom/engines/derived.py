@@ -64,7 +64,7 @@ def _no_function(cell: Any) -> str | None:
 
 def _tried(cell: Any) -> str | None:
     # The backward loop runs each step again: what it draws at random, say, would not be the same.
-    with _eagerly(), keras.StatelessScope(initialize_variables=False) as scope:
+    with _eagerly(cell), keras.StatelessScope(initialize_variables=False) as scope:
         state = [ops.zeros((1, width), dtype=cell.compute_dtype) for width in tree.flatten(cell.state_size)]
         z_x = ops.zeros((1, *cell.kernel.shape[1:]), dtype=cell.compute_dtype)
         try:
@@ -78,8 +78,12 @@ def _tried(cell: Any) -> str | None:
     return None
 
 
-def _eagerly() -> Any:
-    """Return a context in which TensorFlow computes at once, also while it builds a graph."""
+def _eagerly(cell: Any) -> Any:
+    """Return a context in which numbers are computed, also while a graph is built or Keras works out shapes only."""
+    if keras.backend.backend() == "torch":
+        with keras.device("cpu"):  # away from "meta", where weights have no numbers either
+            device = cell.weights[0].value.device
+        return keras.device(str(device))
     if keras.backend.backend() != "tensorflow":
         return nullcontext()
     import tensorflow as tf

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import keras
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from keras import layers, ops
 
+import keras_lstm_custom as ours
 from keras_lstm_custom import GRU, Recurrent, RecurrentCell, gradient_flow, plots, trace
 from keras_lstm_custom.diagnostics import GateMonitor, GateTrace, Traces, gate_weights, summary
 from keras_lstm_custom.errors import ArgumentError
@@ -24,6 +26,18 @@ def x(rng):
     x = rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
     x[1, :2] = x[2, 4:] = 0
     return x
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed():
+    yield
+    plt.close("all")
+
+
+def test_every_public_layer_has_a_case():
+    public = {getattr(ours, name) for name in ours.__all__ if isinstance(getattr(ours, name), type)}
+    built = {type(case.build()) for case in CASES.values()}
+    assert {layer for layer in public if issubclass(layer, Recurrent) and layer is not Recurrent} <= built
 
 
 def build(name, rng, masked=True, **options):
@@ -278,10 +292,10 @@ def test_a_monitor_records(name, rng, x):
 
 
 def test_several_cells_in_one_table(rng, x):
-    inner = [GRU(3, return_sequences=True), layers.LSTM(2, return_sequences=True), layers.GRU(2)]
+    inner = [GRU(3, return_sequences=True), layers.LSTM(2, return_sequences=True, name="lstm"), layers.GRU(2)]
     traces = trace(keras.Sequential([keras.Input((TIMESTEPS, FEATURES)), *inner]), x)
     assert [t.units for t in traces.values()] == [3, 2, 2]
     frame = traces.to_frame()
     assert set(frame.columns) == {"layer", "sequence", "step", "unit", *"zrnhifgoc"}
-    assert frame.loc[frame["layer"] == traces["lstm"].name, "z"].isna().all()
+    assert frame.loc[frame["layer"] == "lstm", "z"].isna().all()
     assert len(str(summary(traces)).split("\n\n")) == 3

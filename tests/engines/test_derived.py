@@ -28,7 +28,13 @@ AXES = {
     "checkpoint_every": [None, 4],
 }
 #: A float64 sum in another order; in half precision some tens of roundings of 2^-8 or 2^-11 each.
-TOLERANCE = {"float64": 1e-11, "float32": 1e-5, "mixed_bfloat16": 0.15, "mixed_float16": 0.02}
+#: (Under torch `keras.ops.matmul`, which the reference engine uses, computes float64 in float32.)
+TOLERANCE = {
+    "float64": 1e-11 if BACKEND != "torch" else 1e-5,
+    "float32": 1e-5,
+    "mixed_bfloat16": 0.15,
+    "mixed_float16": 0.02,
+}
 
 
 @pytest.fixture
@@ -108,8 +114,11 @@ def test_sizes_at_the_edge(kind, sizes):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("way", ["compiled", "static", "dynamic"])
-@KIND
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [(kind, "static") for kind in DERIVED]
+    + [(kind, way) for kind in ("gru before", "projection", "slstm") for way in ("compiled", "dynamic")],
+)
 def test_graphs(kind, way):
     """The same numbers inside tf.function: of static and unknown sizes, and compiled as a whole."""
     import tensorflow as tf
@@ -129,8 +138,11 @@ def test_graphs(kind, way):
     assert_same(run("derived", case, data, wrap=wrap), run("reference", case, data), TOLERANCE["float32"])
 
 
-@pytest.mark.parametrize("way", ["eager", "graph"] if BACKEND == "tensorflow" else ["eager"])
-@pytest.mark.parametrize("kind", ["gru", "gru before", "peepholes", "gate norm", "slstm"])
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [(kind, "eager") for kind in ("gru", "gru before", "peepholes", "gate norm", "slstm")]
+    + [("gru", "graph")] * (BACKEND == "tensorflow"),
+)
 def test_second_derivatives(kind, way):
     def wrap(function):
         if way == "eager":
@@ -145,7 +157,7 @@ def test_second_derivatives(kind, way):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * max(1, np.abs(b).max()))
 
 
-@KIND
+@pytest.mark.parametrize("kind", ["gru", "gru before", "projection", "joint norm", "slstm"])
 def test_a_model_learns_in_fit_and_comes_back_from_a_file(kind, tmp_path, rng):
     layer_class, options = DERIVED[kind]
     model = keras.Sequential(
@@ -166,7 +178,7 @@ def test_a_model_learns_in_fit_and_comes_back_from_a_file(kind, tmp_path, rng):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
     layer = model.layers[1].forward_layer if BACKEND != "jax" else None
-    assert layer is None or layer.last_engine == "derived"
+    assert layer is None or layer.last_engine == "derived", layer.explain_engine((4, 6, 3))
 
 
 class Drawing(klc.RecurrentCell):

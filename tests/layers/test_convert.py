@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_lstm_custom import LSTM, LSTMCell, VanillaRNN, VanillaRNNCell, from_keras, to_keras
+from keras_lstm_custom import GRU, LSTM, GRUCell, LSTMCell, VanillaRNN, VanillaRNNCell, from_keras, to_keras
 from keras_lstm_custom.errors import ConversionError
 from keras_lstm_custom.models.masks import unrolled_differs
 from keras_lstm_custom.models.walk import walk
 
 BATCH, TIMESTEPS, FEATURES = 3, 4, 2
 SHAPE = (BATCH, TIMESTEPS, FEATURES)
-OURS = (LSTM, LSTMCell, VanillaRNN, VanillaRNNCell)
-THEIRS = (layers.LSTM, layers.LSTMCell, layers.SimpleRNN, layers.SimpleRNNCell)
+OURS = (GRU, GRUCell, LSTM, LSTMCell, VanillaRNN, VanillaRNNCell)
+THEIRS = (layers.GRU, layers.GRUCell, layers.LSTM, layers.LSTMCell, layers.SimpleRNN, layers.SimpleRNNCell)
 
 
 def sequential():
@@ -35,6 +35,16 @@ def several_inputs_and_outputs():
     x, h, c = keras.Input(SHAPE[1:], name="x"), keras.Input((4,), name="h"), keras.Input((4,), name="c")
     y, *states = layers.LSTM(4, return_sequences=True, return_state=True)(x, initial_state=[h, c])
     return keras.Model([x, h, c], {"y": layers.GRU(2)(y), "states": states})
+
+
+def gated():
+    return keras.Sequential(
+        [
+            keras.Input(SHAPE[1:]),
+            layers.Bidirectional(layers.GRU(4, return_sequences=True, reset_after=False)),
+            layers.RNN([layers.GRUCell(3), layers.GRUCell(2, use_bias=False, reset_after=False)]),
+        ]
+    )
 
 
 def shared():
@@ -66,7 +76,7 @@ def wrapped():
     )
 
 
-MODELS = pytest.mark.parametrize("build", [sequential, several_inputs_and_outputs, shared, nested, wrapped])
+MODELS = pytest.mark.parametrize("build", [sequential, several_inputs_and_outputs, gated, shared, nested, wrapped])
 
 
 def random_inputs(model, rng):
