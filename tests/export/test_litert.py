@@ -118,10 +118,8 @@ def test_what_the_fused_op_cannot_do_is_unrolled_on_request_only(build, reason, 
     assert export.tflite(model, tmp_path / "a.tflite", fused=False).ok
 
 
-def test_a_runtime_that_lacks_an_op_is_told_apart_from_wrong_numbers(tmp_path):
-    with pytest.raises(ExportError, match=r"(?s)does not run where it should.*litert and micro.*'REDUCE_ANY'"):
-        export.tflite(masked(), tmp_path / "a.tflite", fused=False, runtime="both")
-    assert os.listdir(tmp_path) == []
+def test_a_mask_runs_on_both_runtimes(tmp_path):
+    assert export.tflite(masked(), tmp_path / "a.tflite", fused=False, runtime="both").ok
 
 
 def test_a_hard_sigmoid_is_refused(tmp_path):
