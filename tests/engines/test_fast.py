@@ -215,6 +215,9 @@ def test_it_really_ran(engine):
     ],
 )
 def test_what_it_cannot_do_it_says(engine, options, reason):
+    if engine == "derived" and "unroll" not in options:  # it differentiates any function
+        klc.LSTM(4, engine=engine, **options)(X)
+        return
     with pytest.raises(EngineError, match=reason):
         klc.LSTM(4, engine=engine, **options)(X)
 
