@@ -47,7 +47,10 @@ def _portable(request: Request) -> bool:
 
 
 def _derived(request: Request) -> bool:
-    return fast_path.equations_refusal(request.cell) is not None
+    if fast_path.equations_refusal(request.cell) is None:
+        return False
+    # TensorFlow's forward loop keeps what a gradient would need, which in inference costs more than it saves.
+    return request.training or keras.backend.backend() != "tensorflow"
 
 
 def _torch_nn(request: Request) -> bool:
@@ -75,7 +78,11 @@ RULES: dict[str, Rule] = {
         "could serve, but is measured faster only over a fixed number of steps, more than one: in training, on one "
         "sequence, under a mask, for a vanilla RNN, in float16 or float64; and in bfloat16 on one sequence only",
     ),
-    "derived": Rule(_derived, "could serve, but the equations of this cell are written out in faster engines"),
+    "derived": Rule(
+        _derived,
+        "could serve, but is measured faster only for cells whose equations no other engine has written out, and under "
+        "TensorFlow in training only",
+    ),
     "torch_nn": Rule(
         _torch_nn,
         "could serve, but is measured faster only over one step or more than four, under a mask in training on a GPU",

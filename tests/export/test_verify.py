@@ -144,7 +144,7 @@ def test_samples_that_do_not_fit():
     model = exported("theirs").model
     good = np.zeros((2, *model.input_shape[1:]), "float32")
     for bad in (good[:, :, :2], good[0], [good, good], {"nobody": good}):
-        with pytest.raises(InputError, match="do not fit|names of the samples"):
+        with pytest.raises(InputError, match=r"do not fit|names of the samples"):
             arrays_of(model, bad)
     bad = good.copy()
     bad[1, 2, 0] = np.nan
