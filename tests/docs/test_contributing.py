@@ -17,7 +17,7 @@ TESTS = ["tests/test_descriptors.py", "tests/cells/test_cells.py", "tests/layers
 FASTEST = """
 from keras_lstm_custom import Leaky
 layer = Leaky(5, leak=0.25)
-layer(__import__("numpy").zeros((3, 4, 2), "float32"))
+layer(__import__("numpy").zeros((3, 4, 2), "float32"), training=True)
 assert layer.last_engine == "derived", layer.last_engine
 """
 
