@@ -102,14 +102,17 @@ import torch
 import torch.distributed
 import torch.multiprocessing
 
+def trained(model):
+    return [w for w in model.parameters() if w.requires_grad]  # Keras' seeds are parameters, too
+
 def steps(model, x, y, call=None):
     call = call or model
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    optimizer = torch.optim.SGD(trained(model), 0.1)
     for _ in range(4):
         optimizer.zero_grad()
         ((call(x) - y) ** 2).mean().backward()
         optimizer.step()
-    return [w.detach().numpy() for w in model.parameters()]
+    return [w.detach().numpy() for w in trained(model)]
 
 def on_rank(rank, folder):
     torch.set_num_threads(1)
@@ -127,7 +130,7 @@ if __name__ == "__main__":
     folder = os.getcwd()
     torch.multiprocessing.spawn(on_rank, (folder,), nprocs=2)
     model = network()
-    before = [w.detach().numpy().copy() for w in model.parameters()]
+    before = [w.detach().numpy().copy() for w in trained(model)]
     alone = steps(model, torch.as_tensor(X), torch.as_tensor(Y))
     with np.load("together.npz") as together:
         for start, a, b in zip(before, alone, together.values(), strict=True):
