@@ -152,17 +152,13 @@ def tflite_outputs(content, x):
 
 
 @pytest.mark.parametrize("name", ["mask", "both ways"])
-def test_the_tflite_converter_takes_what_it_takes_of_keras(name, tmp_path):
-    """Keras' own recurrent layers convert with a fixed batch only; the interpreter runs all steps as builtin ops."""
+def test_the_tflite_converter_takes_what_it_takes_of_keras(name):
+    """Keras' own recurrent layers convert with a fixed batch, and not from what `export` wrote, ours neither."""
     model = trained(name)
     fixed = keras.Sequential([keras.Input(batch_shape=X.shape), *model.layers])
     fixed.predict(X, batch_size=BATCH, verbose=0)
-    fixed.export(tmp_path / "served", verbose=False)
-    for converter in (
-        tf.lite.TFLiteConverter.from_keras_model(fixed),
-        tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "served")),
-    ):
-        np.testing.assert_allclose(tflite_outputs(converter.convert(), X), np.asarray(model(X)), atol=2e-5)
+    content = tf.lite.TFLiteConverter.from_keras_model(fixed).convert()
+    np.testing.assert_allclose(tflite_outputs(content, X), np.asarray(model(X)), atol=2e-5)
 
 
 def engine_in(function):
