@@ -65,8 +65,18 @@ _FOUND: WeakKeyDictionary = WeakKeyDictionary()  #: what `_no_function` found, b
 def _no_function(cell: Any) -> str | None:
     """Return why the step is no function of its arguments, or None: one on zeros is run to see, once for a cell."""
     if cell not in _FOUND:
+        if not _has_values(cell):
+            return None
         _FOUND[cell] = _tried(cell)
     return _FOUND[cell]
+
+
+def _has_values(cell: Any) -> bool:
+    """Return whether the weights can be read; on JAX not while Keras works out the shapes of a model that it loads."""
+    try:
+        return all(weight.value is not None for weight in cell.weights)
+    except TypeError:
+        return False
 
 
 def _tried(cell: Any) -> str | None:

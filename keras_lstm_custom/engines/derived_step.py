@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_lstm_custom.equations.projection import products_by
 from keras_lstm_custom.structures import Tensor
@@ -36,7 +37,12 @@ class Step:
             keras.StatelessScope(state_mapping=list(zip(cell.weights, weights, strict=True))),
             products_by(lambda a, kernel: serve(next(count), a, kernel)),
         ):
-            return list(cell.state_of(cell.checked_step(z_x, cell.state_type(*state), masks)))
+            new = cell.state_of(cell.checked_step(z_x, cell.state_type(*state), masks))
+        # Functions of Keras that compute float64 in float32 (tanh does, on JAX) must not change what the loop carries.
+        return [
+            n if n.dtype == s.dtype else ops.cast(n, keras.backend.standardize_dtype(s.dtype))
+            for n, s in zip(new, state, strict=True)
+        ]
 
     def kernels(self, matmul: Callable, *arguments: Any) -> list[Tensor]:
         """Return the kernels of the products, in order."""

@@ -39,6 +39,8 @@ def served(engine: str, case: Case) -> dict:
     support = ENGINES[engine].supports(request_of(case, layer_of(case, data["weights"]), data))
     if not support.ok:
         pytest.skip(support.reason)
+    if (engine, case.dtype, keras.backend.backend()) == ("derived", "float64", "jax"):
+        pytest.skip("runs the cell's own functions, and Keras' tanh computes float64 in float32 on JAX")
     return data
 
 
