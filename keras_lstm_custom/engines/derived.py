@@ -81,7 +81,10 @@ def _has_values(cell: Any) -> bool:
 
 def _tried(cell: Any) -> str | None:
     # The backward loop runs each step again: what it draws at random, say, would not be the same.
-    with _eagerly(cell), keras.StatelessScope(initialize_variables=False) as scope:
+    # In JAX's fit and predict only the scope around holds the values of the weights.
+    held = [(w, w.value) for w in cell.weights] if keras.backend.backend() == "jax" else None
+    with _eagerly(cell), keras.StatelessScope(held, initialize_variables=False) as scope:
+        before = dict(scope.state_mapping)
         state = [ops.zeros((1, width), dtype=cell.compute_dtype) for width in tree.flatten(cell.state_size)]
         z_x = ops.zeros((1, *cell.kernel.shape[1:]), dtype=cell.compute_dtype)
         try:
@@ -90,7 +93,7 @@ def _tried(cell: Any) -> str | None:
             raise
         except Exception as error:
             return f"runs a step outside of Keras' loop, and there it raises {type(error).__name__}: {error}"
-    if scope.state_mapping:
+    if any(value is not before.get(variable) for variable, value in scope.state_mapping.items()):
         return "runs each step twice, and a step that sets variables (draws at random, say) is not the same then"
     return None
 

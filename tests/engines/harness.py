@@ -85,11 +85,12 @@ def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
         return masks[0] if count == 1 else masks or None
 
     names = layer.cell.state_type._fields
+    x = rng.normal(size=(b, timesteps, f))
     state = [rng.normal(size=(b, width)) * (not case.zero_state) for width in widths]
     if "n" in names:  # a normaliser, which is a sum of positive shares
         state[names.index("n")] = 0.5 + np.abs(state[names.index("n")])
     return {
-        "x": rng.normal(size=(b, timesteps, f)),
+        "x": x,
         "state": state,
         "weights": [rng.normal(size=w.shape) / np.sqrt(1 if "bias" in w.name else w.shape[0]) for w in layer.weights],
         "mask": None if mask is None else np.resize(np.array(mask, bool), (b, width))[:, :timesteps],
