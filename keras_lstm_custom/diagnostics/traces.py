@@ -106,7 +106,8 @@ def _check(record: LayerTrace, arrays: dict[str, Array]) -> None:
     batch, timesteps, width = record.h.shape
     widths = {symbol: getattr(record, symbol).shape[2] for symbol in record.symbols}
     if not isinstance(record, CellTrace):  # h alone may be narrower: a projection
-        widths |= dict.fromkeys([s for s in widths if s != "h"], record.i.shape[2] if "i" in widths else width)
+        units = record.i.shape[2] if isinstance(record, GateTrace) else width
+        widths |= dict.fromkeys([s for s in widths if s != "h"], units)
     shapes: dict[str, tuple] = {symbol: (batch, timesteps, widths[symbol]) for symbol in record.symbols}
     shapes |= {f"initial_{s}": (batch, widths[s]) for s in record.symbols if f"initial_{s}" in arrays}
     shapes |= {"x": (batch, timesteps, record.x.shape[2])}
