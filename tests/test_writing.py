@@ -271,8 +271,7 @@ WRITES = {
 COPIES = {"copy", "copyfile", "copytree", "move", "replace"}
 #: Where else something is written, and why that is no way of its own.
 ELSEWHERE = {
-    ("engines.native.build", "write_text"): "into `scratch`",
-    ("engines.native.build", "copyfile"): "into `new_file`",
+    ("engines.native.build", "write_bytes"): "into `new_file`",
     ("export.folder", "mkdir"): "into `private_folder`",
     ("export.folder", "rename"): "out of it",
     ("export.folder", "write_text"): "into `new_folder`",
@@ -285,6 +284,11 @@ ELSEWHERE = {
     ("export.convert", "open"): "the null device",
     ("export.convert", "save"): "into `scratch`",
     ("export.streaming", "write_bytes"): "into `new_file`",
+    ("timeseries.commands", "to_csv"): "into `new_file`",
+    ("timeseries.dialect_times", "rename"): "columns of a table",
+    ("timeseries.forecasting.job", "to_csv"): "into `new_file`",
+    ("timeseries.forecasting.picture", "savefig"): "into `new_file`",
+    ("timeseries.forecasting.saving", "save"): "into `new_file`",
 }
 
 

@@ -34,8 +34,8 @@ def make_ours(out: Path) -> None:
             received="a file" if out.is_file() else f"a folder without {METRICS}",
             remedy="Choose another folder with --out.",
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / METRICS).touch()
+    if not (out / METRICS).exists():
+        write_text(out / METRICS, "")
 
 
 def run(

@@ -32,7 +32,6 @@ def save_forecaster(forecaster: Forecaster, folder: str | Path) -> None:
             remedy="Call fit first.",
         )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {
         "format": _FORMAT,
         "plan": forecaster.plan.to_dict(),
