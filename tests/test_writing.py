@@ -220,7 +220,13 @@ with writing.scratch() as scratch, writing.new_file("a/b/file") as file:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_ends_the_process_and_leaves_nothing_behind(here, number):
     code = LONG_WORK.format(before="")
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=stub())
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=stub(),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background jobs, say, ignore some
+    )
     scratch = Path(process.stdout.readline().decode().strip())
     assert scratch.is_dir()
     assert os.listdir(here) == ["a"]
