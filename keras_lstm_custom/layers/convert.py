@@ -68,7 +68,8 @@ def from_keras(model: keras.Model) -> keras.Model:
 def to_keras(model: keras.Model) -> keras.Model:
     """Return a copy of `model` with our layers and cells replaced by Keras' own; the inverse of `from_keras`.
 
-    The options `engine` and `checkpoint_every` have no counterpart and are dropped.
+    The options `engine` and `checkpoint_every` have no counterpart and are dropped. Others that Keras does not have
+    (`peepholes`, say) change what is computed, and are refused.
 
     Args:
         model: a built Sequential or functional model; it is left as it is.
@@ -78,7 +79,7 @@ def to_keras(model: keras.Model) -> keras.Model:
 
     Raises:
         ConversionError: the model is subclassed, is not built, or holds a layer that cannot be made
-            from its configuration.
+            from its configuration, or that uses an option Keras does not have.
     """
     return _convert(model, COUNTERPARTS)
 
