@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -16,30 +17,54 @@ pytestmark = pytest.mark.skipif(
     build.compiler() is None or platform.system() != "Linux", reason="needs a C++ compiler under Linux"
 )
 
-SANITIZERS = ["-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", "-DKLC_BASELINE_ONLY"]
+MACHINE = platform.machine()
+HERE = build.INSTRUCTION_SETS.get(MACHINE, build.BASELINE)
+SANITIZERS = ["-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 
 
-def run(program, places):
-    done = subprocess.run([program, str(places)], capture_output=True, text=True, check=False)
+def run(command, *arguments, core):
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "baseline: worst relative error" in done.stdout
+    assert f"{core}: worst relative error" in done.stdout
+    return done.stdout
 
 
 def test_every_instruction_set(tmp_path):
-    run(build.link(["test_core", "dispatch"], tmp_path / "test_core"), places=3)
+    run([build.link(["test_core", "dispatch"], tmp_path / "test_core")], "3", core=next(iter(HERE)))
 
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_under_sanitizers(sanitizer, tmp_path):
     flags = [*SANITIZERS, f"-fsanitize={sanitizer}"]
-    run(build.link(["test_core", "dispatch"], tmp_path / "test_core", (), flags, build.BASELINE), places=1)
+    run(
+        [build.link(["test_core", "dispatch"], tmp_path / "test_core", (), flags, build.BASELINE)], "1", core="baseline"
+    )
 
 
-@pytest.mark.parametrize("name", build.INSTRUCTION_SETS["x86_64"] if platform.machine() == "x86_64" else build.BASELINE)
+@pytest.fixture
+def emulated(monkeypatch):
+    """Compile for ARM64, and return what runs the programs here."""
+    needed = {"aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu", "qemu-aarch64": "qemu-user"}
+    missing = [package for command, package in needed.items() if shutil.which(command) is None]
+    if missing:
+        pytest.skip(f"needs what Debian has in {' and '.join(missing)}")
+    monkeypatch.setenv("CXX", "aarch64-linux-gnu-g++")
+    return ["qemu-aarch64"]
+
+
+def test_neon_in_an_emulator(emulated, tmp_path):
+    """The core and the activations of ARM64: the same tests, and bounds, as where they run at full speed."""
+    program = build.link(["test_core", "dispatch"], tmp_path / "test_core", ["-static"])
+    run([*emulated, program], "1", "3", core="neon")
+    program = build.link(["test_activations"], tmp_path / "test_activations", ["-static"], sets={})
+    done = subprocess.run([*emulated, program, "99991", "499"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", HERE)
 def test_activations_saturate_and_are_as_exact_as_documented(name, tmp_path):
     """A four-thousandth of float32, most where something happens; all of it, in ten minutes: `test_activations 1`."""
-    flags = build.INSTRUCTION_SETS.get(platform.machine(), build.BASELINE)[name]
-    program = build.link(["test_activations"], tmp_path / "test_activations", (), flags, sets={})
+    program = build.link(["test_activations"], tmp_path / "test_activations", (), HERE[name], sets={})
     done = subprocess.run([program, "99991", "499"], capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip(f"this processor has no {name}")

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_lstm_custom.engines.native.build import LIBRARY, REMEDY, SEAL, sources
+from keras_lstm_custom.engines.native.build import LIBRARY, REMEDY, SEAL, SYSTEMS, sources
 
 #: Names another library than the one beside this file.
 VARIABLE = "KERAS_LSTM_CUSTOM_NATIVE"
@@ -37,8 +37,8 @@ def load() -> Native:
 
     A file that is there and cannot be used is warned of; that none was built is not.
     """
-    if platform.system() != "Linux":
-        return Native(None, f"is built for Linux only, and this is {platform.system()}")
+    if platform.system().lower() not in SYSTEMS:
+        return Native(None, f"is built for Linux and macOS only, and this is {platform.system()}")
     path = Path(os.environ.get(VARIABLE) or LIBRARY)
     if not os.path.lexists(path):
         return Native(None, f"is not built: there is no {path}; build it with {REMEDY}")

@@ -37,7 +37,7 @@ KLC_INLINE Vector sigmoid(Vector x) {
   x = at_least(all(-kBound), at_most(all(kBound), x));
   const Vector whole = x * kPerLog2 + kToWhole, n = whole - kToWhole, scale = power(whole);
   const Vector rest = expm1_near_0<1>((x - n * kLog2High) - n * kLog2Low);
-#if defined(__FMA__)
+#if KLC_FUSED
   const Vector exp = scale * rest + scale;
 #else  // there the product may be subnormal, which counts as 0, where the sum is not
   const Vector exp = scale * (rest + 1.f);
@@ -55,7 +55,7 @@ KLC_INLINE Vector tanh(Vector x) {
 
 // Their derivatives s (1 - s) and 1 - t^2. With FMA the products are not rounded.
 KLC_INLINE Vector sigmoid_slope(Vector s) {
-#if defined(__FMA__)
+#if KLC_FUSED
   return s - s * s;
 #else
   return s * (1.f - s);

@@ -60,11 +60,6 @@ struct Core {
   void (*backward)(const Backward&, float* workspace, const Parallel&);
 };
 
-// The cores that were built; null where this processor does not have the instructions.
-const Core* baseline_core();
-const Core* avx2_core();
-const Core* avx512_core();
-
 // The best core for this processor, or the one named; null if there is none of that name here.
 const Core* choose_core(const char* name);
 

@@ -18,7 +18,7 @@ using namespace klc;
 namespace {
 
 bool supported() {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__)  // aarch64 always has NEON
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
 #elif defined(__AVX2__)
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");

@@ -36,6 +36,8 @@ class Bell {
         if (condition()) return;
 #if defined(__x86_64__)
         __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
 #endif
       }
     } while (std::chrono::steady_clock::now() < end);

@@ -4,6 +4,8 @@
 #include <cstdint>
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #include "core.h"
@@ -19,11 +21,22 @@ namespace {
 constexpr int kVectorBytes = 64, kMaxRows = 6, kFewUses = 16, kKeysToLine = 2;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32, kMaxRows = 3, kFewUses = 3, kKeysToLine = 1;
+#elif defined(__aarch64__)  // NEON: 32 registers, too, but of 6 rows g++ 12 keeps some sums in memory, of 5 none
+constexpr int kVectorBytes = 16, kMaxRows = 5, kFewUses = 3, kKeysToLine = 1;
 #else
 constexpr int kVectorBytes = 16, kMaxRows = 3, kFewUses = 3, kKeysToLine = 1;
 #endif
 
+// Whether a * b + c is rounded once.
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define KLC_FUSED 1
+#else
+#define KLC_FUSED 0
+#endif
+
 constexpr int kLanes = kVectorBytes / 4;
+constexpr int kLine = 16;    // floats of a cache line, which the widest vector fills
+static_assert(kLine % kLanes == 0, "pieces of a workspace begin on vectors");
 constexpr int kColumns = 4;  // of vectors, that a product computes at a time
 constexpr int kPanel = kColumns * kLanes;
 
@@ -42,6 +55,25 @@ KLC_INLINE void store_first(float* p, Vector v, int64_t n) { _mm512_mask_storeu_
 KLC_INLINE Vector first(Vector v, int64_t n) { return (Vector)_mm512_maskz_mov_ps((1 << n) - 1, (__m512)v); }
 KLC_INLINE Vector at_most(Vector bound, Vector x) { return (Vector)_mm512_maskz_min_ps(0xffff, (__m512)bound, (__m512)x); }
 KLC_INLINE Vector at_least(Vector bound, Vector x) { return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)bound, (__m512)x); }
+#elif defined(__aarch64__)
+KLC_INLINE Vector load_first(const float* p, int64_t n) {
+  Vector v = {};
+  if (n > 0) v[0] = p[0];
+  if (n > 1) v[1] = p[1];
+  if (n > 2) v[2] = p[2];
+  return v;
+}
+KLC_INLINE void store_first(float* p, Vector v, int64_t n) {
+  if (n > 0) p[0] = v[0];
+  if (n > 1) p[1] = v[1];
+  if (n > 2) p[2] = v[2];
+}
+KLC_INLINE Vector first(Vector v, int64_t n) {
+  const uint32x4_t lanes = {0, 1, 2, 3};
+  return (Vector)vandq_u32((uint32x4_t)v, vcltq_u32(lanes, vdupq_n_u32((uint32_t)n)));
+}
+KLC_INLINE Vector at_most(Vector bound, Vector x) { return (Vector)vminq_f32((float32x4_t)bound, (float32x4_t)x); }
+KLC_INLINE Vector at_least(Vector bound, Vector x) { return (Vector)vmaxq_f32((float32x4_t)bound, (float32x4_t)x); }
 #else
 KLC_INLINE Vector load_first(const float* p, int64_t n) {
   Vector v = {};
@@ -115,7 +147,7 @@ KLC_INLINE void clear(float* p, int64_t n) {
 struct Coming {
   const float* line;
   int64_t step;
-  Coming(const float* line, bool far) : line(line), step(far ? 16 : 0) {}
+  Coming(const float* line, bool far) : line(line), step(far ? kLine : 0) {}
   // Where to go on at some row and key of a product over `keys` keys.
   Coming at(int64_t row, int64_t key, int64_t keys) const {
     Coming there = *this;
@@ -172,9 +204,11 @@ KLC_INLINE void in_blocks(int64_t count, F f) {
       case 1: f(first, Rows<1>{}); break;
       case 2: f(first, Rows<2>{}); break;
       case 3: f(first, Rows<3>{}); break;
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__aarch64__)
       case 4: f(first, Rows<4>{}); break;
       case 5: f(first, Rows<5>{}); break;
+#endif
+#if defined(__AVX512F__)
       case 6: f(first, Rows<6>{}); break;
 #endif
     }
@@ -188,7 +222,7 @@ struct Workspace {
   int64_t used = 0;
   float* take(int64_t n) {
     float* p = base ? base + used : nullptr;
-    used += (n + 15) / 16 * 16;
+    used += parts(n, kLine) * kLine;
     return p;
   }
 };
