@@ -97,7 +97,9 @@ def test_wheel_holds_the_package_and_no_tests(wheel):
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"keras_lstm_custom"}
     assert not [name for name in names if "/test" in name.lower()]
-    for source in (ROOT / "keras_lstm_custom").rglob("*.py"):
+    for source in (ROOT / "keras_lstm_custom").rglob("*.py*"):
+        if source.suffix not in (".py", ".pyi"):
+            continue
         assert source.relative_to(ROOT).as_posix() in names
 
 

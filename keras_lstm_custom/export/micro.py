@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export import c_code, folder
+from keras_lstm_custom.export.choices import FloatIO, Integers, State
 from keras_lstm_custom.export.litert import tflite
 from keras_lstm_custom.export.model.calibration import calibration_arrays
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, sequences
@@ -35,14 +36,14 @@ ARENA_UNIT = 64
 def micro(
     model: keras.Model,
     path: str | os.PathLike,
-    quantize: str | None = "int8",
+    quantize: Integers | None = "int8",
     calibration: Any = None,
     timesteps: Timesteps = None,
     *,
-    state: str | None = None,
+    state: State | None = None,
     steps: int = 1,
     name: str | None = None,
-    io_dtype: str | None = None,
+    io_dtype: FloatIO | None = None,
     bound: float | None = None,
     verbose: int | str = "auto",
 ) -> ExportReport:
