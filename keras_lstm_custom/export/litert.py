@@ -44,8 +44,8 @@ def tflite(
     Each LSTM, and each vanilla RNN, becomes one fused op for each direction. The file has batch 1.
 
     ```python
-    report = export.tflite(model, "har.tflite", quantize="int8", calibration=x_train[:200])
-    print(report)
+    written = export.tflite(model, "har.tflite", quantize="int8", calibration=x_train[:200])
+    print(written)
     ```
 
     Args:

@@ -84,7 +84,7 @@ def micro(
         ExportError: tflite-micro is not installed, the path is taken, or the export fails; nothing is left behind.
 
     Example:
-        >>> report = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
+        >>> written = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
     """
     namespace = _namespace(name, path)
     folder.check_folder(path)
