@@ -1,4 +1,4 @@
-# Targets: demo, test, test-backends, native, lint, bench, clean. Each installs all that it needs: test-backends into
+# Targets: demo, test, test-backends, native, stubs, lint, bench, clean. Each installs all that it needs: test-backends into
 # .venv-backends, which has no TensorFlow, as a user of JAX or torch has none; the others into .venv.
 #
 #   make demo                                    train, compare and export on the shipped data; results in runs/
@@ -23,10 +23,12 @@ NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/pari
 	tests/diagnostics/test_trace.py tests/diagnostics/test_attribution.py \
 	tests/diagnostics/test_contributions.py tests/test_timeseries.py tests/timeseries tests/test_saved_models.py tests/test_keras_hooks.py \
 	$(addprefix tests/engines/test_,fast.py jax.py torch.py cudnn.py)
+#: What mypy does not look into by itself, as a stub stands beside it.
+STUBBED := $(patsubst %.pyi,%.py,$(wildcard keras_lstm_custom/*/*.pyi))
 #: Keras' own tests: five minutes of compilation on JAX, one on the others.
 SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
 
-.PHONY: demo test test-backends native lint bench clean
+.PHONY: demo test test-backends native stubs lint bench clean
 
 demo: .venv/demo
 	$(BIN)/python examples/forecast.py $(if $(CSV),--csv "$(CSV)") $(if $(TARGET),--target "$(TARGET)") $(ARGS)
@@ -41,10 +43,14 @@ test-backends: .venv-backends/test
 native: .venv/dev
 	$(BIN)/python -m keras_lstm_custom.engines.native.build
 
+stubs: .venv/dev
+	$(BIN)/python tools/stubs.py
+
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy $(STUBBED)
 
 bench: .venv/bench native
 	$(BIN)/python benchmarks/speed.py $(ARGS)

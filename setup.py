@@ -7,7 +7,9 @@ a platform. Without a compiler the wheel is pure Python, and `explain_engine` sa
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -86,4 +88,33 @@ class Wheel(bdist_wheel):
         return (python, abi, platform) if self.root_is_pure else ("py3", "none", platform)
 
 
-setup(cmdclass={"build": Build, "build_native": BuildNative, "bdist_wheel": Wheel})
+LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?!https?://|#|mailto:)(?P<path>[^)\s]+)\)")
+
+
+def readme_for_the_index(text: str, source: str | None) -> str:
+    """Return README.md as a package index can show it, which has none of the files that it links to.
+
+    Links and pictures lead into the repository at `source`; where that is not known, only their text is left.
+    """
+
+    def there(link: re.Match[str]) -> str:
+        if source is None:
+            return f"*{link['text']}*" if link["picture"] else link["text"]
+        kind = "raw" if link["picture"] else "blob"
+        return f"{link['picture']}[{link['text']}]({source.rstrip('/')}/{kind}/HEAD/{link['path']})"
+
+    parts = text.split("```")  # every other one is code
+    return "```".join(part if number % 2 else LINK.sub(there, part) for number, part in enumerate(parts))
+
+
+def long_description() -> str:
+    """Return the readme with the address in `[project.urls]`."""
+    urls = tomllib.loads(Path("pyproject.toml").read_text())["project"]["urls"]
+    return readme_for_the_index(Path("README.md").read_text(), urls.get("Source"))
+
+
+setup(
+    cmdclass={"build": Build, "build_native": BuildNative, "bdist_wheel": Wheel},
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+)

@@ -72,12 +72,12 @@ def run(
     kinds: dict[str, Any] = {"keras": {"accuracy": accuracy(by_keras, y_test)}}
     for kind, quantize in KINDS.items():
         folder = out / kind
-        report = export.micro(model, folder, quantize, calibration=x_train, name="gesture")
+        written = export.micro(model, folder, quantize, calibration=x_train, name="gesture")
         (probabilities,) = run_file(folder / "model.tflite", x_test, "micro").outputs
         kinds[kind] = {
             "accuracy": accuracy(probabilities, y_test),
-            "flash_bytes": report.bytes,
-            "arena_bytes": report.arena_bytes,
+            "flash_bytes": written.bytes,
+            "arena_bytes": written.arena_bytes,
             "rmse": float(np.sqrt(np.mean((probabilities - by_keras) ** 2))),
             "max_error": float(np.max(np.abs(probabilities - by_keras))),
             "confusion": confusion(by_keras, probabilities, len(names)),

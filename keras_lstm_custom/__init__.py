@@ -1,21 +1,38 @@
 """Recurrent layers for Keras 3, and cells of one's own: from their equations, fast, open to inspection."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_lstm_custom import initializers
 from keras_lstm_custom.cells import GRUCell, LSTMCell, RecurrentCell, SLSTMCell, VanillaRNNCell
 from keras_lstm_custom.layers import GRU, LSTM, SLSTM, Recurrent, VanillaRNN, from_keras, to_keras
 from keras_lstm_custom.version import __version__
 
+if TYPE_CHECKING:  # what editors and type checkers see of the names below; `tests/test_types.py` compares the two
+    from keras_lstm_custom import export, tasks, timeseries
+    from keras_lstm_custom.diagnostics import (
+        GateMonitor,
+        attribute,
+        gate_weights,
+        gradient_flow,
+        memory_contributions,
+        plots,
+        report,
+        summary,
+        trace,
+    )
+
 #: Loaded on first use, so that a model alone needs none of what they import.
 _ON_FIRST_USE = {
+    "GateMonitor": "keras_lstm_custom.diagnostics:GateMonitor",
     "attribute": "keras_lstm_custom.diagnostics:attribute",
     "export": "keras_lstm_custom.export",
+    "gate_weights": "keras_lstm_custom.diagnostics:gate_weights",
     "gradient_flow": "keras_lstm_custom.diagnostics:gradient_flow",
     "memory_contributions": "keras_lstm_custom.diagnostics:memory_contributions",
     "plots": "keras_lstm_custom.diagnostics.plots",
     "report": "keras_lstm_custom.diagnostics:report",
+    "summary": "keras_lstm_custom.diagnostics:summary",
     "tasks": "keras_lstm_custom.tasks",
     "timeseries": "keras_lstm_custom.timeseries",
     "trace": "keras_lstm_custom.diagnostics:trace",
@@ -26,6 +43,7 @@ __all__ = [
     "LSTM",
     "SLSTM",
     "GRUCell",
+    "GateMonitor",
     "LSTMCell",
     "Recurrent",
     "RecurrentCell",
@@ -33,19 +51,32 @@ __all__ = [
     "VanillaRNN",
     "VanillaRNNCell",
     "__version__",
+    "attribute",
+    "export",
     "from_keras",
+    "gate_weights",
+    "gradient_flow",
     "initializers",
+    "memory_contributions",
+    "plots",
+    "report",
+    "summary",
+    "tasks",
+    "timeseries",
     "to_keras",
+    "trace",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _ON_FIRST_USE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _ON_FIRST_USE[name].partition(":")
-    value = import_module(module)
-    return getattr(value, attribute) if attribute else value
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name not in _ON_FIRST_USE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, _, attribute = _ON_FIRST_USE[name].partition(":")
+        value = import_module(module)
+        return getattr(value, attribute) if attribute else value
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_ON_FIRST_USE])
+    return sorted(__all__)

@@ -127,8 +127,9 @@ def streaming(
     from keras_lstm_custom import export
 
     with _work(f"Exporting {model} and running the file step by step", json, out, model, calibration) as show:
-        options: dict[str, Any] = {"steps": steps, "runtime": runtime, "bound": bound}
-        show(export.streaming(load_model(model), out, state, _quantize(quantize), _samples(calibration), **options))
+        options: dict[str, Any] = {"state": state, "steps": steps, "runtime": runtime, "bound": bound}
+        options |= {"quantize": _quantize(quantize), "calibration": _samples(calibration)}
+        show(export.streaming(load_model(model), out, **options))
 
 
 @app.command("onnx")
@@ -227,7 +228,7 @@ def _show(report: Any) -> None:
         console.print(f"- {remark}", highlight=False, markup=False)
 
 
-def _quantize(value: str) -> str | None:
+def _quantize(value: str) -> Any:  # the export functions say what they know
     return None if value in ("float32", "none") else value
 
 

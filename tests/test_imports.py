@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 #: A module may import from its own folder and from lower levels. The longest name that fits counts.
 LEVELS = {
+    "arguments": 0,
     "errors": 0,
     "progress": 0,
     "structures": 0,
@@ -61,7 +62,7 @@ MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 def imports(path: Path, at_import_time: bool = False) -> Iterator[str]:
-    """Yield the modules that a file imports; with `at_import_time` without those inside functions."""
+    """Yield the modules that a file imports; with `at_import_time` without those in functions and for type checkers."""
     pending: list[ast.AST] = [ast.parse(path.read_text())]
     while pending:
         node = pending.pop()
@@ -72,7 +73,9 @@ def imports(path: Path, at_import_time: bool = False) -> Iterator[str]:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 yield full if full in MODULES else str(node.module)
-        if not (at_import_time and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))):
+        functions = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for_checkers = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not (at_import_time and (functions or for_checkers)):
             pending.extend(ast.iter_child_nodes(node))
 
 

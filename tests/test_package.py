@@ -3,6 +3,8 @@
 import configparser
 import os
 import platform
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -97,7 +99,9 @@ def test_wheel_holds_the_package_and_no_tests(wheel):
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"keras_lstm_custom"}
     assert not [name for name in names if "/test" in name.lower()]
-    for source in (ROOT / "keras_lstm_custom").rglob("*.py"):
+    for source in (ROOT / "keras_lstm_custom").rglob("*.py*"):
+        if source.suffix not in (".py", ".pyi"):
+            continue
         assert source.relative_to(ROOT).as_posix() in names
 
 
@@ -117,6 +121,38 @@ def test_version_has_one_home(wheel):
     (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     assert f"Version: {__version__}\n" in wheel.read(metadata).decode()
     assert __version__ not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_readme_of_the_wheel_can_be_shown_by_an_index(wheel, wheel_file):
+    (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    shown = wheel.read(metadata).decode().partition("\n\n")[2]
+    assert "# keras_lstm_custom" in shown
+    assert not re.findall(r"\]\((?!https?://|#|mailto:)", shown)
+    command = [sys.executable, "-m", "twine", "check", "--strict", str(wheel_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "PASSED" in done.stdout, done.stdout + done.stderr
+
+
+def test_links_of_the_readme_lead_into_the_repository_where_it_is_known(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("setuptools.setup", lambda **_: None)
+    convert = runpy.run_path("setup.py")["readme_for_the_index"]
+    text = "![a b](docs/p.png) [x](docs/y.md#z) [w](https://w.org) [here](#there)"
+    code = '\n```python\nf["a"](b)\n```\n'
+    assert convert(text + code, "https://h.org/o/n/") == (
+        "![a b](https://h.org/o/n/raw/HEAD/docs/p.png) [x](https://h.org/o/n/blob/HEAD/docs/y.md#z) "
+        "[w](https://w.org) [here](#there)" + code
+    )
+    assert convert(text + code, None) == "*a b* x [w](https://w.org) [here](#there)" + code
+
+
+def test_every_job_of_the_workflows_calls_a_target_of_the_makefile():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        commands = re.findall(r"run: (.*)", path.read_text())
+        assert commands
+        for command in commands:
+            assert re.match(r"make ([a-z-]+)", command)[1] in targets, command
 
 
 def test_no_setting_is_in_both_files():

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from keras_lstm_custom.arguments import BY_KEYWORD, with_arguments
 from keras_lstm_custom.equations.projection import DropoutMask, project
 from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.initializers import Chrono
@@ -42,8 +43,10 @@ class EquationCell(keras.layers.Layer):
         """Give the class the signature of its Keras counterpart plus its own options."""
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "keras_class"):
-            cls.__signature__ = ClassSignature(signature_with(cls.keras_class, own_options(cls)))  # type: ignore
+            signature = signature_with(cls.keras_class, own_options(cls))
+            cls.__signature__ = ClassSignature(signature)  # type: ignore
             cls.__dict__["__signature__"].__set_name__(cls, "__signature__")
+            cls.__doc__ = with_arguments(cls.__doc__, [*signature.parameters, *BY_KEYWORD])
 
     def __init__(self, *args: Any, **kwargs: Any):
         options = bind(self.keras_class, args, kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -83,7 +83,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         coupled: bool = False,
         projection: int | None = None,
         projection_clip: float | None = None,
-        layer_normalization: str | None = None,
+        layer_normalization: Literal["gate", "joint"] | None = None,
         cell_clip: float | None = None,
         zoneout: float = 0.0,
         cell_zoneout: float = 0.0,

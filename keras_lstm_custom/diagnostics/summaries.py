@@ -155,8 +155,15 @@ def summary(traces: LayerTrace | Mapping[str, LayerTrace]) -> Summary:
 
     ```python
     print(summary(trace(model, x)))
-    summary(steps)["lstm"].memory_length        # (units,), in steps
+    summary(trace(model, x))["lstm"].memory_length        # (units,), in steps
     ```
+
+    Args:
+        traces: from `trace`, `(batch, timesteps, units)` each, or that of one layer.
+
+    Returns:
+        A `Summary`, a dict by layer that prints as a table: of each gate its mean and how often it is closed and open,
+        the memory length of the units in steps, dead units.
     """
     layers = {traces.name: traces} if isinstance(traces, LayerTrace) else traces
     return Summary({name: _of_layer(trace) for name, trace in layers.items()})

@@ -109,8 +109,15 @@ def gate_weights(model: keras.Model) -> dict[str, GateWeights]:
 
     ```python
     gate_weights(model)["lstm"].bias["f"]                       # (units,)
-    gate_weights(model)["vanilla_rnn"].spectral_radius["h"]     # 0.98
+    gate_weights(model)["lstm"].spectral_radius["f"]            # 0.98
     ```
+
+    Args:
+        model: a built model; its layers may be of ours or of Keras.
+
+    Returns:
+        By name `GateWeights`: kernel `(features, units)`, recurrent kernel `(units, units)` and bias `(units,)` of each
+        gate, its spectral radius, and more.
 
     Raises:
         ArgumentError: the model has no recurrent layer with weights.

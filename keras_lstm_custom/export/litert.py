@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
+from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text
 from keras_lstm_custom.export.model.samples import made_up
@@ -17,8 +18,8 @@ from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import verify
 from keras_lstm_custom.writing import check_file, new_file
 
-QUANTIZE = (None, "float16", "dynamic", "int8", "int16x8")
-INTEGERS = ("int8", "int16x8")  #: those that need a calibration
+QUANTIZE = (None, *get_args(Quantize))
+INTEGERS = get_args(Integers)  #: those that need a calibration
 #: What the user asks for, and the runtimes that must then run the file.
 RUNTIMES = {"litert": ("litert",), "micro": ("micro",), "both": ("litert", "micro")}
 COMPARED = 32  #: rows on which a file that computes in float is compared with the model
@@ -27,14 +28,14 @@ COMPARED = 32  #: rows on which a file that computes in float is compared with t
 def tflite(
     model: keras.Model,
     path: str | os.PathLike,
-    quantize: str | None = None,
+    quantize: Quantize | None = None,
     calibration: Any = None,
     timesteps: Timesteps = None,
-    runtime: str = "litert",
+    runtime: Runtime = "litert",
     *,
     fused: bool = True,
     stateful: bool = False,
-    io_dtype: str | None = None,
+    io_dtype: FloatIO | None = None,
     bound: float | None = None,
     verbose: int | str = "auto",
 ) -> ExportReport:
@@ -43,8 +44,8 @@ def tflite(
     Each LSTM, and each vanilla RNN, becomes one fused op for each direction. The file has batch 1.
 
     ```python
-    report = export.tflite(model, "har.tflite", quantize="int8", calibration=x_train[:200])
-    print(report)
+    written = export.tflite(model, "har.tflite", quantize="int8", calibration=x_train[:200])
+    print(written)
     ```
 
     Args:

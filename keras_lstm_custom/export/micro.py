@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export import c_code, folder
+from keras_lstm_custom.export.choices import FloatIO, Integers, State
 from keras_lstm_custom.export.litert import tflite
 from keras_lstm_custom.export.model.calibration import calibration_arrays
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, sequences
@@ -35,14 +36,14 @@ ARENA_UNIT = 64
 def micro(
     model: keras.Model,
     path: str | os.PathLike,
-    quantize: str | None = "int8",
+    quantize: Integers | None = "int8",
     calibration: Any = None,
     timesteps: Timesteps = None,
     *,
-    state: str | None = None,
+    state: State | None = None,
     steps: int = 1,
     name: str | None = None,
-    io_dtype: str | None = None,
+    io_dtype: FloatIO | None = None,
     bound: float | None = None,
     verbose: int | str = "auto",
 ) -> ExportReport:
@@ -83,7 +84,7 @@ def micro(
         ExportError: tflite-micro is not installed, the path is taken, or the export fails; nothing is left behind.
 
     Example:
-        >>> report = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
+        >>> written = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
     """
     namespace = _namespace(name, path)
     folder.check_folder(path)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
+from keras_lstm_custom.export.choices import Integers, Runtime, State
 from keras_lstm_custom.export.litert import RUNTIMES, refused
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.inputs import check_no_text
@@ -58,12 +59,12 @@ class StreamedFile:
 def streaming(
     model: keras.Model,
     path: str | os.PathLike,
-    state: str = "kept",
-    quantize: str | None = None,
+    state: State = "kept",
+    quantize: Integers | None = None,
     calibration: Any = None,
     steps: int = 1,
     *,
-    runtime: str = "both",
+    runtime: Runtime = "both",
     bound: float | None = None,
 ) -> ExportReport:
     """Write a TFLite file that takes `steps` time steps per invocation and carries its state on.

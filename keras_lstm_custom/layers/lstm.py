@@ -31,14 +31,8 @@ class LSTM(Recurrent):
     print(layer.explain_engine((32, 100, 8)))     # which engine serves, and why
     ```
 
-    Args: every argument of `keras.layers.LSTM`, the options of `keras_lstm_custom.LSTMCell` (`peepholes`, `coupled`,
-        `projection`, `projection_clip`, `layer_normalization`, `cell_clip`, `zoneout`, `cell_zoneout`,
-        `recurrent_weight_dropout`), which combine, and
-        engine: how to run over time: "auto" picks the first engine that can serve; a name from
-            `keras_lstm_custom.engines.ENGINES` forces that engine, which raises if it cannot.
-        checkpoint_every: for long sequences: training keeps the gates of this many steps at a time and
-            computes the others again in the backward pass. The gradients are the same, memory grows
-            with `timesteps / checkpoint_every`; None keeps the gates of all steps.
+    Args: every argument of `keras.layers.LSTM`, the options of `keras_lstm_custom.LSTMCell`, which combine, and those
+        of `keras_lstm_custom.Recurrent`.
 
     Call arguments:
         sequences: `(batch, timesteps, features)`.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops, tree
 
+from keras_lstm_custom.arguments import BY_KEYWORD_OVER_TIME, with_arguments
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.engines import Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
@@ -27,7 +28,11 @@ class Recurrent(EngineRNN):
     `keras_class` it takes that layer's arguments, too.
 
     Args: those of `keras_class` (by default `keras.layers.SimpleRNN`) and the keyword-only ones of the cell, and
-        engine, checkpoint_every: as of `keras_lstm_custom.LSTM`.
+        engine: how to run over time: "auto" picks the first engine that can serve; a name from
+            `keras_lstm_custom.engines.ENGINES` forces that engine, which raises if it cannot.
+        checkpoint_every: for long sequences: training keeps the gates of this many steps at a time and
+            computes the others again in the backward pass. The gradients are the same, memory grows
+            with `timesteps / checkpoint_every`; None keeps the gates of all steps.
 
     Call arguments:
         sequences: `(batch, timesteps, features)`.
@@ -64,6 +69,8 @@ class Recurrent(EngineRNN):
             signature = signature_with(cls.keras_class, own | own_options(Recurrent))
             cls.__signature__ = ClassSignature(signature)
             cls.__dict__["__signature__"].__set_name__(cls, "__signature__")
+            names = [*signature.parameters, *BY_KEYWORD_OVER_TIME]
+            cls.__doc__ = with_arguments(cls.__doc__, names, cls.cell_class.__doc__, Recurrent.__doc__)
         for name in (*parameters_of(cls.cell_class.keras_class), *own):
             if name not in vars(cls):
                 setattr(cls, name, property(attrgetter(f"cell.{name}")))

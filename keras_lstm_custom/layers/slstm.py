@@ -23,9 +23,8 @@ class SLSTM(Recurrent):
     A new input may outweigh all that was read before it, which the LSTM's gates cannot. Source, and what each line
     does: `keras_lstm_custom.equations.slstm_step`. Weights: `keras_lstm_custom.SLSTMCell`.
 
-    Args: every argument of `keras.layers.SimpleRNN`, and
-        heads: how many blocks of units see only their own h; must divide `units`.
-        engine, checkpoint_every: as of `keras_lstm_custom.LSTM`.
+    Args: every argument of `keras.layers.SimpleRNN`, `heads` of `keras_lstm_custom.SLSTMCell`, and those of
+        `keras_lstm_custom.Recurrent`.
 
     Call arguments:
         sequences: `(batch, timesteps, features)`.

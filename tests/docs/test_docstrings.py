@@ -11,7 +11,9 @@ import keras_lstm_custom as klc
 from keras_lstm_custom import equations
 
 #: Public names about whole models, files or data frames: no tensor shapes to state.
-WITHOUT_SHAPES = {"from_keras", "to_keras", "report"}
+WITHOUT_SHAPES = {"GateMonitor", "from_keras", "to_keras", "report"}
+#: Called by Keras, and gives nothing back.
+CALLBACKS = {"GateMonitor"}
 
 PUBLIC = {
     name: value
@@ -29,7 +31,7 @@ def test_docstring_has_arguments_and_results(name):
     text = inspect.getdoc(PUBLIC[name])
     assert text
     assert "Args:" in text
-    assert "Returns:" in text
+    assert "Returns:" in text or name in CALLBACKS
 
 
 @pytest.mark.parametrize("name", sorted(set(PUBLIC) - WITHOUT_SHAPES))
@@ -45,7 +47,7 @@ def test_code_in_docstrings_runs(name, rng, tmp_path, monkeypatch):
     x, y = rng.normal(size=(32, 20, 8)).astype("float32"), rng.normal(size=(32, 1)).astype("float32")
     model = keras.Sequential([keras.Input(x.shape[1:]), klc.LSTM(4, name="lstm"), keras.layers.Dense(1)])
     model.compile("adam", "mse", jit_compile=False)
-    data = {"model": model, "x": x, "y": y, "x_test": x, "y_test": y}
+    data = {"model": model, "x": x, "y": y, "x_test": x, "y_test": y, "x_val": x, "y_val": y}
     for block in CODE.findall(inspect.getdoc(PUBLIC[name])):
         exec(block, {**PUBLIC, **data})
 

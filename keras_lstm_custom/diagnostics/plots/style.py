@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
@@ -35,11 +35,14 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw in the style of this module, whatever the user's is; the user's stays as it is."""
 
     @wraps(draw)
-    def drawn(*args: Any, **kwargs: Any) -> Figure:
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         try:
             import matplotlib as mpl
         except ImportError as error:

@@ -6,12 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
+from keras_lstm_custom.export.choices import Quantize
 from keras_lstm_custom.export.model.samples import arrays_of, output_names, predictions
 from keras_lstm_custom.export.running import runtimes as rt
 from keras_lstm_custom.export.running.report import ExportReport, OutputError, RuntimeCheck
@@ -27,7 +28,7 @@ def verify(
     runtimes: Sequence[str] | None = None,
     *,
     bound: float | None = None,
-    quantize: str | None = "unknown",
+    quantize: Quantize | Literal["unknown"] | None = "unknown",
     made_for: Sequence[str] | None = None,
     stateful: bool = False,
     timed_invocations: int = 10,
@@ -69,15 +70,15 @@ def verify(
         )
     path = os.path.expanduser(path)
     ops, values = contents(path)
-    quantize = values if quantize == "unknown" else quantize
-    if quantize not in BOUNDS:
+    scheme = values if quantize == "unknown" else quantize
+    if scheme not in BOUNDS:
         raise ArgumentError(
             "`quantize` is unknown.",
             expected=f"'unknown', {', '.join(map(repr, BOUNDS))}",
-            received=repr(quantize),
+            received=repr(scheme),
             remedy="Use one of these, or leave it out.",
         )
-    bound = BOUNDS[quantize] if bound is None else bound
+    bound = BOUNDS[scheme] if bound is None else bound
     inputs = arrays_of(model, x)
     reference = predictions(model, inputs)
     checks = []
@@ -91,7 +92,7 @@ def verify(
     untested = (f"not run on {', '.join(missing)}, which is not installed here",) if missing else ()
     return ExportReport(
         path=str(path),
-        quantize=quantize,
+        quantize=scheme,
         bytes=os.path.getsize(path),
         ops=ops,
         runtimes=tuple(made_for),

@@ -1,0 +1,11 @@
+"""What the export functions let a user choose from, as types; the checks at run time read the same."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+Integers: TypeAlias = Literal["int8", "int16x8"]  #: what computes in integers, and needs a calibration
+Quantize: TypeAlias = Literal["float16", "dynamic", "int8", "int16x8"]  #: and None for float32
+Runtime: TypeAlias = Literal["litert", "micro", "both"]  #: where a file must run
+State: TypeAlias = Literal["kept", "explicit"]  #: where a streaming file has its states
+FloatIO: TypeAlias = Literal["float32"]  #: inputs and outputs of a file that computes in integers
