@@ -98,6 +98,7 @@ def micro(
     name: Annotated[str | None, typer.Option(help="Namespace of the C++ files.")] = None,
     io_dtype: IO = None,
     bound: Bound = None,
+    kernels: Annotated[str | None, typer.Option(help="Which must run it: reference or cmsis-nn.")] = None,
     json: Json = None,
 ) -> None:
     """Write a folder of C++ files for a microcontroller, with a test vector and its program."""
@@ -107,7 +108,7 @@ def micro(
         f"Exporting {model}, running the file, looking for the smallest arena", json, out, model, calibration
     ) as show:
         options: dict[str, Any] = {"timesteps": timesteps, "name": name, "io_dtype": io_dtype, "bound": bound}
-        options |= {"state": state, "steps": steps}
+        options |= {"state": state, "steps": steps, "kernels": kernels}
         show(export.micro(load_model(model), out, _quantize(quantize), _samples(calibration), **options))
 
 

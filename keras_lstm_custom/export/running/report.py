@@ -54,6 +54,7 @@ class ExportReport:
     checks: tuple[RuntimeCheck, ...] = ()
     bound: float | None = None  #: the largest `relative_to_signal` that is accepted
     arena_bytes: int | None = None  #: memory the microcontroller runtime needs, if it was looked for
+    kernels: tuple[str, ...] = ()  #: of that runtime, which run it: "reference", "cmsis-nn"
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -82,6 +83,8 @@ class ExportReport:
         ]
         if self.arena_bytes is not None:
             facts.append(("arena", f"{self.arena_bytes:,} bytes"))
+        if self.kernels:
+            facts.append(("kernels", ", ".join(self.kernels)))
         if self.bound is not None:
             facts.append(("accepted error", f"{self.bound:.3g} of the signal's standard deviation"))
         return facts
