@@ -167,13 +167,14 @@ def verify(
     data: Annotated[Path, typer.Argument(help="Samples: .npy or .npz.", show_default=False)],
     stateful: Annotated[bool, typer.Option(help="The file keeps its state on purpose.")] = False,
     bound: Bound = None,
+    npu: Annotated[str | None, typer.Option(help="Which ops land on an Ethos-U, e.g. ethos-u55-128.")] = None,
     json: Json = None,
 ) -> None:
     """Run a TFLite file on every installed runtime, and compare it with the model."""
     from keras_lstm_custom import export
 
     with _work(f"Running {file} on every runtime", json, None, file, model, data) as show:
-        show(export.verify(file, load_model(model), _samples(data), stateful=stateful, bound=bound))
+        show(export.verify(file, load_model(model), _samples(data), stateful=stateful, bound=bound, npu=npu))
 
 
 @contextmanager
