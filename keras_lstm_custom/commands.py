@@ -98,6 +98,7 @@ def micro(
     name: Annotated[str | None, typer.Option(help="Namespace of the C++ files.")] = None,
     io_dtype: IO = None,
     bound: Bound = None,
+    kernels: Annotated[str | None, typer.Option(help="Which must run it: reference or cmsis-nn.")] = None,
     json: Json = None,
 ) -> None:
     """Write a folder of C++ files for a microcontroller, with a test vector and its program."""
@@ -107,7 +108,7 @@ def micro(
         f"Exporting {model}, running the file, looking for the smallest arena", json, out, model, calibration
     ) as show:
         options: dict[str, Any] = {"timesteps": timesteps, "name": name, "io_dtype": io_dtype, "bound": bound}
-        options |= {"state": state, "steps": steps}
+        options |= {"state": state, "steps": steps, "kernels": kernels}
         show(export.micro(load_model(model), out, _quantize(quantize), _samples(calibration), **options))
 
 
@@ -167,13 +168,14 @@ def verify(
     data: Annotated[Path, typer.Argument(help="Samples: .npy or .npz.", show_default=False)],
     stateful: Annotated[bool, typer.Option(help="The file keeps its state on purpose.")] = False,
     bound: Bound = None,
+    npu: Annotated[str | None, typer.Option(help="Which ops land on an Ethos-U, e.g. ethos-u55-128.")] = None,
     json: Json = None,
 ) -> None:
     """Run a TFLite file on every installed runtime, and compare it with the model."""
     from keras_lstm_custom import export
 
     with _work(f"Running {file} on every runtime", json, None, file, model, data) as show:
-        show(export.verify(file, load_model(model), _samples(data), stateful=stateful, bound=bound))
+        show(export.verify(file, load_model(model), _samples(data), stateful=stateful, bound=bound, npu=npu))
 
 
 @contextmanager

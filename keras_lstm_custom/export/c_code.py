@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +20,15 @@ class Package:
     ops: Sequence[str]  #: the builtin ops by name
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
-    test_inputs: Sequence[np.ndarray]  #: as the model stores them
-    test_outputs: Sequence[np.ndarray]
+    test_inputs: Sequence[np.ndarray]  #: of each input but states: (sequences · invocations, ...), as it is stored
+    test_outputs: Sequence[np.ndarray]  #: of each output
+    invocations: int  #: of each sequence of the test
+    states: Mapping[int, int]  #: inputs that are, at the next invocation, what an output was
+    reset: bool  #: whether the runtime keeps states that a new sequence must not see
     arena_bytes: int
     arena_comment: str
+    cmsis_nn_bytes: int  #: what the kernels of CMSIS-NN take of the arena beyond that
+    not_on_cmsis_nn: str  #: why they do not run the model; empty if they do
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def files(package: Package) -> dict[str, str]:
         "test_vector.cc": _vector_source,
         "main.cc": _main,
     }
+    if package.states:
+        writers["model_states.h"] = _states
     return {name: write(package) for name, write in writers.items()}
 
 
@@ -92,6 +99,7 @@ def _settings(package: Package) -> str:
     lines = [
         f"// {package.arena_comment}",
         f"constexpr size_t kArenaBytes = {package.arena_bytes};",
+        *_cmsis_nn(package),
         "",
         "// Where a scale is given: real value = scale * (stored value - zero point).",
     ]
@@ -113,6 +121,38 @@ def _settings(package: Package) -> str:
     return _header(package, "model_settings", ["cstddef", "cstdint"], "\n".join(lines))
 
 
+def _cmsis_nn(package: Package) -> list[str]:
+    if package.not_on_cmsis_nn:
+        return [f"// The kernels of CMSIS-NN do not run this model: {package.not_on_cmsis_nn}."]
+    return [
+        "// With the kernels of CMSIS-NN, which keep sums over the weights and a buffer; from their formulas.",
+        f"constexpr size_t kArenaBytesCmsisNn = {package.arena_bytes + package.cmsis_nn_bytes};",
+    ]
+
+
+def _states(package: Package) -> str:
+    fields, resets, saves, loads = [], [], [], []
+    for number, (into, out_of) in enumerate(package.states.items()):
+        tensor = package.inputs[into]
+        field, member = f"state{number}", TYPES[tensor.dtype].member
+        fields.append(f"  Input{into}Type {field}[kInput{into}Size];  // {_shown(tensor.name)}")
+        zero = f"kInput{into}ZeroPoint" if tensor.scale else "0"
+        resets.append(f"    for (auto& value : {field}) value = {zero};")
+        saves.append(f"    std::memcpy({field}, interpreter.output({out_of})->data.{member}, sizeof({field}));")
+        loads.append(f"    std::memcpy(interpreter.input({into})->data.{member}, {field}, sizeof({field}));")
+    head = [
+        "// The states between two invocations. The runtime may let inputs and outputs share memory: an output that",
+        "// was copied straight to an input can lie over the next one. So they wait here:",
+        "// Reset() before a sequence, Load() before each invocation, Save() after it.",
+        "struct States {",
+    ]
+    call = "tflite::MicroInterpreter& interpreter"
+    functions = [("Reset()", resets), (f"Save({call})", saves), (f"Load({call})", loads)]
+    bodies = [f"  void {name} {{\n" + "\n".join(lines) + "\n  }" for name, lines in functions]
+    includes = ["cstring", "model_settings.h", "tensorflow/lite/micro/micro_interpreter.h"]
+    return _header(package, "model_states", includes, "\n".join([*head, *fields, "", *bodies, "};"]))
+
+
 def _ops(package: Package) -> str:
     calls = "\n".join(f"  TF_LITE_ENSURE_STATUS(resolver.{resolver_call(op)}());" for op in package.ops)
     body = (
@@ -124,69 +164,121 @@ def _ops(package: Package) -> str:
 
 
 def _vector_header(package: Package) -> str:
-    lines = ["// One invocation, as the model stores its values: these inputs give these outputs."]
-    for kind, tensors in (("Input", package.inputs), ("Output", package.outputs)):
-        lines += [
-            f"extern const {TYPES[tensor.dtype].name} kTest{kind}{number}[{int(np.prod(tensor.shape))}];"
-            for number, tensor in enumerate(tensors)
-        ]
+    lines = [
+        "// The model run here, as it stores its values: of each sequence so many invocations, from a fresh state.",
+        f"constexpr int kTestSequences = {_sequences(package)};",
+        f"constexpr int kTestInvocations = {package.invocations};",
+        "",
+    ]
+    lines += [f"extern const {TYPES[array.dtype.name].name} {name}[{array.size}];" for name, array in _tested(package)]
     return _header(package, "test_vector", ["cstdint"], "\n".join(lines))
 
 
 def _vector_source(package: Package) -> str:
     blocks = []
-    for kind, arrays in (("Input", package.test_inputs), ("Output", package.test_outputs)):
-        for number, array in enumerate(arrays):
-            form = "{:.9g}" if array.dtype.kind == "f" else "{}"
-            declared = f"const {TYPES[array.dtype.name].name} kTest{kind}{number}[{array.size}]"
-            blocks.append(f"{declared} = {{\n{_values(array.reshape(-1).tolist(), form)}\n}};")
+    for name, array in _tested(package):
+        form = "{:.9g}" if array.dtype.kind == "f" else "{}"
+        declared = f"const {TYPES[array.dtype.name].name} {name}[{array.size}]"
+        blocks.append(f"{declared} = {{\n{_values(array.reshape(-1).tolist(), form)}\n}};")
     return _source(package, "test_vector.h", "\n\n".join(blocks))
 
 
+def _tested(package: Package) -> list[tuple[str, np.ndarray]]:
+    """Return the arrays of the test by their names; states are handed on, not fed."""
+    fed = [k for k in range(len(package.inputs)) if k not in package.states]
+    inputs = [(f"kTestInput{k}", array) for k, array in zip(fed, package.test_inputs, strict=True)]
+    return [*inputs, *((f"kTestOutput{k}", array) for k, array in enumerate(package.test_outputs))]
+
+
+def _sequences(package: Package) -> int:
+    return len(package.test_outputs[0]) // package.invocations
+
+
 def _main(package: Package) -> str:
+    name = package.name
     feeds = "\n".join(
-        f"  std::memcpy(interpreter.input({k})->data.{TYPES[t.dtype].member}, {package.name}::kTestInput{k},\n"
-        f"              sizeof({package.name}::kTestInput{k}));"
+        f"      std::memcpy(interpreter.input({k})->data.{TYPES[t.dtype].member},\n"
+        f"                  {name}::kTestInput{k} + at * {name}::kInput{k}Size, "
+        f"{name}::kInput{k}Size * sizeof({name}::Input{k}Type));"
         for k, t in enumerate(package.inputs)
+        if k not in package.states
     )
     checks = "\n".join(
-        f'  wrong += Differences("{_shown(t.name)}", interpreter.output({k})->data.{TYPES[t.dtype].member},\n'
-        f"                       {package.name}::kTestOutput{k}, {package.name}::kOutput{k}Size,"
-        f" {TYPES[t.dtype].tolerance});"
+        f"      wrong[{k}] += Differences(interpreter.output({k})->data.{TYPES[t.dtype].member},\n"
+        f"                              {name}::kTestOutput{k} + at * {name}::kOutput{k}Size, "
+        f"{name}::kOutput{k}Size, {TYPES[t.dtype].tolerance});"
         for k, t in enumerate(package.outputs)
     )
-    return _MAIN.format(name=package.name, feeds=feeds, checks=checks)
+    names = ", ".join(f'"{_shown(tensor.name)}"' for tensor in package.outputs)
+    resets = "    if (interpreter.Reset() != kTfLiteOk) return 5;\n" if package.reset else ""
+    parts = {"include": "", "declare": "", "load": "", "save": ""}
+    if package.states:
+        parts = {
+            "include": '#include "model_states.h"\n',
+            "declare": f"  static {name}::States states;\n",
+            "load": "      states.Load(interpreter);\n",
+            "save": "      states.Save(interpreter);\n",
+        }
+        resets += "    states.Reset();\n"
+    order = ", ".join(map(str, [*range(_sequences(package)), 0]))
+    refusal = ""
+    if package.not_on_cmsis_nn:
+        refusal = f'\n#ifdef CMSIS_NN\n#error "The kernels of CMSIS-NN: {package.not_on_cmsis_nn}"\n#endif\n'
+        bytes_ = f"constexpr size_t kBytes = {name}::kArenaBytes;"
+    else:
+        bytes_ = (
+            "#ifdef CMSIS_NN  // as the library's makefile defines it with OPTIMIZED_KERNEL_DIR=cmsis_nn\n"
+            f"constexpr size_t kBytes = {name}::kArenaBytesCmsisNn;\n#else\n"
+            f"constexpr size_t kBytes = {name}::kArenaBytes;\n#endif"
+        )
+    return _MAIN.format(
+        name=name,
+        feeds=feeds,
+        checks=checks,
+        names=names,
+        resets=resets,
+        order=order,
+        refusal=refusal,
+        bytes=bytes_,
+        **parts,
+    )
 
 
 _MAIN = """\
 // Runs the model on its test vector and says whether this device gives the expected outputs.
 // Build it with model.cc, test_vector.cc and the library of TensorFlow Lite for Microcontrollers (C++17).
+//
+// It ends with 0 if all is right, 1 if values differ, 2 if the library reads another file format, 3 if an op cannot be
+// registered, 4 if AllocateTensors fails, 5 if an invocation does. On the library's target cortex_m_generic nothing is
+// printed until you give it a way to: RegisterDebugLogCallback of
+// tensorflow/lite/micro/cortex_m_generic/debug_log_callback.h, before all else in main.
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #include "model.h"
 #include "model_ops.h"
 #include "model_settings.h"
-#include "tensorflow/lite/micro/micro_interpreter.h"
+{include}#include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_log.h"
 #include "tensorflow/lite/micro/system_setup.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 #include "test_vector.h"
-
+{refusal}
 namespace {{
 
-alignas(16) uint8_t arena[{name}::kArenaBytes];
+{bytes}
+alignas(16) uint8_t arena[kBytes];
 
 // Returns how many values are further from the expected ones than kernels of different vendors are.
 template <typename T>
-int Differences(const char* name, const T* values, const T* expected, int size, double tolerance) {{
+int Differences(const T* values, const T* expected, int size, double tolerance) {{
   int count = 0;
   for (int i = 0; i < size; ++i) {{
     const double difference = static_cast<double>(values[i]) - static_cast<double>(expected[i]);
     if (!(difference <= tolerance && -difference <= tolerance)) ++count;
   }}
-  MicroPrintf("%s: %d of %d values differ", name, count, size);
   return count;
 }}
 
@@ -197,30 +289,44 @@ int main() {{
   const tflite::Model* model = tflite::GetModel({name}::kModel);
   if (model->version() != TFLITE_SCHEMA_VERSION) {{
     MicroPrintf("The library reads another version of the file format.");
-    return 1;
+    return 2;
   }}
   static {name}::OpResolver resolver;
-  if ({name}::AddOps(resolver) != kTfLiteOk) return 1;
-  static tflite::MicroInterpreter interpreter(model, resolver, arena, {name}::kArenaBytes);
+  if ({name}::AddOps(resolver) != kTfLiteOk) return 3;
+  static tflite::MicroInterpreter interpreter(model, resolver, arena, kBytes);
   if (interpreter.AllocateTensors() != kTfLiteOk) {{
-    MicroPrintf("kArenaBytes is too small for this device.");
-    return 1;
+    MicroPrintf("AllocateTensors failed. The library says above which op refused, or how much the arena lacks.");
+    return 4;
   }}
 
-{feeds}
-  if (interpreter.Invoke() != kTfLiteOk) return 1;
-
-  int wrong = 0;
+  // Each sequence from a fresh state, and the first once more: what one leaves behind would show in the next.
+  int wrong[{name}::kOutputCount] = {{}};
+{declare}  const int order[] = {{{order}}};
+  for (const int sequence : order) {{
+{resets}    for (int n = 0; n < {name}::kTestInvocations; ++n) {{
+      const int at = sequence * {name}::kTestInvocations + n;
+{load}{feeds}
+      if (interpreter.Invoke() != kTfLiteOk) return 5;
 {checks}
-  MicroPrintf(wrong == 0 ? "The model gives the expected outputs." : "The model does NOT give the expected outputs.");
-  return wrong == 0 ? 0 : 1;
+{save}    }}
+  }}
+
+  const char* const names[] = {{{names}}};
+  bool right = true;
+  for (int k = 0; k < {name}::kOutputCount; ++k) {{
+    if (wrong[k] == 0) continue;
+    MicroPrintf("%s: %d values differ", names[k], wrong[k]);
+    right = false;
+  }}
+  MicroPrintf(right ? "The model gives the expected outputs." : "The model does NOT give the expected outputs.");
+  return right ? 0 : 1;
 }}
 """
 
 
 def _header(package: Package, file: str, includes: Iterable[str], body: str) -> str:
     guard = f"{package.name}_{file}_H_".upper()
-    included = "\n".join(f'#include "{name}"' if "/" in name else f"#include <{name}>" for name in includes)
+    included = "\n".join(f'#include "{name}"' if name.endswith(".h") else f"#include <{name}>" for name in includes)
     inside = textwrap.dedent(body)
     return (
         f"#ifndef {guard}\n#define {guard}\n\n{included}\n\nnamespace {package.name} {{\n\n"

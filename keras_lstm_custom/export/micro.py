@@ -23,6 +23,7 @@ from keras_lstm_custom.export.model.prepare import with_length
 from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.model.stepping import blocks_of
 from keras_lstm_custom.export.reserved_names import why_not
+from keras_lstm_custom.export.running.kernels import CMSIS_NN, KERNELS, REFERENCE, broken_rules, cmsis_nn_bytes
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.runtimes import Tensor, is_installed, run_file, smallest_arena
 from keras_lstm_custom.export.streaming import streaming
@@ -31,6 +32,7 @@ from keras_lstm_custom.writing import target_of
 #: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
 ARENA_MARGIN = 0.1
 ARENA_UNIT = 64
+TESTED_INVOCATIONS = 8  #: of each sequence of the test vector of a package that streams, at most
 
 
 def micro(
@@ -45,6 +47,7 @@ def micro(
     name: str | None = None,
     io_dtype: FloatIO | None = None,
     bound: float | None = None,
+    kernels: str | None = None,
     verbose: int | str = "auto",
 ) -> ExportReport:
     """Write a folder with all that a microcontroller needs to run `model`, and a program that proves it there.
@@ -54,19 +57,21 @@ def micro(
     | `model.cc`, `model.h` | the TFLite file as a constant array, aligned to 16 bytes |
     | `model_settings.h` | the arena's size; shape, type, scale and zero point of every input and output |
     | `model_ops.h` | the op resolver with the ops of this model alone |
-    | `test_vector.cc`, `test_vector.h` | one input and the output that the runtime gave for it here |
-    | `main.cc` | runs the test vector and compares |
+    | `model_states.h` | with `state="explicit"`: the states between two invocations |
+    | `test_vector.cc`, `test_vector.h` | two sequences and the outputs that the runtime gave for them here |
+    | `main.cc` | runs the test vector, each sequence afresh and the first twice, and compares |
     | `model.tflite` | the file itself |
     | `keras_lstm_custom.json` | the report |
 
     The arena's size is found by bisection, each try in a process of its own, on this computer with its 64-bit
-    pointers (a 32-bit device needs less); a tenth is added, and the sum rounded up to a multiple of 64.
+    pointers (a 32-bit device needs less); a tenth is added, and the sum rounded up to a multiple of 64. That is for the
+    library's own kernels; those of CMSIS-NN take more, by their formulas (`kernels.cmsis_nn_bytes`).
 
     Args:
         model: a built Sequential or functional model.
         path: the folder to write. It may be free, empty, or an earlier export in which nothing was changed or added.
         quantize: "int8", "int16x8" or None for float32.
-        calibration: real input, as for `export.tflite`. Its first row is the test vector.
+        calibration: real input, as for `export.tflite`. Its first two rows are the test vector.
         timesteps: the length of the sequences, as for `export.tflite`.
         state: None for whole sequences; "kept" or "explicit" for a package that streams, as `export.streaming` does.
         steps: of a package that streams: time steps per invocation.
@@ -74,19 +79,30 @@ def micro(
             C++ does not allow them alone.
         io_dtype: "float32" for inputs and outputs in float.
         bound: the largest accepted error, as for `export.tflite`.
+        kernels: which kernels must run it: "reference" (the library's own), "cmsis-nn" (those for Arm's Cortex-M), or
+            None: the report says which do.
         verbose: whether a progress bar is shown, as for `export.tflite`.
 
     Returns:
-        The report: `bytes` is the flash the model takes, without the runtime's code; `arena_bytes` the RAM.
+        The report: `bytes` is the flash the model takes, without the runtime's code; `arena_bytes` the RAM; `kernels`
+        those that run it. Here, the reference kernels ran it; what CMSIS-NN runs is known by rules (`running.kernels`).
 
     Raises:
         ArgumentError: `name` is no name that C++ allows, or an option is unknown.
-        ExportError: tflite-micro is not installed, the path is taken, or the export fails; nothing is left behind.
+        ExportError: tflite-micro is not installed, the path is taken, the export fails, or the kernels asked for do not
+            run the model; nothing is left behind.
 
     Example:
         >>> written = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
     """
     namespace = _namespace(name, path)
+    if kernels not in (None, *KERNELS):
+        raise ArgumentError(
+            "`kernels` is unknown.",
+            expected=f"None, {' or '.join(map(repr, KERNELS))}",
+            received=repr(kernels),
+            remedy="Use one of these.",
+        )
     folder.check_folder(path)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # it is read twice
@@ -100,29 +116,33 @@ def micro(
     check_no_text(model)
     with folder.new_folder(path) as place:
         file = place / "model.tflite"
-        samples = first_row(model, calibration, timesteps, steps)
+        samples = first_rows(model, calibration, timesteps, steps)
         feedback: dict[int, int] = {}
+        invocations = 0
         if state is None:
             options: dict[str, Any] = {"runtime": "micro", "io_dtype": io_dtype, "bound": bound, "verbose": verbose}
             report = tflite(model, file, quantize, calibration, timesteps, **options)
         else:
             report = streaming(model, file, state, quantize, calibration, steps, runtime="micro", bound=bound)
-            samples = blocks_of(samples, sequences(model), steps)[0]
+            blocks = blocks_of(samples, sequences(model), steps)[:TESTED_INVOCATIONS]
+            samples = [np.stack(column, 1).reshape(-1, *column[0].shape[1:]) for column in zip(*blocks, strict=True)]
+            invocations = len(blocks)
             inputs, outputs = len(model.inputs), len(model.outputs)
             states = len(file_names(file)[0]) - inputs
             feedback = {inputs + k: outputs + k for k in range(states)}
-        report = write_package(place, namespace, report, samples, feedback)
+        report = write_package(place, namespace, report, samples, invocations, feedback, kernels)
         report = dataclasses.replace(report, path=str(path))
         folder.seal(place, report.to_json())
     return report
 
 
-def first_row(model: keras.Model, calibration: Any, timesteps: Timesteps, steps: int) -> list[np.ndarray]:
-    """Return one row for each input: the calibration's first, or random numbers."""
+def first_rows(model: keras.Model, calibration: Any, timesteps: Timesteps, steps: int) -> list[np.ndarray]:
+    """Return two rows for each input: the calibration's first, or random numbers."""
     model = with_length(model, timesteps)
     made = calibration is None
-    rows = made_up(model, rows=1, free_size=steps) if made else calibration_arrays(model, calibration)
-    return [array[:1] for array in rows]
+    free = steps * TESTED_INVOCATIONS
+    rows = made_up(model, rows=2, free_size=free) if made else calibration_arrays(model, calibration)
+    return [array[:2] for array in rows]
 
 
 def write_package(
@@ -130,23 +150,37 @@ def write_package(
     namespace: str,
     report: ExportReport,
     samples: Sequence[np.ndarray],
-    feedback: Mapping[int, int],
+    invocations: int = 0,
+    feedback: Mapping[int, int] | None = None,
+    kernels: str | None = None,
 ) -> ExportReport:
-    """Run `model.tflite` in `place` on one sample, find its arena, and write the C++ files beside it.
+    """Run `model.tflite` in `place` on some samples, find its arena, and write the C++ files beside it.
 
     Args:
         place: the folder.
         namespace: of the C++ files.
         report: of the export of the file.
-        samples: one row for each input that is fed.
+        samples: for each input that is fed, what each invocation reads, one row after the other.
+        invocations: how many make up a sequence of a file that streams; 0: it starts afresh at each.
         feedback: inputs, the last ones, that are states: as for `run_file`.
+        kernels: which must run it, as for `micro`.
 
     Returns:
-        The report with the arena.
+        The report with the arena and the kernels.
     """
+    feedback = feedback or {}
     names = file_names(place / "model.tflite")
     file = place / "model.tflite"
-    run = run_file(file, samples, "micro", feedback=feedback)
+    content = file.read_bytes()
+    reasons = [f"it {rule.says} ({name}); {rule.remedy}" for rule, name in broken_rules(content)]
+    if reasons and kernels == CMSIS_NN:
+        raise ExportError(
+            "The kernels of CMSIS-NN do not run the model, so the package was not kept.",
+            expected="a model that both sets of kernels compute alike, with kernels='cmsis-nn'",
+            received="; ".join(reasons),
+            remedy="Do as is said there, or pass kernels='reference' where the library is built without CMSIS-NN.",
+        )
+    run = run_file(file, samples, "micro", reset_every=invocations, feedback=feedback)
     needed, reason = smallest_arena(file, samples, feedback=feedback)
     if not run.ok or needed is None:
         raise ExportError(
@@ -155,24 +189,37 @@ def write_package(
             received=run.message or reason,
             remedy="Please report this, with the model's configuration.",
         )
-    arena = -(-int(needed * (1 + ARENA_MARGIN)) // ARENA_UNIT) * ARENA_UNIT
+    arena = _in_units(int(needed * (1 + ARENA_MARGIN)))
     found = f"{needed:,} bytes are the least that work on a 64-bit computer; {ARENA_MARGIN:.0%} are added."
-    states = [run.input_tensors[index] for index in feedback]
-    zeros = [np.full(tensor.shape, tensor.zero_point, tensor.dtype) for tensor in states]
     package = c_code.Package(
         name=namespace,
-        model=file.read_bytes(),
+        model=content,
         ops=sorted(report.ops),
         inputs=_named(run.input_tensors, names[0]),
         outputs=_named(run.output_tensors, names[1]),
-        test_inputs=[*run.fed, *zeros],
+        test_inputs=run.fed,
         test_outputs=run.raw,
+        invocations=invocations or 1,
+        states=feedback,
+        reset=bool(invocations) and not feedback,
         arena_bytes=arena,
         arena_comment=found,
+        cmsis_nn_bytes=_in_units(cmsis_nn_bytes(content)),
+        not_on_cmsis_nn=reasons[0] if reasons else "",
     )
     for name, text in c_code.files(package).items():
         (place / name).write_text(text)
-    return dataclasses.replace(report, arena_bytes=arena, notes=(*report.notes, f"arena: {found}"))
+    notes = [f"arena: {found}", *(f"CMSIS-NN does not run it: {reason}." for reason in reasons)]
+    return dataclasses.replace(
+        report,
+        arena_bytes=arena,
+        kernels=KERNELS if not reasons else (REFERENCE,),
+        notes=(*report.notes, *notes),
+    )
+
+
+def _in_units(size: int) -> int:
+    return -(-size // ARENA_UNIT) * ARENA_UNIT
 
 
 def file_names(file: Path) -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ import pytest
 from keras_lstm_custom import LSTM, export
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export.c_code import resolver_call
+from keras_lstm_custom.export.running.runtimes import run_file
 from tests.export import models
 
 pytestmark = pytest.mark.tensorflow
@@ -66,10 +67,15 @@ def packages(model, calibration, tmp_path_factory):
 def test_the_code_compiles_without_a_warning(packages, kind):
     folder, _ = packages(kind)
     flags = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-fsyntax-only"]
+    on_cmsis_nn = "cmsis-nn" in packages(kind)[1].kernels
     for source in ("main.cc", "model.cc", "test_vector.cc"):
-        command = ["g++", *flags, f"-I{STAND_INS}", f"-I{folder}", str(folder / source)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        for more in ([], ["-DCMSIS_NN"]):
+            command = ["g++", *flags, *more, f"-I{STAND_INS}", f"-I{folder}", str(folder / source)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if more and source == "main.cc" and not on_cmsis_nn:
+                assert "starts its integer LSTM from zero" in done.stderr
+            else:
+                assert done.returncode == 0, done.stderr
 
 
 @needs_compiler
@@ -90,37 +96,68 @@ def test_the_array_is_the_file_and_is_aligned(packages, tmp_path):
 
 
 def vectors(folder, kind):
+    """Return the arrays of the test vector by the number of the input or output."""
     text = (folder / "test_vector.cc").read_text()
     found = re.findall(rf"kTest{kind}(\d+)\[(\d+)\] = \{{([^}}]*)\}}", text)
-    arrays = [np.array([float(value) for value in values.split(",")]) for _, _, values in found]
-    assert [int(size) for _, size, _ in found] == [array.size for array in arrays]
+    arrays = {int(k): np.array([float(value) for value in values.split(",")]) for k, _, values in found}
+    assert [int(size) for _, size, _ in found] == [array.size for array in arrays.values()]
     return arrays
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_vector_is_what_the_runtime_gives(packages, kind):
-    """Opened by the interpreter itself, with the arena that the package states."""
+    """As `main.cc` runs it, by the interpreter itself with the arena that the package states."""
     from tflite_micro import runtime
 
     folder, report = packages(kind)
     inputs, outputs = vectors(folder, "Input"), vectors(folder, "Output")
-    settings = (folder / "model_settings.h").read_text()
+    settings, header = (folder / "model_settings.h").read_text(), (folder / "test_vector.h").read_text()
     arena = int(re.search(r"kArenaBytes = (\d+);", settings)[1])
     assert arena == report.arena_bytes
     interpreter = runtime.Interpreter.from_file(str(folder / "model.tflite"), arena_size=arena)
-    for index, values in enumerate(inputs):
-        details = interpreter.get_input_details(index)
-        interpreter.set_input(values.astype(details["dtype"]).reshape(details["shape"]), index)
-    interpreter.invoke()
-    for index, values in enumerate(outputs):
-        np.testing.assert_array_equal(interpreter.get_output(index).ravel(), values.astype("float32"))
+    count, invocations = (int(re.search(rf"kTest{n} = (\d+);", header)[1]) for n in ("Sequences", "Invocations"))
+    assert (count, invocations) == (2, {"kept": 4, "explicit": 8}.get(kind, 1))
+    details = [interpreter.get_input_details(k) for k in range(int(re.search(r"kInputCount = (\d+)", settings)[1]))]
+    first_state = len(details) - (4 if kind == "explicit" else 0)  # h and c of two layers
+    assert list(inputs) == list(range(first_state))
+    for sequence in (0, 1, 0):
+        if kind == "kept":
+            interpreter.reset()
+        states = [
+            np.full(d["shape"], d["quantization_parameters"]["zero_points"][0], d["dtype"])
+            for d in details[first_state:]
+        ]
+        for at in range(sequence * invocations, (sequence + 1) * invocations):
+            for index, values in inputs.items():
+                rows = values.astype(details[index]["dtype"]).reshape(count * invocations, *details[index]["shape"])
+                interpreter.set_input(rows[at], index)
+            for index, state in enumerate(states, first_state):
+                interpreter.set_input(state, index)
+            interpreter.invoke()
+            got = [np.array(interpreter.get_output(index)) for index in outputs]
+            states = got[len(got) - len(states) :]
+            for index, values in outputs.items():
+                np.testing.assert_array_equal(
+                    got[index].ravel(), values.astype("float32").reshape(count * invocations, -1)[at]
+                )
     assert int(re.search(r"kOutputCount = (\d+)", settings)[1]) == len(outputs)
     for index in range(len(outputs)):
-        details = interpreter.get_output_details(index)["quantization_parameters"]
-        if len(details["scales"]):
+        record = interpreter.get_output_details(index)["quantization_parameters"]
+        if len(record["scales"]):
             scale = re.search(rf"kOutput{index}Scale = ([\d.e+-]+)f", settings)[1]
-            assert np.float32(scale) == np.float32(details["scales"][0])
-            assert f"kOutput{index}ZeroPoint = {details['zero_points'][0]};" in settings
+            assert np.float32(scale) == np.float32(record["scales"][0])
+            assert f"kOutput{index}ZeroPoint = {record['zero_points'][0]};" in settings
+
+
+def test_the_vector_of_a_stream_sees_the_recurrence(packages):
+    """Each invocation from a fresh state, which is what CMSIS-NN does with a kept one, gives something else."""
+    folder, _ = packages("kept")
+    outputs = vectors(folder, "Output")[0].reshape(2, 4, -1)
+    inputs = vectors(folder, "Input")[0].reshape(8, 2, 3).astype("int8")
+    afresh = run_file(folder / "model.tflite", inputs, "micro", reset_every=1).raw[0]
+    difference = np.abs(afresh.reshape(2, 4, -1).astype(int) - outputs)
+    assert difference[:, 0].max() == 0  # the first of each sequence is from a fresh state
+    assert difference[:, 1:].max() > 4  # the tolerance of `main.cc`
 
 
 def test_a_promoted_output_is_declared_as_int16(packages):
@@ -128,7 +165,7 @@ def test_a_promoted_output_is_declared_as_int16(packages):
     settings = (folder / "model_settings.h").read_text()
     assert "using Input0Type = int8_t;" in settings
     assert "using Output0Type = int16_t;" in settings
-    assert "const int16_t kTestOutput0[2]" in (folder / "test_vector.cc").read_text()
+    assert "const int16_t kTestOutput0[4]" in (folder / "test_vector.cc").read_text()
     assert "data.i16" in (folder / "main.cc").read_text()
     assert any("the output 'p' is int16" in note for note in report.notes)
 

@@ -1,7 +1,8 @@
 """What the microcontroller runtime has no kernel for, written in ops that both runtimes have.
 
 The converter chooses ops for phones. Of those, the microcontroller runtime lacks some (TILE, REDUCE_ANY, GELU, ...),
-and others take less there (STRIDED_SLICE four axes, UNPACK no bool, CONCATENATION ten inputs, CAST no 64-bit integers).
+and others take less there (STRIDED_SLICE four axes, UNPACK no bool, CONCATENATION ten inputs, CAST no 64-bit integers,
+a strided convolution no positions that it does not read).
 Each has its equal here, so that one file runs on both, whichever layer it comes from.
 """
 
@@ -203,6 +204,28 @@ def _strided_slice(w: _Writer) -> Rewritten:
     return w.made
 
 
+def _convolution(w: _Writer) -> Rewritten:
+    """Cut off the last positions that a strided convolution without padding does not read.
+
+    Helium's kernels of CMSIS-NN leave out a tap of the last output where they are there (measured, in int8).
+    """
+    shape, kernel = w.shape(w.inputs[0]), w.shape(w.inputs[1])
+    strides = w.options.strideH, w.options.strideW
+    if w.options.padding != schema.Padding.VALID or max(strides) == 1:
+        return None
+    dilations = w.options.dilationHFactor, w.options.dilationWFactor
+    made = w.shape(w.output)[1:3]
+    read = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(made, strides, kernel[1:3], dilations, strict=True)]
+    wanted = (shape[0], *read, shape[3])
+    if wanted == shape:
+        return None
+    ends = [w.constant(values, np.int32) for values in ([0] * 4, wanted)]
+    cut = w.op(Op.SLICE, [w.inputs[0], *ends], (wanted, w.dtype(w.inputs[0])))
+    version = w.graph.model.operatorCodes[w.operator.opcodeIndex].version
+    w.op(w.graph.code(w.operator), [cut, *w.inputs[1:]], w.output, w.options, version)
+    return w.made
+
+
 def _concatenation(w: _Writer) -> Rewritten:
     """Join in groups."""
     if len(w.inputs) <= MOST_JOINED:
@@ -329,6 +352,8 @@ def _plus(w: _Writer, x: int, factor: float, addend: float) -> int:
 REWRITES: dict[int, Callable[[_Writer], Rewritten]] = {
     Op.BUCKETIZE: _bucketize,
     Op.CONCATENATION: _concatenation,
+    Op.CONV_2D: _convolution,
+    Op.DEPTHWISE_CONV_2D: _convolution,
     Op.GELU: _gelu,
     Op.ONE_HOT: _one_hot,
     Op.POW: _pow,

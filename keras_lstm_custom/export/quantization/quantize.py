@@ -24,7 +24,7 @@ from keras_lstm_custom.export.file.graph import Graph, set_signature, signature_
 from keras_lstm_custom.export.file.portable import FINE
 from keras_lstm_custom.export.quantization.promote import Promoted
 from keras_lstm_custom.export.quantization.ranges import Ranges
-from keras_lstm_custom.export.quantization.rules import CHANNEL_AXIS, RULES, Rule
+from keras_lstm_custom.export.quantization.rules import CHANNEL_AXIS, PER_TENSOR, RULES, Rule
 from keras_lstm_custom.export.quantization.scales import choose
 from keras_lstm_custom.export.quantization.schemes import INT16X8, INT32_ROOM, Params, Scheme, weights
 
@@ -229,9 +229,9 @@ class _Writer:
         x = self._own(inputs[0], scheme)
         kernel = self.source.array(inputs[1])
         bias = self.source.array(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
-        axis = CHANNEL_AXIS[code]
+        axis = None if (code, x.dtype) in PER_TENSOR else CHANNEL_AXIS[code]
         room = 0.0 if bias is None else np.abs(bias) / (x.scale * INT32_ROOM)
-        stored, scale = weights(kernel, axis, room)
+        stored, scale = weights(kernel, axis, np.max(room) if axis is None else room)
         reads = [self._read(inputs[0], x), self._weights(inputs[1], stored, scale, axis)]
         if bias is not None:
             shift = _mean_error(code, kernel, stored, scale, self.ranges.mean[inputs[0]])

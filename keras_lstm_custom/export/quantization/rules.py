@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+import numpy as np
+
 from keras_lstm_custom.export.file.flatbuffer import Op
 
 
@@ -65,3 +67,6 @@ RULES: dict[int, Rule] = {
 
 #: The axis of the output channels in the weights; each channel has a scale.
 CHANNEL_AXIS = {Op.CONV_2D: 0, Op.DEPTHWISE_CONV_2D: 3, Op.FULLY_CONNECTED: 0}
+#: The op and the type of its input for which CMSIS-NN takes one scale for all weights only (tflite-micro,
+#: kernels/cmsis_nn/fully_connected.cc, `Prepare`).
+PER_TENSOR = {(Op.FULLY_CONNECTED, np.int16)}

@@ -43,6 +43,25 @@ class RuntimeCheck:
 
 
 @dataclass(frozen=True)
+class NpuPlacement:
+    """Where the operators of a file land on an Ethos-U, as its compiler says. Nothing was run there."""
+
+    name: str  #: of the processor, such as "ethos-u55-128"
+    on_npu: int  #: operators; the compiler makes several of one of the file's
+    on_cpu: int
+    left_over: tuple[str, ...]  #: those on the CPU: op and name
+    resets_states: bool | None  #: whether it writes the states that the file resets; None if there are none
+
+    def __str__(self) -> str:
+        told = f"{self.name}: {self.on_npu} of {self.on_npu + self.on_cpu} operators"
+        if self.left_over:
+            told += f"; on the CPU: {', '.join(self.left_over)}"
+        if self.resets_states is not None:
+            told += "; states are reset there" if self.resets_states else "; the reset of the states is LOST there"
+        return told
+
+
+@dataclass(frozen=True)
 class ExportReport:
     """An exported file and what was measured on it. `str()` gives tables, `to_json()` the numbers."""
 
@@ -52,8 +71,10 @@ class ExportReport:
     ops: dict[str, int]  #: how often each op stands in it, all subgraphs together
     runtimes: tuple[str, ...] = ()  #: the runtimes this file is meant for
     checks: tuple[RuntimeCheck, ...] = ()
+    npu: NpuPlacement | None = None  #: if it was asked for
     bound: float | None = None  #: the largest `relative_to_signal` that is accepted
     arena_bytes: int | None = None  #: memory the microcontroller runtime needs, if it was looked for
+    kernels: tuple[str, ...] = ()  #: of that runtime, which run it: "reference", "cmsis-nn"
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -82,6 +103,10 @@ class ExportReport:
         ]
         if self.arena_bytes is not None:
             facts.append(("arena", f"{self.arena_bytes:,} bytes"))
+        if self.kernels:
+            facts.append(("kernels", ", ".join(self.kernels)))
+        if self.npu is not None:
+            facts.append(("NPU", str(self.npu)))
         if self.bound is not None:
             facts.append(("accepted error", f"{self.bound:.3g} of the signal's standard deviation"))
         return facts

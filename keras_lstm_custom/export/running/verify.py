@@ -15,6 +15,7 @@ from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export.choices import Quantize
 from keras_lstm_custom.export.model.samples import arrays_of, output_names, predictions
 from keras_lstm_custom.export.running import runtimes as rt
+from keras_lstm_custom.export.running.npu import check_npu, placement
 from keras_lstm_custom.export.running.report import ExportReport, OutputError, RuntimeCheck
 
 #: The largest error that is accepted, as a share of the standard deviation of the model's output, for each `quantize`.
@@ -32,6 +33,7 @@ def verify(
     made_for: Sequence[str] | None = None,
     stateful: bool = False,
     timed_invocations: int = 10,
+    npu: str | None = None,
     notes: Iterable[str] = (),
 ) -> ExportReport:
     """Run a TFLite file on each runtime, in processes of their own, and compare it with the Keras model.
@@ -50,14 +52,17 @@ def verify(
         made_for: the runtimes the file is meant for; None = those in `runtimes`, or else those that run it at all.
         stateful: the file keeps its state between invocations on purpose.
         timed_invocations: how many invocations to time on each runtime.
+        npu: an Ethos-U, such as "ethos-u55-128" (`npu.NPUS`): the report says which operators of an integer file its
+            compiler (`pip install ethos-u-vela`) places on it. Nothing is run there.
         notes: what else the report should say.
 
     Returns:
         An `ExportReport`; a runtime that refuses, crashes or hangs is one of its checks.
 
     Raises:
-        ExportError: there is no such file, it is not a TFLite file or a damaged one, or no runtime is installed.
-        ArgumentError: a runtime or `quantize` is unknown.
+        ExportError: there is no such file, it is not a TFLite file or a damaged one, no runtime is installed, or the
+            compiler of `npu` is not or refuses the file.
+        ArgumentError: a runtime, `quantize` or `npu` is unknown.
         InputError: `x` does not fit the model, or holds NaN or infinity.
     """
     names = list(runtimes) if runtimes is not None else rt.installed()
@@ -68,6 +73,8 @@ def verify(
             received="neither",
             remedy="pip install 'keras_lstm_custom[export]'",
         )
+    if npu is not None:
+        check_npu(npu)
     path = os.path.expanduser(path)
     ops, values = contents(path)
     scheme = values if quantize == "unknown" else quantize
@@ -97,6 +104,7 @@ def verify(
         ops=ops,
         runtimes=tuple(made_for),
         checks=tuple(checks),
+        npu=None if npu is None else placement(path, npu),
         bound=bound,
         notes=(*notes, *untested),
     )
