@@ -14,6 +14,7 @@ from jax import numpy as jnp
 
 from keras_lstm_custom.engines.derived_step import Step
 from keras_lstm_custom.engines.jax_accelerator import steps_at_once
+from keras_lstm_custom.engines.jax_derivatives import differentiable
 from keras_lstm_custom.structures import Tensor
 
 
@@ -36,17 +37,12 @@ def recurrence(
         dropout: no, one, or one for each gate: recurrent dropout masks; data, so that no gradient goes to them.
     """
     step = Step(cell, len(dropout))
-    hs, final = _recurrence(step, z_x, tuple(state), tuple(weights), mask, tuple(dropout))
+    hs, final = _recurrence(step, (z_x, tuple(state), tuple(weights)), (mask, tuple(dropout)))
     return hs, list(final)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recurrence(step, z_x, state, weights, mask, dropout):
-    hs, final, _ = _forward(step, False, z_x, state, weights, mask, dropout)
-    return hs, final
-
-
-def _forward(step, keep, z_x, state, weights, mask, dropout):
+def _run(step, inputs, data, keep=False):
+    (z_x, state, weights), (mask, dropout) = inputs, data
     kernels = step.kernels(jnp.matmul, z_x[0], state, weights, dropout)
 
     def body(state, of_step):
@@ -63,16 +59,11 @@ def _forward(step, keep, z_x, state, weights, mask, dropout):
         return new, (new[0], (state, products) if keep else ())
 
     final, (hs, kept) = jax.lax.scan(body, state, (z_x, mask), unroll=steps_at_once())
-    return hs, final, kept
+    return ((hs, final), kept) if keep else (hs, final)
 
 
-def _forward_and_keep(step, z_x, state, weights, mask, dropout):
-    hs, final, kept = _forward(step, True, z_x, state, weights, mask, dropout)
-    return (hs, final), (kept, z_x, state, weights, mask, dropout)
-
-
-def _backward(step, residuals, incoming):
-    kept, z_x, state, weights, mask, dropout = residuals
+def _gradient(step, inputs, data, kept, incoming):
+    (z_x, state, weights), (mask, dropout) = inputs, data
     d_hs, d_final = incoming
     exact = jnp.promote_types(z_x.dtype, jnp.float32)
     kernels, to_weights = jax.vjp(lambda weights: step.kernels(jnp.matmul, z_x[0], state, weights, dropout), weights)
@@ -114,10 +105,10 @@ def _backward(step, residuals, incoming):
     ]
     (of_kernels,) = to_weights(d_kernels)
     d_weights = tuple((total + d).astype(w.dtype) for total, d, w in zip(d_weights, of_kernels, weights, strict=True))
-    return dz_x, d_state, d_weights, None, None
+    return dz_x, d_state, d_weights
 
 
-_recurrence.defvjp(_forward_and_keep, _backward)
+_recurrence = differentiable(_run, partial(_run, keep=True), _gradient)
 
 
 def _kernel_gradient(a, dz, dtype):

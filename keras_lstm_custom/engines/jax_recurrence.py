@@ -26,6 +26,7 @@ import jax
 from jax import numpy as jnp
 
 from keras_lstm_custom.engines import jax_accelerator
+from keras_lstm_custom.engines.jax_derivatives import differentiable
 from keras_lstm_custom.engines.jax_products import by_mask, joined, kernel_gradient, product, transposed_product
 from keras_lstm_custom.structures import Tensor
 
@@ -88,31 +89,26 @@ def recurrence(
         affine: weights and dropout masks. The masks are data: no gradient goes to them.
         mask: `(timesteps, batch, 1)` booleans: a masked step keeps the state. Or None.
     """
-    return _compiled(kind, jax.default_backend() == "cpu", x, state, affine, mask)
+    on_cpu = jax.default_backend() == "cpu"
+    weights, dropout = affine[:3], affine[3:]
+    return _compiled((kind, on_cpu), (x, state, weights), (dropout, mask))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _recurrence(kind, on_cpu, x, state, affine, mask):
-    hs, final, _ = _way(on_cpu)[0](kind, False, x, state, affine, mask)
-    return hs, final
+def _run(setting, inputs, data, keep=False):
+    (kind, on_cpu), (x, state, weights), (dropout, mask) = setting, inputs, data
+    hs, final, kept = _way(on_cpu)[0](kind, keep, x, state, Affine(*weights, *dropout), mask)
+    return ((hs, final), (hs, kept)) if keep else (hs, final)
 
 
-# So that eager calls, too, compile once for each shape.
-_compiled = jax.jit(_recurrence, static_argnums=(0, 1))
+def _gradient(setting, inputs, data, kept, incoming):
+    (kind, on_cpu), (x, state, weights), (dropout, mask), (hs, kept) = setting, inputs, data, kept
+    affine = Affine(*weights, *dropout)
+    d_x, d_state, sums = _way(on_cpu)[1](kind, kept, x, hs, state, affine, mask, incoming)
+    return d_x, d_state, joined(sums, affine)
 
 
-def _forward_and_keep(kind, on_cpu, x, state, affine, mask):
-    hs, final, kept = _way(on_cpu)[0](kind, True, x, state, affine, mask)
-    return (hs, final), (kept, x, hs, state, affine, mask)
-
-
-def _gradient(kind, on_cpu, residuals, incoming):
-    affine = residuals[-2]
-    d_x, d_state, sums = _way(on_cpu)[1](kind, *residuals, incoming)
-    return d_x, d_state, type(affine)(*joined(sums, affine), None, None), None
-
-
-_recurrence.defvjp(_forward_and_keep, _gradient)
+# Compiled, so that eager calls, too, compile once for each shape.
+_compiled = jax.jit(differentiable(_run, partial(_run, keep=True), _gradient), static_argnums=0)
 
 
 def _way(on_cpu):
