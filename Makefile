@@ -1,5 +1,8 @@
-# Targets: demo, test, test-backends, native, stubs, lint, bench, clean. Each installs all that it needs: test-backends into
-# .venv-backends, which has no TensorFlow, as a user of JAX or torch has none; the others into .venv.
+# Targets: demo, test, test-backends, test-colab, test-floor, test-nightly, wheels, native, stubs, lint,
+# bench, clean. Each installs
+# all that it needs: test-backends into .venv-backends, which has no TensorFlow, as a user of JAX or torch has none; test-colab,
+# test-floor and test-nightly into environments of their own, with other versions of Python, Keras and TensorFlow; wheels into
+# .venv-wheels; the others into .venv.
 #
 #   make demo                                    train, compare and export on the shipped data; results in runs/
 #   make demo CSV=my.csv TARGET=load             the same for a file of your own
@@ -25,10 +28,18 @@ NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/pari
 	$(addprefix tests/engines/test_,fast.py jax.py torch.py cudnn.py)
 #: What mypy does not look into by itself, as a stub stands beside it.
 STUBBED := $(patsubst %.pyi,%.py,$(wildcard keras_lstm_custom/*/*.pyi))
+#: What other versions of Keras and TensorFlow may break.
+VERSIONS := tests/test_installation.py tests/test_keras_hooks.py tests/test_saved_models.py tests/goldens tests/cells tests/layers \
+	tests/models tests/conformance tests/diagnostics/test_trace.py tests/diagnostics/test_losses.py tests/test_timeseries.py \
+	$(addprefix tests/engines/test_,registry.py fast.py native.py static_shapes.py saved_graphs.py optimizers.py) \
+	$(addprefix tests/export/test_,float.py saved_model.py quantized.py litert.py)
+#: The first of some Pythons that runs here, else $(PYTHON).
+first = $(firstword $(foreach v,$(1),$(shell for p in python$(v) $$HOME/.pyenv/versions/$(v).*/bin/python; do \
+	"$$p" -c "" 2>/dev/null && echo "$$p" && break; done)) $(PYTHON))
 #: Keras' own tests: five minutes of compilation on JAX, one on the others.
 SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
 
-.PHONY: demo test test-backends native stubs lint bench clean
+.PHONY: demo test test-backends test-colab test-floor test-nightly wheels native stubs lint bench clean
 
 demo: .venv/demo
 	$(BIN)/python examples/forecast.py $(if $(CSV),--csv "$(CSV)") $(if $(TARGET),--target "$(TARGET)") $(ARGS)
@@ -39,6 +50,18 @@ test: lint
 test-backends: .venv-backends/test
 	KERAS_BACKEND=jax $(BACKENDS)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(SLOW_ON_JAX) $(PYTEST)
 	KERAS_BACKEND=torch $(BACKENDS)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(PYTEST)
+
+# What stock Colab has, as far as it matters here.
+test-colab: .venv-colab/test
+	KERAS_BACKEND=tensorflow .venv-colab/bin/python -m pytest -n $(JOBS) -q $(VERSIONS) $(PYTEST)
+
+# The oldest versions (`OLDEST` in keras_lstm_custom/installation.py). TensorFlow 2.19 has no build for Python 3.13.
+test-floor: .venv-floor/test
+	KERAS_BACKEND=tensorflow .venv-floor/bin/python -m pytest -n $(JOBS) -q $(VERSIONS) $(PYTEST)
+
+# What Keras will be. It may fail: that is what it is for.
+test-nightly: .venv-nightly/test
+	KERAS_BACKEND=tensorflow .venv-nightly/bin/python -m pytest -n $(JOBS) -q $(VERSIONS) $(PYTEST)
 
 native: .venv/dev
 	$(BIN)/python -m keras_lstm_custom.engines.native.build
@@ -78,6 +101,23 @@ clean:
 	$(BIN)/python $(PIP) jax
 	$(BIN)/python $(PIP) $(TORCH)
 	$(BIN)/python $(PIP) --no-deps tf_keras
+	@touch $@
+
+.venv-colab/test: WHICH = $(call first,3.13)
+.venv-colab/test: PAIR = keras==3.13.2 $(TENSORFLOW)==2.20.0
+.venv-floor/test: WHICH = $(call first,3.11 3.12)
+.venv-floor/test: PAIR = keras==3.10.0 $(TENSORFLOW)==2.19.1
+.venv-nightly/keras: WHICH = $(PYTHON)
+.venv-nightly/keras: PAIR = $(TENSORFLOW)
+.venv-colab/test .venv-floor/test .venv-nightly/keras: pyproject.toml
+	$(INSTALLING)
+	$(WHICH) -m venv $(@D)
+	$(@D)/bin/python $(PIP) -e ".[test,export]" $(PAIR)
+	@touch $@
+# The nightly takes the place of the release: both are the module `keras`.
+.venv-nightly/test: .venv-nightly/keras
+	$(@D)/bin/python -m pip uninstall --quiet --yes keras
+	$(@D)/bin/python $(PIP) --upgrade --pre keras-nightly
 	@touch $@
 
 .venv-backends/test: .venv-backends/python pyproject.toml

@@ -2,6 +2,9 @@
 
     python examples/publish_forecast.py
 
+with the oldest versions that the package runs with (`.venv-floor`, which `make test-floor` makes), since an older Keras
+may not read what a newer one writes.
+
 They are plain networks of one recurrent and one Dense layer, which see scaled windows: small files that anyone can run.
 (What `forecast.py` trains knows its scaling and has intervals.) `cut`, `ARTEFACTS` and `held_out_errors` are also what
 the tests measure them by.
@@ -155,7 +158,7 @@ def versions() -> dict[str, str]:
         tensorflow = importlib.metadata.version("tensorflow-cpu")
     others = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "pandas", "ai-edge-litert")}
     ours = {"python": platform.python_version(), "keras_lstm_custom": keras_lstm_custom.__version__}
-    return ours | {"tensorflow": tensorflow} | others
+    return ours | {"tensorflow": tensorflow} | others | {"written_by_keras": keras.__version__}
 
 
 def publish() -> None:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from keras_lstm_custom.errors import message
+from keras_lstm_custom.installation import installing
 
 app: Any = None
 missing: ModuleNotFoundError | None = None
@@ -22,7 +23,7 @@ def main() -> None:
             "The command needs a package that is not installed.",
             expected="typer and rich, which show its options and its reports",
             received=f"no {missing.name}",
-            remedy="pip install 'keras_lstm_custom[export]'",
+            remedy=installing("export"),
         )
         sys.exit(text)
     app()

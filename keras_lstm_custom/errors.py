@@ -21,6 +21,10 @@ class RecurrentError(Exception):
         super().__init__(message(what, **parts) if parts else what)
 
 
+class RequirementError(RecurrentError, ImportError):
+    """What the package stands on is too old for it."""
+
+
 class ArgumentError(RecurrentError, ValueError):
     """An argument of a layer, a cell or a function is not usable."""
 

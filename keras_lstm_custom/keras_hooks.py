@@ -90,6 +90,7 @@ def compile_arguments(model: keras.Model) -> dict[str, Any]:
 
 def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
     """Return the variables that an optimizer was built for, in its order."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # a LossScaleOptimizer has the list since Keras 3.11
     return list(optimizer._trainable_variables)
 
 

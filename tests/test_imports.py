@@ -25,6 +25,7 @@ LEVELS = {
     "symbols": 0,
     "version": 0,
     "array_files": 1,
+    "installation": 1,
     "writing": 1,
     "equations": 1,
     "initializers": 1,

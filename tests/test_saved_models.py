@@ -1,10 +1,14 @@
 """The shipped artefacts still load, and still give the numbers recorded beside them."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.version import Version
+
+from keras_lstm_custom.installation import OLDEST
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "saved_models" / "jfk_temperature"
@@ -51,6 +55,15 @@ def test_files_are_those_that_were_measured(publish, name):
     assert (ROOT / record["script"]).is_file()
     assert record["command"]
     assert {"python", "keras", "tensorflow", "keras_lstm_custom"} <= set(record["versions"])
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(RECORDS) if name.endswith(".keras")])
+def test_keras_files_are_written_by_the_oldest_version(name):
+    """What a newer Keras writes, an older one may not read."""
+    with zipfile.ZipFile(FOLDER / name) as archive:
+        written_by = json.loads(archive.read("metadata.json"))["keras_version"]
+    assert Version(written_by).release[:2] == OLDEST["keras"]
+    assert RECORDS[name]["versions"]["written_by_keras"] == written_by
 
 
 @pytest.mark.parametrize("name", artefacts())

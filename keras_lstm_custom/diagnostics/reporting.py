@@ -19,6 +19,7 @@ from keras_lstm_custom.diagnostics.report_data import page_data
 from keras_lstm_custom.diagnostics.report_outcome import Shown, check_names, explained, outcomes, predictions
 from keras_lstm_custom.diagnostics.tracing import trace_observable
 from keras_lstm_custom.errors import ArgumentError, message
+from keras_lstm_custom.installation import installing
 from keras_lstm_custom.version import __version__
 from keras_lstm_custom.writing import check_file, write_bytes
 
@@ -153,7 +154,7 @@ def _tools() -> tuple[Any, str]:
                 "The page is made with plotly and jinja2.",
                 expected="both installed",
                 received=str(error),
-                remedy="pip install 'keras_lstm_custom[report]'",
+                remedy=installing("report"),
             )
         ) from error
     environment = jinja2.Environment(

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from keras_lstm_custom import LSTM, __version__
 from keras_lstm_custom.cli import app
 from keras_lstm_custom.errors import DataError
+from keras_lstm_custom.installation import installing
 from keras_lstm_custom.model_files import FOREIGN, load_model
 from tests.damage import damaged
 from tests.export import models
@@ -123,7 +124,7 @@ def test_without_the_extra_it_says_what_to_install():
     code = "import sys; sys.modules['typer'] = None; from keras_lstm_custom.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "pip install 'keras_lstm_custom[export]'" in done.stderr
+    assert installing("export") in done.stderr
     assert "no typer" in done.stderr
     assert "Traceback" not in done.stderr
 

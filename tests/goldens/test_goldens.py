@@ -6,6 +6,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from packaging.version import Version
 
 from tests.conformance.test_configuration import assert_has_options
 from tests.descriptors import LAYERS
@@ -23,6 +24,9 @@ def options_in(path):
 @ROWS
 def test_a_saved_model_gives_the_recorded_numbers(row):
     recipe = f"If this change is wanted: {COMMAND}"
+    written_by = json.loads((FOLDER / f"{row.name}.json").read_text())["keras"]
+    if Version(written_by).release[:2] > Version(keras.__version__).release[:2]:
+        pytest.skip(f"written by Keras {written_by}, whose files {keras.__version__} does not read")
     model = keras.saving.load_model(FOLDER / f"{row.name}.keras")
     recorded = np.load(FOLDER / f"{row.name}.npz")
     np.testing.assert_allclose(model.predict(recorded["x"], verbose=0), recorded["y"], atol=1e-6, err_msg=recipe)

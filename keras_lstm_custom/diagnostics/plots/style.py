@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from keras_lstm_custom.installation import installing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -46,7 +48,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         try:
             import matplotlib as mpl
         except ImportError as error:
-            raise ImportError("Pictures need matplotlib: pip install 'keras_lstm_custom[plots]'") from error
+            raise ImportError(f"Pictures need matplotlib: {installing('plots')}") from error
         with mpl.rc_context(STYLE):
             return draw(*args, **kwargs)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.installation import installing
 
 try:
     import flatbuffers
@@ -19,7 +20,7 @@ except ModuleNotFoundError as error:
         "A package that TFLite files are written and run with is not installed.",
         expected="ai-edge-litert and flatbuffers",
         received=str(error),
-        remedy="pip install 'keras_lstm_custom[export]'",
+        remedy=installing("export"),
     ) from error
 
 FILE_IDENTIFIER = b"TFL3"

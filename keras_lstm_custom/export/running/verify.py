@@ -17,6 +17,7 @@ from keras_lstm_custom.export.model.samples import arrays_of, output_names, pred
 from keras_lstm_custom.export.running import runtimes as rt
 from keras_lstm_custom.export.running.npu import check_npu, placement
 from keras_lstm_custom.export.running.report import ExportReport, OutputError, RuntimeCheck
+from keras_lstm_custom.installation import installing
 
 #: The largest error that is accepted, as a share of the standard deviation of the model's output, for each `quantize`.
 BOUNDS: dict[str | None, float] = {None: 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 6e-2, "int16x8": 5e-2}
@@ -71,7 +72,7 @@ def verify(
             "No runtime is installed that could run the file.",
             expected=" or ".join(sorted({runtime.package for runtime in rt.RUNTIMES.values()})),
             received="neither",
-            remedy="pip install 'keras_lstm_custom[export]'",
+            remedy=installing("export"),
         )
     if npu is not None:
         check_npu(npu)

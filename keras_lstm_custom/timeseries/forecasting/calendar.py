@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.installation import installing
 from keras_lstm_custom.timeseries.checks import shown
 
 #: The cycles by name: how long one is, from what spacing on it is no cycle any more, and where in it a stamp is.
@@ -62,7 +63,7 @@ def _holidays(index: pd.DatetimeIndex, country: str) -> np.ndarray:
     try:
         import holidays
     except ImportError as error:
-        raise ImportError("Holidays need the package `holidays`: pip install 'keras_lstm_custom[forecast]'") from error
+        raise ImportError(f"Holidays need the package `holidays`: {installing('forecast')}") from error
     code, _, part = country.partition("-")
     try:
         days = holidays.country_holidays(code, subdiv=part or None, years=sorted(set(index.year)))
