@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from keras_lstm_custom import initializers
+from keras_lstm_custom import activations, initializers
 from keras_lstm_custom.cells import GRUCell, LSTMCell, RecurrentCell, SLSTMCell, VanillaRNNCell
 from keras_lstm_custom.layers import GRU, LSTM, SLSTM, Recurrent, VanillaRNN, from_keras, to_keras
 from keras_lstm_custom.version import __version__
@@ -13,11 +13,13 @@ _ON_FIRST_USE = {
     "attribute": "keras_lstm_custom.diagnostics:attribute",
     "export": "keras_lstm_custom.export",
     "gradient_flow": "keras_lstm_custom.diagnostics:gradient_flow",
+    "load": "keras_lstm_custom.load",
     "memory_contributions": "keras_lstm_custom.diagnostics:memory_contributions",
     "plots": "keras_lstm_custom.diagnostics.plots",
     "report": "keras_lstm_custom.diagnostics:report",
     "tasks": "keras_lstm_custom.tasks",
     "timeseries": "keras_lstm_custom.timeseries",
+    "to_torch": "keras_lstm_custom.load:to_torch",
     "trace": "keras_lstm_custom.diagnostics:trace",
 }
 
@@ -33,6 +35,7 @@ __all__ = [
     "VanillaRNN",
     "VanillaRNNCell",
     "__version__",
+    "activations",
     "from_keras",
     "initializers",
     "to_keras",
