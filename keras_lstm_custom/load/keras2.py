@@ -37,6 +37,9 @@ def keras2(path: str | os.PathLike, model: keras.Model | None = None) -> keras.M
         path: a whole model, or with `model` also weights alone (`model.save_weights("x.h5")`).
         model: a built model; it gets the weights, and is returned. Nothing of it is changed if they do not fit.
 
+    Returns:
+        A compiled or uncompiled `keras.Model`, its inputs `(batch, ...)` as they were.
+
     Raises:
         LoadError: the file is none of that, is damaged, or holds what cannot be carried over; the message names it.
     """

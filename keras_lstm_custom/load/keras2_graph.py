@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from keras_lstm_custom.errors import LoadError, RecurrentError
+from keras_lstm_custom.errors import LoadError
 from keras_lstm_custom.layers import MaskOf
 from keras_lstm_custom.load.keras2_layers import CLASSES, REMEDIES, layer_of
 from keras_lstm_custom.load.keras2_objects import REGISTER, dtype, registered
@@ -67,7 +67,7 @@ def _sequential(config: Any) -> keras.Sequential:
 def _adding(model: keras.Sequential, layer: keras.Layer) -> None:
     try:
         model.add(layer)
-    except RecurrentError:
+    except LoadError:
         raise
     except Exception as error:  # whatever building a layer throws
         raise _unfit(layer, error) from error
@@ -237,7 +237,7 @@ def _call(nodes: _Nodes, name: str, node: Any) -> list[Any]:
         options |= _mask(inputs)
     try:
         return list(tree.flatten(layer(inputs, **options)))
-    except RecurrentError:
+    except LoadError:
         raise
     except Exception as error:  # whatever the call of a layer throws
         raise _unfit(layer, error) from error

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_lstm_custom.cells import GRUCell, LSTMCell, VanillaRNNCell
-from keras_lstm_custom.errors import LoadError, RecurrentError
+from keras_lstm_custom.errors import LoadError
 from keras_lstm_custom.layers import GRU, LSTM, VanillaRNN
 from keras_lstm_custom.load.keras2_objects import REGISTER, dtype, registered, value_of
 from keras_lstm_custom.models.live import reason
@@ -67,7 +67,7 @@ def layer_of(entry: Mapping[str, Any], nested: Nested) -> Any:
     _check_code(name, config, where)
     try:
         return _made(name, config, where, nested)
-    except RecurrentError:
+    except LoadError:
         raise
     except Exception as error:  # whatever the constructor of a layer throws
         raise LoadError(
@@ -82,7 +82,8 @@ def _made(name: str, config: dict[str, Any], where: str, nested: Nested) -> Any:
     own = registered(name)
     if own is not None:
         kept = {key: value for key, value in config.items() if key not in DROPPED}
-        return own.from_config({**kept, "dtype": dtype(config.get("dtype"), where)})
+        return own.from_config({key: dtype(v, where) if key == "dtype" else v for key, v in kept.items()})
+    layer_class: Any
     layer_class, implied = CLASSES.get(name, (getattr(keras.layers, name, None), {}))
     if not inspect.isclass(layer_class) or not issubclass(layer_class, keras.layers.Layer):
         raise LoadError(
@@ -95,7 +96,7 @@ def _made(name: str, config: dict[str, Any], where: str, nested: Nested) -> Any:
     options = {RENAMED.get((name, key), key): value for key, value in options.items()}
     options = _known(layer_class, options, where)
     trainable = options.pop("trainable", True)  # some layers take no such argument
-    layer = layer_class(**{key: _argument(key, value, where, nested) for key, value in options.items()})
+    layer: Any = layer_class(**{key: _argument(key, value, where, nested) for key, value in options.items()})
     if trainable is False:
         layer.trainable = False
     return layer

@@ -113,13 +113,13 @@ def plain_object(module: ModuleType, value: Any, where: str) -> Any:
             return own if own is not None else module.get(name)
         except ValueError as error:
             raise unknown("the object", str(name), where) from error
-    found = own or getattr(module, str(name).removeprefix("Custom>"), None)
+    found: Any = own or getattr(module, str(name).removeprefix("Custom>"), None)
     if not inspect.isclass(found):
         raise unknown("the object", str(name), where)
     config = value.get("config") or {}
     if own is not None:
-        return found.from_config(config)
-    config = {key: RESPELLED.get((key, v) if isinstance(v, str) else None, v) for key, v in config.items()}
+        return own.from_config(config)
+    config = {key: RESPELLED.get((key, v), v) if isinstance(v, str) else v for key, v in config.items()}
     taken = inspect.signature(found).parameters
     left = [key for key, v in config.items() if key not in taken and v not in (None, False) and key != "dtype"]
     if left:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.array_files import check_memory
-from keras_lstm_custom.errors import LoadError, RecurrentError
+from keras_lstm_custom.errors import LoadError
 from keras_lstm_custom.load.onnx_nodes import FOLDED, HANDLERS, dense
 from keras_lstm_custom.load.onnx_values import B, F, Node, T, Tensor, Value, refused_graph
 
@@ -31,6 +31,12 @@ def onnx(path: str | os.PathLike) -> keras.Model:
     Nothing is executed but the moving of constants. Weights in a file beside it (`external data`) are read by onnx,
     from the same folder only.
 
+    Args:
+        path: the file.
+
+    Returns:
+        A functional `keras.Model`, its inputs `(batch, timesteps, features)` or `(batch, features)`.
+
     Raises:
         LoadError: the package onnx is missing, the file cannot be read, or a node has no counterpart; it is named.
     """
@@ -44,7 +50,7 @@ def onnx(path: str | os.PathLike) -> keras.Model:
         raise refused_graph(path, f"nodes that have no counterpart: {names}", "Build the model in Keras.")
     try:
         return _Reader(path, graph, opset).model()
-    except RecurrentError:
+    except LoadError:
         raise
     except Exception as error:  # a graph that is no valid one ends anywhere
         received = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -127,7 +133,8 @@ class _Reader:
 
     def _order(self, name: str) -> tuple[str, ...]:
         """Return the axes of an input with three, by the first recurrent node that reads it, as it is or transposed."""
-        pending, seen = [(name, (0, 1, 2))], set()
+        pending: list[tuple[str, tuple[int, ...]]] = [(name, (0, 1, 2))]
+        seen: set[str] = set()
         while pending:
             name, places = pending.pop()
             for node in self.readers.get(name, ()):
@@ -218,4 +225,5 @@ def _folded(proto: Any, values: Mapping[str, Value], opset: int) -> np.ndarray:
     inputs = [make_tensor_value_info(name, 1, None) for name in names]
     graph = make_graph([proto], "constants", inputs, [make_tensor_value_info(proto.output[0], 1, None)])
     model = make_model(graph, opset_imports=[make_opsetid("", opset)])
-    return np.asarray(ReferenceEvaluator(model).run(None, {name: values[name] for name in names})[0])
+    results: Any = ReferenceEvaluator(model).run(None, {name: values[name] for name in names})
+    return np.asarray(results[0])

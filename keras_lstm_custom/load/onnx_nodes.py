@@ -71,8 +71,8 @@ def _arithmetic(node: Node) -> Value:
         scale = 1 / value
     else:
         raise node.refused("a constant divided by a computed value")
-    scale, offset = (v.tolist() if v.size > 1 else float(v[0]) for v in (scale, offset))
-    return x._replace(tensor=keras.layers.Rescaling(scale, offset)(x.tensor))
+    numbers = [v.tolist() if v.size > 1 else float(v[0]) for v in (scale, offset)]
+    return x._replace(tensor=keras.layers.Rescaling(*numbers)(x.tensor))
 
 
 def _by_layer(make: Callable[[Node], keras.Layer]) -> Callable[[Node], Value]:
@@ -107,7 +107,7 @@ def _same(node: Node) -> Value:
 def _transpose(node: Node) -> Value:
     x = node.input(0)
     if not isinstance(x, Tensor):
-        return x
+        return _no_tensor(x)
     order = node.attributes.get("perm") or range(len(x.axes))[::-1]
     return x._replace(axes=tuple(x.axes[n] for n in order))
 
@@ -115,7 +115,7 @@ def _transpose(node: Node) -> Value:
 def _squeeze(node: Node) -> Value:
     x = node.input(0)
     if not isinstance(x, Tensor):
-        return Unknown()
+        return _no_tensor(x)
     where = node.listed("axes", 1)
     where = [n for n, axis in enumerate(x.axes) if x.size(axis) == 1 and axis != B] if where is None else where
     for n in sorted((n % len(x.axes) for n in where), reverse=True):
@@ -129,11 +129,11 @@ def _squeeze(node: Node) -> Value:
 def _reshape(node: Node) -> Value:
     x, shape = node.input(0), node.input(1)
     if not isinstance(x, Tensor):
-        return Unknown()
+        return _no_tensor(x)
     if len(x.axes[0]) == 2:  # back from what was joined for a product
         return x._replace(axes=(*x.axes[0], *x.axes[1:]))
     target = [int(n) for n in shape] if isinstance(shape, np.ndarray) else None
-    features = (x.size(F) or 0) * x.directions
+    features = x.size(F) * x.directions
     if x.axes[-2:] == (D, F) and (target is None or (len(target) == len(x.axes) - 1 and target[-1] in (-1, features))):
         return Tensor(x.tensor, (*x.axes[:-2], F))
     if target is not None and D not in x.axes and len(target) == 2 and x.axes[-1] == F:
@@ -156,7 +156,7 @@ def _flatten(node: Node) -> Value:
 def _gather(node: Node) -> Value:
     x, index = node.input(0), node.input(1)
     if not isinstance(x, Tensor):
-        return Unknown()
+        return _no_tensor(x)
     axis = x.axes[node.attributes.get("axis", 0)]
     if not isinstance(index, np.ndarray) or index.size != 1 or axis not in (T, D):
         raise node.refused(f"of {index} along {axis}")
@@ -185,7 +185,7 @@ def _part(x: Tensor, axis: str, index: int) -> Tensor:
 def _slice(node: Node) -> Value:
     x = node.input(0)
     if not isinstance(x, Tensor):
-        return Unknown()
+        return _no_tensor(x)
     starts, ends = node.listed("starts", 1), node.listed("ends", 2)
     axes = node.listed("axes", 3) or list(range(len(starts or ())))
     steps = node.listed("steps", 4) or [1] * len(axes)
@@ -210,7 +210,8 @@ def _slice(node: Node) -> Value:
 def _concat(node: Node) -> Value:
     tensors = [value for value in node.inputs if isinstance(value, Tensor)]
     if not tensors:
-        return Unknown()
+        alike = all(isinstance(value, Uniform) for value in node.inputs) and len(set(node.inputs)) == 1
+        return node.inputs[0] if alike else Unknown()
     first, axis = tensors[0], tensors[0].axes[node.attributes["axis"]]
     same = all(x.axes == first.axes for x in tensors) and len(tensors) == len(node.inputs)
     if not same or axis == B or (axis in (F, T) and D in first.axes):
@@ -222,7 +223,12 @@ def _concat(node: Node) -> Value:
 def _unknown(node: Node) -> Value:
     if any(isinstance(value, Tensor) for value in node.inputs) and node.op != "Shape":
         raise node.refused("computed from a layer's output")
-    return Unknown()
+    return _no_tensor(node.input(0)) if node.op == "Unsqueeze" else Unknown()
+
+
+def _no_tensor(value: Value) -> Value:
+    """Return what moving the axes of something else than a tensor gives: all of one value stays that."""
+    return value if isinstance(value, Uniform) else Unknown()
 
 
 def _filled(node: Node) -> Value:
@@ -244,7 +250,7 @@ HANDLERS: dict[str, Callable[[Node], Any]] = {
     **dict.fromkeys(("Shape", "Unsqueeze", "Where", "Equal", "Range", "ReduceProd"), _unknown),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(("Expand", "Tile"), _expand),
-    **{op: _by_layer(lambda _, name=name: keras.layers.Activation(name)) for op, name in ACTIVATIONS.items()},
+    **dict.fromkeys(ACTIVATIONS, _by_layer(lambda node: keras.layers.Activation(ACTIVATIONS[node.op]))),
     "HardSigmoid": _by_layer(_hard_sigmoid),
     "LeakyRelu": _by_layer(lambda node: keras.layers.LeakyReLU(node.attributes.get("alpha", 0.01))),
     "Elu": _by_layer(lambda node: keras.layers.ELU(node.attributes.get("alpha", 1.0))),

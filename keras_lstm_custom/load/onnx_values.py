@@ -25,8 +25,8 @@ class Tensor(NamedTuple):
         """Whether the ONNX value has the axes of Keras' in their order."""
         return self.axes in ((B, T, F), (B, F))
 
-    def size(self, axis: str) -> int | None:
-        """Return the length of an axis of the ONNX value; None if it is open."""
+    def size(self, axis: str) -> Any:
+        """Return the length of an axis of the ONNX value; None if it is open, which that of F never is."""
         shape = self.tensor.shape
         if axis == D:
             return self.directions
@@ -53,12 +53,12 @@ class Node(NamedTuple):
 
     op: str
     name: str
-    inputs: Sequence[Value | None]
+    inputs: Sequence[Value]  #: None for one that is left out
     attributes: Mapping[str, Any]
     used: Sequence[bool]  #: whether anything reads the output, for each of them
     opset: int
 
-    def input(self, number: int) -> Value | None:
+    def input(self, number: int) -> Value:
         """Return an input, None for one that is left out."""
         return self.inputs[number] if number < len(self.inputs) else None
 

@@ -71,6 +71,9 @@ def tf1(
         forget_bias: that of the LSTM cells; 1.0 is their default. The cells compatible with cuDNN have none.
         options: of every layer.
 
+    Returns:
+        A `keras.Sequential`; its output is `(batch, timesteps, directions * units)`, or `(batch, directions * units)`.
+
     Raises:
         LoadError: TensorFlow is not installed, there is no checkpoint, or no such cells are in it.
     """

@@ -33,6 +33,9 @@ def to_torch(layer: keras.Layer) -> Any:
     Args:
         layer: built; it is left as it is.
 
+    Returns:
+        A module whose layers read `(batch, timesteps, features)`, and whose cells read `(batch, features)`.
+
     Raises:
         ConversionError: torch has no module that computes the same; the message says what is in the way.
         LoadError: torch is not installed.

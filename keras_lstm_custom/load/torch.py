@@ -28,7 +28,8 @@ def torch(source: Any, prefix: str | None = None, return_sequences: bool = True)
 
     `nn.LSTM` (layers, both directions, `proj_size`), `nn.GRU`, `nn.RNN` and `nn.LSTMCell`, `GRUCell`, `RNNCell` are
     told apart by the shapes of their weights. The model reads `(batch, timesteps, features)`, whatever `batch_first`
-    was; a cell becomes a layer that runs it over time. The initial state is zero. torch need not be installed for a dict.
+    was; a cell becomes a layer that runs it over time. The initial state is zero. torch need not be installed for a
+    dict.
 
     In both directions, `return_sequences=False` gives the last state of each, torch's `h_n`.
 
@@ -38,6 +39,9 @@ def torch(source: Any, prefix: str | None = None, return_sequences: bool = True)
         prefix: of the names of the recurrent module inside a larger one, such as "encoder.lstm."; by default what all
             names begin with. Only what has it is loaded.
         return_sequences: whether the last layer returns all steps.
+
+    Returns:
+        A `keras.Sequential`; its output is `(batch, timesteps, directions * units)`, or `(batch, directions * units)`.
 
     Raises:
         LoadError: no recurrent module has such weights, or `prefix` does not say which of several is meant.
@@ -148,14 +152,14 @@ def _layers(prefix: str, names: list[str], arrays: Mapping[str, np.ndarray]) -> 
         by_layer.setdefault(match["layer"] or "", {})[match["kind"]] = arrays[name]
     own = {name: arrays[name] for name in names}
     if set(by_layer) == {""}:
-        expected = [("", None)]
+        expected: list[tuple[str, str | None]] = [("", None)]
     else:
         count = len({layer.removesuffix("_reverse") for layer in by_layer})
         both = any(layer.endswith("_reverse") for layer in by_layer)
         expected = [(f"_l{n}", f"_l{n}_reverse" if both else None) for n in range(count)]
     if {layer for pair in expected for layer in pair if layer is not None} != set(by_layer):
         raise _unfit(own, f"the layers {', '.join(sorted(by_layer))}")
-    layers = [
+    layers: list[tuple[Weights, Weights | None]] = [
         (_weights(by_layer[forward], own), None if backward is None else _weights(by_layer[backward], own))
         for forward, backward in expected
     ]

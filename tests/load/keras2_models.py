@@ -177,7 +177,20 @@ def addons():
     return k2.Model(x, l2.RNN(LayerNormLSTMCell(UNITS), return_sequences=True)(y)), X
 
 
-MODELS = [tokens, translation, masked_translation, shared, convolution, cells, stateful, frozen, deferred, directions, named, addons]
+MODELS = [
+    tokens,
+    translation,
+    masked_translation,
+    shared,
+    convolution,
+    cells,
+    stateful,
+    frozen,
+    deferred,
+    directions,
+    named,
+    addons,
+]
 
 
 def randomised(model: Any) -> Any:
