@@ -24,6 +24,7 @@ EXPECTED = "an .h5 file that Keras 2 or tf_keras wrote by model.save or model.sa
 MOST_COMPRESSED = 2000
 #: Names are many and short, a configuration is one text; the largest of real models have some MB.
 LONGEST_TEXT = 1 << 28
+HDF5, LFS = b"\x89HDF", b"version https://git-lfs"
 
 
 def refused(path: Any, received: str, remedy: str) -> LoadError:
@@ -42,13 +43,19 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except RecurrentError:
         raise
     except Exception as error:  # h5py raises errors of many classes where a file is damaged
-        received = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        whole = path.is_file() and h5py.is_hdf5(path)
-        raise refused(
-            path,
-            received,
-            "It is cut off or damaged: get the file again." if whole else "Check the path: it is no HDF5 file.",
-        ) from error
+        raise refused(path, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", _remedy(path)) from error
+
+
+def _remedy(path: Path) -> str:
+    """Return what to do about a file that h5py cannot read."""
+    if not path.is_file():
+        return "Check the path."
+    with path.open("rb") as file:
+        start = file.read(len(LFS))
+    if start == LFS:
+        return "It only says where Git LFS has the file: git lfs pull."
+    is_hdf5 = start.startswith(HDF5)
+    return "It is cut off or damaged: get the file again." if is_hdf5 else "Check the path: it is no HDF5 file."
 
 
 def text(owner: h5py.Group, name: str) -> str | None:

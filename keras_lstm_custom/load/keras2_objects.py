@@ -62,12 +62,11 @@ def unknown(what: str, name: str, where: str) -> LoadError:
 
 def activation(value: Any, where: str) -> Any:
     """Return the function of an `activation`."""
-    if isinstance(value, Mapping):
-        value = value.get("registered_name") or (
-            value["config"] if isinstance(value.get("config"), str) else value.get("class_name")
-        )
     if value is None:
         return None
+    if isinstance(value, Mapping):  # a function is named by its configuration; other forms hold its code
+        is_function = value.get("class_name") == "function"
+        value = value.get("config") if is_function else value.get("registered_name") or value
     if not isinstance(value, str) or "lambda" in value:
         raise LoadError(
             f"{where} has a function of its own that is stored as code.",

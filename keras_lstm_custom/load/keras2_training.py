@@ -46,6 +46,9 @@ def _optimizer(entry: Mapping[str, Any]) -> Any:
         raise unknown("the optimizer", name, "The training configuration")
     taken = inspect.signature(found).parameters
     options = {RENAMED.get(key, key): value for key, value in entry["config"].items() if key not in DROPPED}
+    decay, rate = options.pop("decay", 0.0), options.get("learning_rate")
+    if decay and isinstance(rate, float):  # up to 2.10: learning_rate / (1 + decay * iterations)
+        options["learning_rate"] = keras.optimizers.schedules.InverseTimeDecay(rate, 1, decay)
     left = [key for key, value in options.items() if key not in taken and value not in (None, False, 0, 0.0)]
     if left:
         raise LoadError(

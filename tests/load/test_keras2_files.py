@@ -274,6 +274,9 @@ def test_files_that_are_none(tmp_path):
     for name in ("text.h5", "empty.h5", "missing.h5", "."):
         with pytest.raises(LoadError, match="Check the path"):
             load.keras2(tmp_path / name)
+    (tmp_path / "pointer.h5").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(LoadError, match="git lfs pull"):
+        load.keras2(tmp_path / "pointer.h5")
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]).save_weights(tmp_path / "new.weights.h5")
     with pytest.raises(LoadError, match=r"(?s)as Keras 3 writes them.*load_weights"):
         load.keras2(tmp_path / "new.weights.h5")
