@@ -36,11 +36,11 @@ RENAMED = {("LeakyReLU", "alpha"): "negative_slope"}
 #: Arguments of Keras 2 that say nothing of what a layer computes, or what its shape says already.
 DROPPED = {
     *("batch_input_shape", "batch_size", "input_shape", "input_dtype", "implementation", "input_length", "fused"),
-    *("optional", "build_input_shape", "query_shape", "key_shape", "value_shape", "autocast", "norm_gamma_initializer"),
-    *("norm_beta_initializer", "reverse_state_order", "virtual_batch_size", "input_spec"),
+    *("optional", "build_input_shape", "query_shape", "key_shape", "value_shape", "autocast", "reverse_state_order"),
+    *("virtual_batch_size", "input_spec"),
 }
 #: Arguments whose one value is what Keras 3 does.
-ONLY = {"time_major": False, "ragged": False, "causal": False, "norm_epsilon": 1e-3}
+ONLY = {"time_major": False, "ragged": False, "causal": False, "norm_epsilon": 1e-3, "groups": 1}
 #: Arguments that every layer takes.
 COMMON = ("name", "trainable", "dtype", "activity_regularizer")
 REMEDIES = {
@@ -105,6 +105,8 @@ def _made(name: str, config: dict[str, Any], where: str, nested: Nested) -> Any:
 def _argument(key: str, value: Any, where: str, nested: Nested) -> Any:
     if key in ("layer", "backward_layer", "cell") and isinstance(value, Mapping):
         return nested(value)
+    if key.endswith("activation") and isinstance(value, Mapping) and str(value.get("module")) == "keras.layers":
+        return nested(value)  # a layer in the place of a function
     if key in ("cells", "cell") and isinstance(value, (list, tuple)):
         return [nested(cell) for cell in value]
     return value_of(key, value, where)
@@ -112,16 +114,17 @@ def _argument(key: str, value: Any, where: str, nested: Nested) -> Any:
 
 def _known(layer_class: type, options: dict[str, Any], where: str) -> dict[str, Any]:
     """Return the arguments that Keras 3 takes; what it does not know must be without effect."""
-    taken = {*inspect.signature(layer_class).parameters, *COMMON}
+    taken = {*inspect.signature(layer_class).parameters, *COMMON} - {"batch_size", "input_shape"}
     if issubclass(layer_class, keras.layers.RNN):
         taken.add("zero_output_for_mask")
     kept = {}
     for key, value in options.items():
-        if key in ONLY and value != ONLY[key]:
-            raise _refused(key, value, where)
-        if key in taken and (key not in DROPPED or key == "input_dim"):
+        if key in taken:
             kept[key] = value
-        elif key not in DROPPED and key not in ONLY and value not in (None, False):
+        elif key in ONLY:
+            if value != ONLY[key]:
+                raise _refused(key, value, where)
+        elif key not in DROPPED and not key.endswith("_initializer") and value not in (None, False):
             raise _refused(key, value, where)
     return kept
 

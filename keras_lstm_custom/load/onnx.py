@@ -14,7 +14,8 @@ import numpy as np
 
 from keras_lstm_custom.array_files import check_memory
 from keras_lstm_custom.errors import LoadError
-from keras_lstm_custom.load.onnx_nodes import FOLDED, HANDLERS, dense
+from keras_lstm_custom.load.onnx_dense import dense
+from keras_lstm_custom.load.onnx_nodes import FOLDED, HANDLERS
 from keras_lstm_custom.load.onnx_values import B, F, Node, T, Tensor, Value, refused_graph
 
 RECURRENT = ("LSTM", "GRU", "RNN")
@@ -86,6 +87,7 @@ class _Reader:
 
         self.path, self.graph, self.opset = path, graph, opset
         self.values: dict[str, Value] = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+        self.size = path.stat().st_size + sum(value.nbytes for value in self.values.values())
         self.readers: dict[str, list[Any]] = {}
         for node in graph.node:
             for name in node.input:
@@ -164,6 +166,8 @@ class _Reader:
             self.opset,
         )
         if node.op in FOLDED and all(isinstance(value, np.ndarray) for value in node.inputs):
+            if sum(value.nbytes for value in node.inputs) > self.size:
+                raise node.refused("constants that grow beyond the size of the file")
             self.values[proto.output[0]] = _folded(proto, self.values, self.opset)
             return
         add = self._bias_behind(proto, node)

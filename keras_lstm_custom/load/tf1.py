@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,18 +16,8 @@ import numpy as np
 from keras_lstm_custom.array_files import check_memory
 from keras_lstm_custom.errors import LoadError
 from keras_lstm_custom.load.stack import Weights, sequential
+from keras_lstm_custom.load.tf1_cells import CELLS, WEIGHTS, Cell, refused
 
-#: The scopes of TensorFlow's cells, and what they are here. Those of cuDNN had no forget_bias.
-CELLS = {
-    "basic_lstm_cell": "lstm",
-    "lstm_cell": "lstm",
-    "lstm_fused_cell": "lstm",
-    "cudnn_compatible_lstm_cell": "lstm",
-    "gru_cell": "gru",
-    "gru_block_cell": "gru",
-    "cudnn_compatible_gru_cell": "gru",
-    "basic_rnn_cell": "rnn",
-}
 #: Names that variables had before TensorFlow 1.2.
 OLD_NAMES = {"weights": "kernel", "biases": "bias"}
 #: Parts of a scope that say where in a stack a cell is.
@@ -37,15 +27,6 @@ VARIABLES = {
     *("gates/kernel", "gates/bias", "candidate/kernel", "candidate/bias"),
     *(f"candidate/{part}_projection/{name}" for part in ("input", "hidden") for name in ("kernel", "bias")),
 }
-EXPECTED = "variables of a " + ", ".join(CELLS)
-
-
-class _Cell(NamedTuple):
-    root: str  #: the scope of the stack that it belongs to
-    layer: int
-    backward: bool
-    name: str  #: a key of `CELLS`
-    scope: str  #: the whole of it
 
 
 def tf1(
@@ -86,12 +67,12 @@ def tf1(
     by_place: dict[tuple[int, bool], Weights] = {}
     for cell in chosen:
         variables = _variables(cell.scope, shapes, reader)
-        weights = _WEIGHTS[CELLS[cell.name]](cell, variables, forget_bias)
+        weights = WEIGHTS[CELLS[cell.name]](cell, variables, forget_bias)
         by_place[cell.layer, cell.backward] = weights._replace(options={**weights.options, **options})
     count, both = max(layer for layer, _ in by_place) + 1, any(backward for _, backward in by_place)
     wanted = {(layer, backward) for layer in range(count) for backward in (False, True)[: 1 + both]}
     if set(by_place) != wanted or (both and count > 1 and any("/fw/multi_rnn_cell/" in cell.scope for cell in chosen)):
-        raise _refused(
+        raise refused(
             f"the cells {', '.join(cell.scope for cell in chosen)}, which are no stack of layers",
             "Load one direction after the other by `prefix`.",
         )
@@ -125,7 +106,7 @@ def _reader(checkpoint: str | os.PathLike) -> Any:
         ) from error
 
 
-def _cells(shapes: Mapping[str, Any]) -> list[_Cell]:
+def _cells(shapes: Mapping[str, Any]) -> list[Cell]:
     found = {}
     for name in shapes:
         parts = name.split("/")
@@ -138,29 +119,29 @@ def _cells(shapes: Mapping[str, Any]) -> list[_Cell]:
                 layers = [int(each[5:]) for each in structure if re.match(r"cell_\d+$", each)]
                 scope = "/".join(parts[: at + 1])
                 root = "/".join(before[:first]) or "/"
-                found[scope] = _Cell(root, layers[-1] if layers else 0, "bw" in structure, cell, scope)
+                found[scope] = Cell(root, layers[-1] if layers else 0, "bw" in structure, cell, scope)
                 break
     return list(found.values())
 
 
-def _chosen(cells: list[_Cell], shapes: Mapping[str, Any], prefix: str | None, path: str) -> list[_Cell]:
+def _chosen(cells: list[Cell], shapes: Mapping[str, Any], prefix: str | None, path: str) -> list[Cell]:
     if "_CHECKPOINTABLE_OBJECT_GRAPH" in shapes:
-        raise _refused(
+        raise refused(
             f"{path!r}, a checkpoint of objects, as Keras 2 and TensorFlow 2 write them",
             "Load it where it was made, by model.load_weights(...), save the model there as .h5, and load that by "
             "load.keras2.",
         )
     if any(name.endswith("opaque_kernel") for name in shapes):
-        raise _refused("opaque_kernel, weights in cuDNN's own order", "Save them by the canonical saver of CudnnLSTM.")
+        raise refused("opaque_kernel, weights in cuDNN's own order", "Save them by the canonical saver of CudnnLSTM.")
     chosen = [cell for cell in cells if prefix is None or cell.scope.startswith(prefix.strip("/"))]
     names = ", ".join(f"{name} {tuple(shape)}" for name, shape in list(shapes.items())[:40])
     if not chosen:
         prefixes = f" under {prefix!r}" if prefix else ""
-        raise _refused(f"no such cell{prefixes} among {names}", "Other cells cannot be told by their names.")
+        raise refused(f"no such cell{prefixes} among {names}", "Other cells cannot be told by their names.")
     roots = sorted({cell.root for cell in chosen})
     if len(roots) > 1 or len({(cell.layer, cell.backward) for cell in chosen}) < len(chosen):
         scopes = ", ".join(cell.scope for cell in chosen)
-        raise _refused(f"several stacks: {scopes}", f"Say which: load.tf1(..., prefix={chosen[0].root!r}).")
+        raise refused(f"several stacks: {scopes}", f"Say which: load.tf1(..., prefix={chosen[0].root!r}).")
     return chosen
 
 
@@ -176,83 +157,7 @@ def _variables(scope: str, shapes: Mapping[str, Any], reader: Any) -> dict[str, 
     return found
 
 
-def _lstm(cell: _Cell, v: Mapping[str, np.ndarray], forget_bias: float) -> Weights:
-    kernel = _needed(cell, v, "kernel")
-    units = kernel.shape[1] // 4
-    projection = v.get("projection/kernel")
-    width = units if projection is None else projection.shape[1]
-    bias = v.get("bias", np.zeros(4 * units, np.float32))
-    if kernel.shape[1] != 4 * units or kernel.shape[0] <= width or bias.shape != (4 * units,):
-        raise _unfit(cell, v)
-
-    def ours(array: np.ndarray) -> np.ndarray:  # i, g, f, o
-        i, g, f, o = np.split(array, 4, axis=-1)
-        return np.concatenate([i, f, g, o], axis=-1)
-
-    bias = ours(bias)
-    if not cell.name.startswith("cudnn"):
-        bias[units : 2 * units] += forget_bias
-    arrays = {"kernel": ours(kernel[:-width]), "recurrent_kernel": ours(kernel[-width:]), "bias": bias}
-    options: dict[str, Any] = {}
-    if "w_i_diag" in v:
-        options["peepholes"] = True
-        arrays |= {f"peephole_{gate}": v[f"w_{gate}_diag"] for gate in "ifo"}
-    if projection is not None:
-        options["projection"] = width
-        arrays["projection_kernel"] = projection
-    return Weights("lstm", units, options, arrays)
-
-
-def _gru(cell: _Cell, v: Mapping[str, np.ndarray], forget_bias: float) -> Weights:
-    gates, gates_bias = _needed(cell, v, "gates/kernel"), _needed(cell, v, "gates/bias")
-    units = gates.shape[1] // 2
-    reset_after = "candidate/hidden_projection/kernel" in v
-    if reset_after:
-        of_x, of_h = (_needed(cell, v, f"candidate/{part}_projection/kernel") for part in ("input", "hidden"))
-        b_x, b_h = (_needed(cell, v, f"candidate/{part}_projection/bias") for part in ("input", "hidden"))
-    else:
-        candidate = _needed(cell, v, "candidate/kernel")
-        of_x, of_h, b_x = candidate[:-units], candidate[-units:], _needed(cell, v, "candidate/bias")
-    if gates.shape[0] != of_x.shape[0] + units or of_h.shape != (units, units):
-        raise _unfit(cell, v)
-    r, z = np.split(gates, 2, axis=-1)
-    b_r, b_z = np.split(gates_bias, 2)
-    bias = np.concatenate([b_z, b_r, b_x])
-    arrays = {
-        "kernel": np.concatenate([z[:-units], r[:-units], of_x], axis=-1),
-        "recurrent_kernel": np.concatenate([z[-units:], r[-units:], of_h], axis=-1),
-        "bias": np.stack([bias, np.concatenate([0 * b_z, 0 * b_r, b_h])]) if reset_after else bias,
-    }
-    return Weights("gru", units, {"reset_after": reset_after}, arrays)
-
-
-def _rnn(cell: _Cell, v: Mapping[str, np.ndarray], forget_bias: float) -> Weights:
-    kernel, bias = _needed(cell, v, "kernel"), _needed(cell, v, "bias")
-    units = kernel.shape[1]
-    if kernel.shape[0] <= units or bias.shape != (units,):
-        raise _unfit(cell, v)
-    return Weights("rnn", units, {}, {"kernel": kernel[:-units], "recurrent_kernel": kernel[-units:], "bias": bias})
-
-
-_WEIGHTS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
-
-
-def _needed(cell: _Cell, variables: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    if name not in variables:
-        raise _unfit(cell, variables)
-    return variables[name]
-
-
-def _unfit(cell: _Cell, variables: Mapping[str, np.ndarray]) -> LoadError:
-    shapes = ", ".join(f"{name} {array.shape}" for name, array in variables.items()) or "nothing"
-    return _refused(f"{cell.scope}: {shapes}", "The checkpoint is of a cell with other weights, or not whole.")
-
-
-def _refused(received: str, remedy: str) -> LoadError:
-    return LoadError("The checkpoint cannot be loaded.", expected=EXPECTED, received=received, remedy=remedy)
-
-
-def _tell_of_the_rest(shapes: Mapping[str, Any], chosen: list[_Cell]) -> None:
+def _tell_of_the_rest(shapes: Mapping[str, Any], chosen: list[Cell]) -> None:
     slots = re.compile(
         r"/(Adam|Adam_1|RMSProp|RMSProp_1|Momentum|Adagrad|ExponentialMovingAverage)$|_power$|global_step$"
     )

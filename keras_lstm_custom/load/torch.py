@@ -123,7 +123,7 @@ def _named(arrays: Mapping[str, np.ndarray], prefix: str | None) -> tuple[str, l
 
 
 def _no_module(arrays: Mapping[str, np.ndarray], received: str, prefixes: list[str]) -> LoadError:
-    one = f"Say which: load.torch(..., prefix={prefixes[0]!r}). Layers behind it (Dense) are then added to the model."
+    one = f"Say which: load.torch(..., prefix={next(iter(prefixes), '')!r}), and add the layers behind it to the model."
     return LoadError(
         "These are not the weights of one recurrent module."
         if prefixes

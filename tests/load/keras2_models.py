@@ -64,6 +64,7 @@ def convolution():
             l2.InputLayer((STEPS, FEATURES)),
             l2.Masking(0.0),
             l2.Conv1D(UNITS, 2, padding="causal", kernel_constraint="max_norm"),
+            l2.SeparableConv1D(UNITS, 2, activation=l2.LeakyReLU(alpha=0.1)),
             l2.LeakyReLU(alpha=0.2),
             l2.BatchNormalization(),
             l2.LayerNormalization(),
