@@ -7,13 +7,13 @@ from keras_lstm_custom.installation import check_versions
 
 check_versions()  # before anything that an old Keras does not have is looked for
 
-from keras_lstm_custom import initializers
+from keras_lstm_custom import activations, initializers
 from keras_lstm_custom.cells import GRUCell, LSTMCell, RecurrentCell, SLSTMCell, VanillaRNNCell
 from keras_lstm_custom.layers import GRU, LSTM, SLSTM, Recurrent, VanillaRNN, from_keras, to_keras
 from keras_lstm_custom.version import __version__
 
 if TYPE_CHECKING:  # what editors and type checkers see of the names below; `tests/test_types.py` compares the two
-    from keras_lstm_custom import export, tasks, timeseries
+    from keras_lstm_custom import export, load, tasks, timeseries
     from keras_lstm_custom.diagnostics import (
         GateMonitor,
         attribute,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what editors and type checkers see of the names below; `tes
         summary,
         trace,
     )
+    from keras_lstm_custom.load import to_torch
 
 #: Loaded on first use, so that a model alone needs none of what they import.
 _ON_FIRST_USE = {
@@ -33,12 +34,14 @@ _ON_FIRST_USE = {
     "export": "keras_lstm_custom.export",
     "gate_weights": "keras_lstm_custom.diagnostics:gate_weights",
     "gradient_flow": "keras_lstm_custom.diagnostics:gradient_flow",
+    "load": "keras_lstm_custom.load",
     "memory_contributions": "keras_lstm_custom.diagnostics:memory_contributions",
     "plots": "keras_lstm_custom.diagnostics.plots",
     "report": "keras_lstm_custom.diagnostics:report",
     "summary": "keras_lstm_custom.diagnostics:summary",
     "tasks": "keras_lstm_custom.tasks",
     "timeseries": "keras_lstm_custom.timeseries",
+    "to_torch": "keras_lstm_custom.load:to_torch",
     "trace": "keras_lstm_custom.diagnostics:trace",
 }
 
@@ -55,12 +58,14 @@ __all__ = [
     "VanillaRNN",
     "VanillaRNNCell",
     "__version__",
+    "activations",
     "attribute",
     "export",
     "from_keras",
     "gate_weights",
     "gradient_flow",
     "initializers",
+    "load",
     "memory_contributions",
     "plots",
     "report",
@@ -68,6 +73,7 @@ __all__ = [
     "tasks",
     "timeseries",
     "to_keras",
+    "to_torch",
     "trace",
 ]
 

@@ -30,7 +30,9 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=HELP)
 app.add_typer(forecasting.app)  # forecast, predict
 console = Console()
 
-Model = Annotated[Path, typer.Argument(help="A model saved by Keras: model.keras.", show_default=False)]
+Model = Annotated[
+    Path, typer.Argument(help="A model: model.keras, an .h5 file of Keras 2, or an .onnx file.", show_default=False)
+]
 Quantize = Annotated[str, typer.Option(help="float32, float16, dynamic, int8 or int16x8.")]
 Calibration = Annotated[
     Path | None,

@@ -47,3 +47,7 @@ class ExportError(RecurrentError, RuntimeError):
 
 class DataError(RecurrentError, ValueError):
     """A time series, a table or a file of data is not usable."""
+
+
+class LoadError(DataError):
+    """What was trained elsewhere cannot be carried over into a model of Keras 3."""

@@ -11,7 +11,7 @@ from keras import ops
 from keras_lstm_custom.cells import lstm_checks, lstm_symbols
 from keras_lstm_custom.cells.base import EquationCell
 from keras_lstm_custom.equations import lstm_step
-from keras_lstm_custom.equations.lstm_options import EPSILON, LSTMOptions, lstm_options_step, normalised
+from keras_lstm_custom.equations.lstm_options import EPSILON, JOINT, LSTMOptions, lstm_options_step, normalised
 from keras_lstm_custom.equations.projection import project
 from keras_lstm_custom.initializers import Chrono
 from keras_lstm_custom.options import check_rate
@@ -41,14 +41,15 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
     - `projection_kernel` `(units, projection)`, drawn by `kernel_initializer`
     - `gate_gamma` `(4 * units,)` of layer normalisation "gate"
     - `kernel_norm_gamma`, `kernel_norm_beta`, `recurrent_norm_gamma`, `recurrent_norm_beta` `(4 * units,)`,
-      `cell_norm_gamma`, `cell_norm_beta` `(units,)` of "joint"
+      `cell_norm_gamma`, `cell_norm_beta` `(units,)` of "joint" and "addons"
 
     Args: those of `keras.layers.LSTMCell`, and
         peepholes: whether i and f see c_{t-1} and o sees c_t, each by a weight for each unit.
         coupled: whether i = 1 - f: three gates, a quarter fewer weights.
         projection: width of h, at most `units`; None for h as wide as c.
         projection_clip: h is clipped to ± this after the projection; None for no bound.
-        layer_normalization: None, "gate" (each gate by itself, the form of TFLite's fused op) or "joint" (Ba 2016).
+        layer_normalization: None, "gate" (each gate by itself, the form of TFLite's fused op), "joint" (Ba 2016), or
+            "addons" (that of TensorFlow Addons: as "joint", and the normalised c is carried on).
         cell_clip: c is clipped to ± this; None for no bound.
         zoneout: probability that a unit of h keeps its value of the step before, in [0, 1).
         cell_zoneout: the same for c.
@@ -156,7 +157,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
             self.projection_kernel = add(shape, self.kernel_initializer, name="projection_kernel")
         if self.options.layer_normalization == "gate":
             self.gate_gamma = add((packed,), "ones", name="gate_gamma")
-        if self.options.layer_normalization == "joint":
+        if self.options.layer_normalization in JOINT:
             for norm, width in {"kernel_norm": packed, "recurrent_norm": packed, "cell_norm": units}.items():
                 setattr(self, f"{norm}_gamma", add((width,), "ones", name=f"{norm}_gamma"))
                 setattr(self, f"{norm}_beta", add((width,), "zeros", name=f"{norm}_beta"))

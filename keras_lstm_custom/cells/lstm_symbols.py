@@ -30,7 +30,7 @@ SYMBOLS = {
 
 def symbols(options: LSTMOptions) -> dict[str, Symbol]:
     """Return what a step computes, in words."""
-    if options.cell_clip is None and not options.cell_zoneout:
+    if options.cell_clip is None and not options.cell_zoneout and options.layer_normalization != "addons":
         return SYMBOLS
     return {**SYMBOLS, "f": replace(SYMBOLS["f"], enters="")}  # c changes by more than i g
 
@@ -40,7 +40,10 @@ def formulas(options: LSTMOptions) -> list[Formula]:
     right = {gate: _gate(gate, options) for gate in ("f", "i", "g", "o")}
     if options.coupled:
         right["i"] = "1 - f_t"
-    right["c"] = _kept("c", options.cell_zoneout, _clipped(r"f_t \odot c_{t-1} + i_t \odot g_t", options.cell_clip))
+    new = _clipped(r"f_t \odot c_{t-1} + i_t \odot g_t", options.cell_clip)
+    if options.layer_normalization == "addons":
+        new = rf"\operatorname{{LN}}({new})"
+    right["c"] = _kept("c", options.cell_zoneout, new)
     # What the output is made of is the c before zoneout, which stands in no trace.
     fresh = r"\tilde c_t" if options.cell_zoneout else "c_t"
     seen = rf"\operatorname{{LN}}({fresh})" if options.layer_normalization == "joint" else fresh
@@ -51,7 +54,9 @@ def formulas(options: LSTMOptions) -> list[Formula]:
     says = dict(SAYS)
     if options.projection is not None:
         says["h"] = "short-term memory: what all units let out, times P"
-    if options.cell_clip is not None or options.cell_zoneout:
+    if options.layer_normalization == "addons":
+        says["c"] = "memory: f lets [f_t * c_{t-1}] stay and [i_t * g_t] comes in; then normalised"
+    elif options.cell_clip is not None or options.cell_zoneout:
         says["c"] = "memory: f lets [f_t * c_{t-1}] stay and [i_t * g_t] comes in; then clip and zoneout"
     mixed = {symbol: "LN" in text or text.endswith(" P") or " P)" in text for symbol, text in right.items()}
     return [Formula(symbol, text, says[symbol], mixed[symbol]) for symbol, text in right.items()]
@@ -67,6 +72,7 @@ def _gate(gate: str, options: LSTMOptions) -> str:
         None: f"{w} + {u}{peephole}{b}",
         "gate": rf"\operatorname{{LN}}({w} + {u}{peephole}) \odot \gamma_{gate}{b}",
         "joint": rf"\operatorname{{LN}}({w}) + \operatorname{{LN}}({u}){b}{peephole}",
+        "addons": rf"\operatorname{{LN}}({w}) + \operatorname{{LN}}({u}){b}{peephole}",
     }[options.layer_normalization]
     return rf"\tanh({inner})" if gate == "g" else rf"\sigma({inner})"
 

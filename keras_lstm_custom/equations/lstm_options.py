@@ -11,7 +11,8 @@ from keras_lstm_custom.equations.projection import DropoutMask, project
 from keras_lstm_custom.structures import LSTMState, LSTMStep, Tensor
 
 #: ε of the normalisation of each form: that of TFLite's fused op, and that of TensorFlow Addons' cell.
-EPSILON = {"gate": 1e-8, "joint": 1e-3}
+EPSILON = {"gate": 1e-8, "joint": 1e-3, "addons": 1e-3}
+JOINT = ("joint", "addons")  #: the forms that normalise all gates at once, and c
 
 
 class LSTMOptions(NamedTuple):
@@ -21,7 +22,7 @@ class LSTMOptions(NamedTuple):
     coupled: bool = False  #: i = 1 - f
     projection: int | None = None  #: width of h, h = m P with m = o ⊙ tanh(c)
     projection_clip: float | None = None  #: bound of |h| after the projection
-    layer_normalization: str | None = None  #: "gate" or "joint"
+    layer_normalization: str | None = None  #: "gate", "joint" or "addons"
     cell_clip: float | None = None  #: bound of |c|, before the output gate
     zoneout: float = 0.0  #: share of h that keeps its old value
     cell_zoneout: float = 0.0  #: share of c that keeps its old value
@@ -60,8 +61,9 @@ def lstm_options_step(
 
     Layer normalisation "gate", the form of TFLite's fused op, normalises each gate by itself,
     $z_k = LN(W_k x_t + U_k h_{t-1} + p_k \odot c) \odot \gamma_k + b_k$, with ε = 1e-8. "joint" is that of Ba 2016 over
-    all gates at once, with ε = 1e-3, peepholes added after the norms, and the raw c carried on. (TensorFlow Addons'
-    cell carries the normalised c.)
+    all gates at once, with ε = 1e-3, peepholes added after the norms, and the raw c carried on. "addons" is "joint" but
+    that the normalised c is carried on, as in TensorFlow Addons' cell: $c_t = LN_3(\ldots)$ and
+    $m_t = o_t \odot \tanh(c_t)$; a peephole of o sees c before the norm.
 
     Zoneout, last: in training h and c keep their old value where `keep` is 1, in inference their expectation is taken,
     $h = p\,h_{t-1} + (1-p)\,\tilde h_t$; what h is made of is the fresh c.
@@ -85,7 +87,7 @@ def lstm_options_step(
     """
     form = options.layer_normalization
     u = project(state.h, weights["recurrent_kernel"], mask=recurrent_dropout)
-    if form == "joint":
+    if form in JOINT:
         u = normalised(u, weights["recurrent_norm_gamma"], weights["recurrent_norm_beta"], EPSILON[form])
     gates = options.gates
     z = dict(zip(gates, ops.split(z_x + u, len(gates), axis=-1), strict=True))
@@ -104,12 +106,14 @@ def lstm_options_step(
     c = f * state.c + i * g
     if options.cell_clip is not None:
         c = ops.clip(c, -options.cell_clip, options.cell_clip)
-    if tap is not None:
+    if tap is not None and form != "addons":
         c = c + tap
     o = recurrent_activation(before("o", c))
     seen = c
-    if form == "joint":
+    if form in JOINT:
         seen = normalised(c, weights["cell_norm_gamma"], weights["cell_norm_beta"], EPSILON[form])
+    if form == "addons":
+        seen = c = seen if tap is None else seen + tap
     h = o * activation(seen)
     if options.projection is not None:
         h = project(h, weights["projection_kernel"])

@@ -98,6 +98,13 @@ def joint(x, before, w):
     return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": o * np.tanh(normal(c, gamma_c, beta_c))}
 
 
+def addons(x, before, w):
+    """As joint, but the c that is carried on is the normalised one."""
+    steps = joint(x, before, w)
+    c = np.arctanh(steps["h"] / steps["o"])
+    return {**steps, "c": c}
+
+
 def slstm(x, before, w):
     kernel, recurrent, bias = w
     width = recurrent.shape[1]
@@ -142,6 +149,7 @@ CASES = {
         lambda **o: LSTM(UNITS, projection=3, coupled=True, peepholes=True, **o), coupled_projected, "f", "c", True
     ),
     "normalised": Case(lambda **o: LSTM(UNITS, layer_normalization="joint", **o), joint, "f", "c", True),
+    "normalised_carried": Case(lambda **o: LSTM(UNITS, layer_normalization="addons", **o), addons, "f", "c", True),
     "slstm": Case(lambda **o: SLSTM(UNITS, heads=2, **o), slstm, "f", "c"),
     "vanilla_rnn": Case(lambda **o: VanillaRNN(UNITS, **o), vanilla_rnn, None, "h"),
     "own": Case(lambda **o: MinimalGatedUnit(UNITS, **o), minimal_gated_unit, None, "h"),

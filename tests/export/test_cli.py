@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -195,6 +196,59 @@ def test_models_with_code_of_their_own(tmp_path):
 def test_a_whole_model_in_an_h5_file_is_taken(folder, tmp_path):
     keras.saving.load_model(folder / "model.keras").save(tmp_path / "model.h5")
     assert call("export", tmp_path / "model.h5", tmp_path / "out.tflite").exit_code == 0
+
+
+def old_h5(path):
+    """Write what `load.keras2` has its own tests for: a model of Keras 2."""
+    lstm = {"name": "lstm", "units": 5, "recurrent_activation": "sigmoid", "time_major": False}
+    layers = [
+        {"class_name": "InputLayer", "config": {"name": "x", "batch_input_shape": [None, 6, 3], "dtype": "float32"}},
+        {"class_name": "LSTM", "config": lstm},
+    ]
+    shapes = {"kernel:0": (3, 20), "recurrent_kernel:0": (5, 20), "bias:0": (20,)}
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"] = "2.15.0"
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"name": "m", "layers": layers}})
+        weights = file.create_group("model_weights")
+        weights.attrs["layer_names"] = ["lstm"]
+        weights.create_group("lstm").attrs["weight_names"] = list(shapes)
+        for name, shape in shapes.items():
+            weights["lstm"][name] = np.full(shape, 0.1, "float32")
+    return path
+
+
+def test_models_from_elsewhere_are_taken(tmp_path):
+    done = call("export", old_h5(tmp_path / "old.h5"), tmp_path / "out.tflite")
+    assert done.exit_code == 0, done.output
+    if not HAS_ONNX:
+        return
+    assert call("onnx", tmp_path / "old.h5", tmp_path / "m.onnx").exit_code == 0
+    done = call("export", tmp_path / "m.onnx", tmp_path / "out.tflite", "--timesteps", "6")
+    assert done.exit_code == 0, done.output
+
+
+def test_advice_for_what_is_not_taken(tmp_path):
+    """Each kind is told by what it holds, and the advice is for that kind."""
+    with h5py.File(old_h5(tmp_path / "weights.h5"), "r+") as file:
+        del file.attrs["model_config"]
+    refused(tmp_path, "weights.h5", r"holds weights without a model.*load\.keras2\(path, model\)")
+    with h5py.File(old_h5(tmp_path / "own.h5"), "r+") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace('"LSTM"', '"MyLSTM"')
+    refused(tmp_path, "own.h5", r"custom layer.*'MyLSTM'.*register_keras_serializable")
+    with zipfile.ZipFile(tmp_path / "torch", "w") as archive:
+        archive.writestr("archive/data.pkl", b"never opened")
+    refused(tmp_path, "torch", r"a file of torch.*load\.torch\(torch\.load\(path, weights_only=True\)\)")
+    (tmp_path / "model.ckpt-9.index").write_bytes(b"x")
+    refused(tmp_path, "model.ckpt-9", r"a checkpoint of TensorFlow.*load\.tf1\(path\)")
+    (tmp_path / "saved").mkdir()
+    for name, told in {
+        "saved_model.pb": "layers cannot be told",
+        "keras_metadata.pb": r"model\.save\('model\.h5'\)",
+    }.items():
+        (tmp_path / "saved" / name).write_bytes(b"x")
+        refused(tmp_path, "saved", told)
+    (tmp_path / "bad.onnx").write_bytes(b"x")
+    refused(tmp_path, "bad.onnx", "an ONNX file of LSTM" if HAS_ONNX else "pip install onnx")
 
 
 def test_damaged_models_are_loaded_or_refused(folder, tmp_path):

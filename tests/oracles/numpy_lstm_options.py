@@ -1,7 +1,8 @@
 """The oracle of the LSTM's options: NumPy float64, one row and step at a time, from the papers' equations.
 
 Gers & Schmidhuber 2000 (peepholes), Greff et al. 2017 (coupled), Sak et al. 2014 (projection, clips), Ba et al. 2016
-("joint"), TFLite's fused op ("gate"), Krueger et al. 2016 (zoneout), Merity et al. 2018 (weight dropout).
+("joint"), TensorFlow Addons' LayerNormLSTMCell ("addons"), TFLite's fused op ("gate"), Krueger et al. 2016 (zoneout),
+Merity et al. 2018 (weight dropout).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def lstm_with(
         for t in range(timesteps):
             if mask is None or mask[b, t]:
                 from_x, from_h = x[b, t] @ weights["kernel"], h[b] @ recurrent_kernel
-                if layer_normalization == "joint":
+                if layer_normalization in ("joint", "addons"):
                     from_x = layer_norm(from_x, weights["kernel_norm_gamma"], weights["kernel_norm_beta"], 1e-3)
                     from_h = layer_norm(from_h, weights["recurrent_norm_gamma"], weights["recurrent_norm_beta"], 1e-3)
                 z = {gate: from_x[columns[gate]] + from_h[columns[gate]] for gate in names}
@@ -87,10 +88,12 @@ def lstm_with(
                 if cell_clip is not None:
                     new_c = np.minimum(np.maximum(new_c, -cell_clip), cell_clip)
                 o = sigmoid(gate_input("o", new_c))
-                if layer_normalization == "joint":
-                    new_h = o * np.tanh(layer_norm(new_c, weights["cell_norm_gamma"], weights["cell_norm_beta"], 1e-3))
-                else:
-                    new_h = o * np.tanh(new_c)
+                seen = new_c
+                if layer_normalization in ("joint", "addons"):
+                    seen = layer_norm(new_c, weights["cell_norm_gamma"], weights["cell_norm_beta"], 1e-3)
+                new_h = o * np.tanh(seen)
+                if layer_normalization == "addons":
+                    new_c = seen
                 if projection is not None:
                     new_h = new_h @ weights["projection_kernel"]
                     if projection_clip is not None:

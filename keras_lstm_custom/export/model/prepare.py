@@ -156,8 +156,13 @@ def _check_cell(layer_name: str, cell: dict) -> None:
     for option, needed in computed.items():
         chosen = cell["config"].get(option, needed)
         if chosen != needed:
-            chosen = chosen if isinstance(chosen, str) else (chosen or {}).get("class_name", chosen)
+            chosen = chosen if isinstance(chosen, str) else _class_name(chosen or {})
             raise _refusal(layer_name, f"The fused op computes {needed} only, as {option}.", f"{option}={chosen!r}")
+
+
+def _class_name(entry: dict) -> str:
+    """Return what a serialised function is called."""
+    return entry.get("registered_name") or entry.get("class_name", str(entry))
 
 
 def _refusal(layer_name: str, reason: str, received: str) -> ExportError:
@@ -165,7 +170,8 @@ def _refusal(layer_name: str, reason: str, received: str) -> ExportError:
         f"The recurrent layer {layer_name!r} cannot become the fused LSTM op. {reason}",
         expected="an LSTM with tanh and sigmoid, or a vanilla RNN with tanh",
         received=received,
-        remedy="Export with fused=False, which unrolls the layer over its timesteps.",
+        remedy="Export with fused=False, which unrolls the layer over its timesteps; for a microcontroller by "
+        "export.tflite(..., runtime='micro', fused=False).",
     )
 
 
