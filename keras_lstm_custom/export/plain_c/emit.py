@@ -105,13 +105,17 @@ class Emitter:
         states = {state.number for state in phase.states}
         for state, following in self.memory.copied:
             if state.number in states:
-                lines.append(self.copy(self.address(state), self.address(following), state.size))
+                lines.append(self.carried(state, following))
         return lines
+
+    def carried(self, state: Value, following: Value, t: str = "t") -> str:
+        """Return the line that brings a value to a state."""
+        return self.copy(self.address(state), self.address(following, t), state.size)
 
     def starts(self, phase: Phase) -> list[str]:
         """Return the lines that give states what they begin with, where that is computed."""
         return [
-            self.copy(self.address(state), self.address(state.inputs[0], "0"), state.size)
+            self.carried(state, state.inputs[0], "0")
             for state in phase.states
             if state.inputs and unshaped(state.inputs[0]).kind != "const"
         ]
@@ -159,7 +163,7 @@ class Emitter:
     # What the report says
 
     notes: tuple[str, ...] = ()
-    bytes_of: Mapping[str, int] = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4}
+    bytes_of: Mapping[str, int] = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4}
 
     @property
     def constant_bytes(self) -> int:

@@ -69,22 +69,24 @@ static void k_max(const float *x, int count, int width, float *y) {
 }
 """,
     "sparsemax": """\
-/* the threshold that leaves a sum of 1 above it */
+/* As Keras has it: it adds up the sums of all numbers that are left, where Martins & Astudillo take the last one. */
 static void k_sparsemax(const float *x, int count, int width, float *y) {
   for (int n = 0; n < count; ++n, x += width) {
-    float least = x[0] - 1.0f;
-    for (int i = 1; i < width; ++i) least = x[i] - 1.0f > least ? x[i] - 1.0f : least;
-    for (int round = 0; round < width; ++round) {
-      float sum = -1.0f, above = 0.0f;
-      for (int i = 0; i < width; ++i) {
-        if (x[i] > least) {
-          sum += x[i];
-          above += 1.0f;
+    float total = -1.0f, left = 0.0f;
+    for (int i = 0; i < width; ++i) {
+      float sum = 0.0f, rank = 0.0f;
+      for (int j = 0; j < width; ++j) {
+        if (x[j] > x[i] || (x[j] == x[i] && j <= i)) {
+          sum += x[j];
+          rank += 1.0f;
         }
       }
-      least = sum / above;
+      if (x[i] - (sum - 1.0f) / rank > 0.0f) {
+        total += sum;
+        left += 1.0f;
+      }
     }
-    y[n] = least;
+    y[n] = total / left;
   }
 }
 """,

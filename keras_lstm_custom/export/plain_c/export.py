@@ -19,8 +19,11 @@ from keras_lstm_custom.export.model.samples import input_names, made_up, output_
 from keras_lstm_custom.export.plain_c import host, package
 from keras_lstm_custom.export.plain_c.emit import Emitter
 from keras_lstm_custom.export.plain_c.emit_float import FloatEmitter
+from keras_lstm_custom.export.plain_c.emit_integer import IntegerEmitter
+from keras_lstm_custom.export.plain_c.fixed_point import quantised
 from keras_lstm_custom.export.plain_c.ir import Builder, Value
 from keras_lstm_custom.export.plain_c.layers import ROWS
+from keras_lstm_custom.export.plain_c.operations import Unsupported
 from keras_lstm_custom.export.plain_c.reading import Reader, Tensor
 from keras_lstm_custom.export.plain_c.simplify import simplify
 from keras_lstm_custom.export.reserved_names import chosen_name
@@ -187,7 +190,15 @@ def _emitter(
 ) -> Emitter:
     if quantize != "int16x8":
         return FloatEmitter(name, outputs, inputs, eight_bits=quantize == "int8")
-    raise NotImplementedError
+    try:
+        return IntegerEmitter(name, outputs, inputs, rows)
+    except Unsupported as reason:
+        raise ExportError(
+            "The model cannot be computed in integers.",
+            expected="layers and activations that the documentation lists for int16x8",
+            received=str(reason),
+            remedy="Use quantize='int8', whose arithmetic is float, or None.",
+        ) from reason
 
 
 def _package(
@@ -205,15 +216,24 @@ def _package(
     ]
     outputs = [package.Port(label, v) for label, v in zip(output_names(model), emitter.schedule.outputs, strict=True)]
     kinds = {None: "float", "int8": "int8 weights, float arithmetic", "int16x8": "int8 weights, int16 values"}
+    integers = isinstance(emitter, IntegerEmitter)
+    rows, shown, tolerance = [_flat(a[:TESTED]) for a in rows], [_flat(a[:TESTED]) for a in expected], [
+        _tolerance(array, quantize) for array in expected
+    ]
+    if integers:
+        scales = [2.0 ** emitter.port_places(port.value) for port in outputs]
+        rows = [quantised(array, emitter.port_places(port.value)) for array, port in zip(rows, inputs, strict=True)]
+        shown = [quantised(array, emitter.port_places(port.value)) for array, port in zip(shown, outputs, strict=True)]
+        tolerance = [share * scale for share, scale in zip(tolerance, scales, strict=True)]
     return package.Package(
         name=name,
         emitter=emitter,
         inputs=inputs,
         outputs=outputs,
         about=[f"{_plain(model.name)} as plain C99 ({kinds[quantize]}), by keras_lstm_custom."],
-        rows=[_flat(array[:TESTED]) for array in rows],
-        expected=[_flat(array[:TESTED]) for array in expected],
-        tolerance=[_tolerance(array, quantize) for array in expected],
+        rows=rows,
+        expected=shown,
+        tolerance=tolerance,
     )
 
 

@@ -122,7 +122,7 @@ def softmax_over_time(b: Builder, x: Value) -> Value:
 
 
 def sparsemax(b: Builder, x: Value) -> Value:
-    """Return max(x - τ, 0), τ such that the sum over the last axis is 1 (Martins & Astudillo 2016)."""
+    """Return max(x - τ, 0) with Keras' τ over the last axis, which differs from that of Martins & Astudillo 2016."""
     return b.map("max", b.map("sub", x, b.reduce("sparsemax", x)), 0.0)
 
 

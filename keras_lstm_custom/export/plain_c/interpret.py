@@ -105,9 +105,9 @@ def _reduce(value: Value, arrays: list[np.ndarray], inputs: Any) -> np.ndarray:
     x = x.reshape(*x.shape[:-1], -1, value.inputs[0].shape[-1])
     if value.fn == "sparsemax":
         ranked = -np.sort(-x, axis=-1)
-        sums, counts = np.cumsum(ranked, axis=-1) - 1, np.arange(1, x.shape[-1] + 1)
-        last = (ranked * counts > sums).sum(-1, keepdims=True)
-        return (np.take_along_axis(sums, last - 1, -1) / last)[..., 0]
+        sums = np.cumsum(ranked, axis=-1)
+        left = ranked - (sums - 1) / np.arange(1, x.shape[-1] + 1) > 0
+        return ((sums * left).sum(-1) - 1) / left.sum(-1)  # as Keras has it, which is not the paper's
     return x.sum(-1) if value.fn == "add" else x.max(-1)
 
 
@@ -142,6 +142,7 @@ KINDS: dict[str, Any] = {
     ),
     "pick": lambda v, arrays, _: arrays[0][..., v.places],
     "slice": lambda v, arrays, _: arrays[0][..., v.start : v.start + v.size],
+    "load": lambda v, arrays, _: arrays[0],
     "window": _window,
     "reverse": lambda v, arrays, _: arrays[0][:, ::-1],
     "last": lambda v, arrays, _: arrays[0][:, -1],

@@ -109,8 +109,6 @@ def _spans(schedule: Schedule, memory: Memory) -> dict[int, tuple[int, int, int]
                 last = max(last, starts[there.phase + 1] - 1)
         if any(schedule.base(following) is value for _, following in memory.copied):
             last = max(last, starts[place.phase + 1] - 1)
-        if value in (schedule.base(output) for output in schedule.outputs):
-            last = moment
         spans[value.number] = (value.size * (value.steps or 1 if value.number in schedule.stored else 1), first, last)
     return spans
 
@@ -119,7 +117,7 @@ def needs_place(value: Value, schedule: Schedule, memory: Memory) -> bool:
     """Say whether a value lies in the memory that is shared."""
     if value.kind in VIEWS or value.kind in ("input", "const", "table", "state") or "output" in value.attributes:
         return False
-    if value.number in schedule.stored:
+    if value.number in schedule.stored or "sent" in value.attributes:
         return True
     if value.number in memory.shared:
         return False  # it lies in a state

@@ -45,7 +45,7 @@ def real(value: float) -> str:
 
 def array(kind: str, name: str, values: Iterable, more: str = "") -> str:
     """Return the definition of a constant array."""
-    items = [real(v) if kind == "float" else str(int(v)) for v in values]
+    items = [real(v) if kind == "float" else f"{int(v)}u" if kind == "uint32_t" else str(int(v)) for v in values]
     text = textwrap.fill(", ".join(items), 118, initial_indent=INDENT, subsequent_indent=INDENT)
     return f"static const {kind} {name}[{len(items)}]{more} = {{\n{text}\n}};\n"
 
