@@ -229,13 +229,13 @@ class IntegerEmitter(Emitter):
             source = self.address(x).plus(start, *([f"p * {x.shape[-1]}"] if positions > 1 else []))
             scale = np.round(scales * 2.0 ** (finest - self.places(x) + 32))
             weights = self.constant("uint32_t", _packed(numbers))
-            scale_of_rows = self.constant("int32_t", scale.astype(np.int64))
+            scale_of_rows = self.constant("int32_t", _by_four(scale))
             fields.append([weights, scale_of_rows, source.pointer, -(-numbers.shape[1] // 4)])
         lines.append("{")
         inner = [f"struct k_part part[{len(fields)}];"]
         for n, each in enumerate(fields):
-            inner += [f"part[{n}].{field} = {v};" for field, v in zip(("w", "scale", "x", "quads"), each, strict=True)]
-        biases = self.constant("int32_t", bias.astype(np.int64))
+            inner += [f"part[{n}].{field} = {v};" for field, v in zip(("w", "scale", "x", "words"), each, strict=True)]
+        biases = self.constant("int32_t", _by_four(bias))
         inner.append(
             f"{self.helper('product')}(part, {len(fields)}, {biases}, {rows}, {max(shift, 0)}, {to.plus(*at).pointer});"
         )
@@ -453,10 +453,20 @@ def _with_loads(outputs: list[Value], emitter: IntegerEmitter) -> None:
         value.number = number
 
 
+def _by_four(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers of rows with zeros up to a multiple of four."""
+    return np.concatenate([numbers, np.zeros(-len(numbers) % 4)]).astype(np.int64)
+
+
 def _packed(numbers: np.ndarray) -> np.ndarray:
-    """Return int8 rows as words: four rows by four columns at a time, the columns as bytes 0, 2, 1 and 3."""
+    """Return int8 rows as words of four weights, the first in the lowest byte: of four rows two words each at a time."""
     rows, columns = numbers.shape
     whole = np.zeros((-(-rows // 4) * 4, -(-columns // 4) * 4), np.uint8)
     whole[:rows, :columns] = np.ascontiguousarray(numbers).view(np.uint8)
-    blocks = whole.reshape(len(whole) // 4, 4, -1, 4)[..., [0, 2, 1, 3]].transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(blocks).view("<u4").reshape(-1).astype(np.uint32)
+    words = whole.reshape(-1, 4, whole.shape[1] // 4, 4) @ np.array([1, 1 << 8, 1 << 16, 1 << 24], np.uint64)
+    pairs = words.shape[2] // 2 * 2
+    blocks = [
+        np.concatenate([block[:, :pairs].reshape(4, -1, 2).transpose(1, 0, 2).reshape(-1), block[:, pairs:].reshape(-1)])
+        for block in words
+    ]
+    return np.concatenate(blocks).astype(np.uint32)

@@ -1,4 +1,5 @@
-"""The functions of C that packages of integers are made of. With and without `__ARM_FEATURE_DSP` they give the same bits.
+"""The functions of C that packages of integers are made of. With and without `__ARM_FEATURE_DSP` (SXTB16, SMLAD, SMMUL)
+and `__ARM_FEATURE_MVE` (Helium) they give the same bits.
 
 Right shifts of negative numbers are taken to be arithmetic, as in every compiler for microcontrollers (and in C++20).
 """
@@ -24,17 +25,21 @@ NEEDS = {
 
 HELPERS = {
     "sat": """\
-static int16_t k_sat(int32_t v) { return (int16_t)(v > 32767 ? 32767 : v < -32768 ? -32768 : v); }
+#if defined(__ARM_FEATURE_SAT)
+static inline int16_t k_sat(int32_t v) { return (int16_t)__ssat(v, 16); }
+#else
+static inline int16_t k_sat(int32_t v) { return (int16_t)(v > 32767 ? 32767 : v < -32768 ? -32768 : v); }
+#endif
 """,
     "sat64": """\
 static int16_t k_sat64(int64_t v) { return (int16_t)(v > 32767 ? 32767 : v < -32768 ? -32768 : v); }
 """,
     "clip": """\
-static int32_t k_clip(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
+static inline int32_t k_clip(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
 """,
     "sigmoid": """\
 /* 12 binary places to 15 */
-static int32_t k_sigmoid(int32_t v) {
+static inline int32_t k_sigmoid(int32_t v) {
   const int32_t n = v < 0 ? -v : v, i = n >> 7;
   int32_t r = 32767;
   if (i < 256) r = k_sigmoids[i] + (((k_sigmoids[i + 1] - k_sigmoids[i]) * (n & 127) + 64) >> 7);
@@ -42,7 +47,7 @@ static int32_t k_sigmoid(int32_t v) {
 }
 """,
     "tanh": """\
-static int32_t k_tanh(int32_t v) {
+static inline int32_t k_tanh(int32_t v) {
   const int32_t r = 2 * k_sigmoid(2 * v) - 32768;
   return r > 32767 ? 32767 : r;
 }
@@ -80,33 +85,85 @@ static int32_t k_div(int32_t a, int32_t b, int places) {
 """,
     "high": """\
 /* the upper half of a product */
-#if defined(__ARM_FEATURE_DSP)
-#include <arm_acle.h>
+static inline int32_t k_high(int32_t a, int32_t b) {
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+  int32_t high;
+  __asm__("smmul %0, %1, %2" : "=r"(high) : "r"(a), "r"(b));
+  return high;
+#else
+  return (int32_t)(((int64_t)a * b) >> 32);
 #endif
-static int32_t k_high(int32_t a, int32_t b) { return (int32_t)(((int64_t)a * b) >> 32); }
+}
 """,
     "dot": """\
-/* Four rows times x; the weights of four columns of a row are the bytes 0, 2, 1 and 3 of a word. */
-static const uint32_t *k_dot(const uint32_t *w, const int16_t *x, int quads, int32_t sums[4]) {
-  int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-  for (; quads > 0; --quads, x += 4, w += 4) {
 #if defined(__ARM_FEATURE_DSP)
-    uint32_t low, high;
-    memcpy(&low, x, 4);
-    memcpy(&high, x + 2, 4);
-#define K_ROW(word, sum) \\
-  sum = __smlad(__sxtb16((int8x4_t)(word)), (int16x2_t)low, sum); \\
-  sum = __smlad(__sxtb16((int8x4_t)(((word) >> 8) | ((word) << 24))), (int16x2_t)high, sum)
+/* weights 1 and 3 of a word */
+static inline int32_t k_odd(uint32_t word) {
+#if defined(__GNUC__)
+  int32_t pair;
+  __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
+  return pair;
 #else
-#define K_ROW(word, sum) \\
-  sum += (int8_t)((word) & 255u) * x[0] + (int8_t)(((word) >> 16) & 255u) * x[1]; \\
-  sum += (int8_t)(((word) >> 8) & 255u) * x[2] + (int8_t)((word) >> 24) * x[3]
+  return __sxtb16((int8x4_t)((word >> 8) | (word << 24)));
 #endif
-    K_ROW(w[0], s0);
-    K_ROW(w[1], s1);
-    K_ROW(w[2], s2);
-    K_ROW(w[3], s3);
-#undef K_ROW
+}
+
+/* Keeps the compiler from loading the weights of all rows first, for which there are no registers (10 % on an M4). */
+#if defined(__GNUC__)
+#define K_THEN __asm__ volatile("" ::: "memory")
+#else
+#define K_THEN (void)0
+#endif
+
+#define K_ROW(word, sum) \\
+  sum = __smlad(k_odd(word), (int16x2_t)odd, __smlad(__sxtb16((int8x4_t)(word)), (int16x2_t)even, sum))
+#define K_FOUR(x, a, b, c, d) \\
+  do { \\
+    uint32_t low, high, even, odd; \\
+    memcpy(&low, x, 4); \\
+    memcpy(&high, (x) + 2, 4); \\
+    even = (low & 0xFFFFu) | (high << 16); \\
+    odd = (low >> 16) | (high & 0xFFFF0000u); \\
+    K_ROW(a, s0); \\
+    K_THEN; \\
+    K_ROW(b, s1); \\
+    K_THEN; \\
+    K_ROW(c, s2); \\
+    K_THEN; \\
+    K_ROW(d, s3); \\
+    K_THEN; \\
+  } while (0)
+#else
+#define K_BYTE(word, place) (int8_t)(((word) >> (place)) & 255u)
+#define K_ROW(word, x) \\
+  (K_BYTE(word, 0) * (x)[0] + K_BYTE(word, 8) * (x)[1] + K_BYTE(word, 16) * (x)[2] + K_BYTE(word, 24) * (x)[3])
+#define K_FOUR(x, a, b, c, d) \\
+  do { \\
+    s0 += K_ROW(a, x); \\
+    s1 += K_ROW(b, x); \\
+    s2 += K_ROW(c, x); \\
+    s3 += K_ROW(d, x); \\
+  } while (0)
+#endif
+
+/* Four rows times x: of each row two words of four weights, of each the next two, ...; at the end one, if they are odd. */
+static inline const uint32_t *k_dot(const uint32_t *w, const int16_t *x, int words, int32_t sums[4]) {
+  int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+  for (; words > 1; words -= 2, x += 8, w += 8) {
+#if defined(__ARM_FEATURE_MVE)
+    const int16x8_t v = vldrhq_s16(x);
+    s0 = vmladavaq_s16(s0, vldrbq_s16((const int8_t *)w), v);
+    s1 = vmladavaq_s16(s1, vldrbq_s16((const int8_t *)(w + 2)), v);
+    s2 = vmladavaq_s16(s2, vldrbq_s16((const int8_t *)(w + 4)), v);
+    s3 = vmladavaq_s16(s3, vldrbq_s16((const int8_t *)(w + 6)), v);
+#else
+    K_FOUR(x, w[0], w[2], w[4], w[6]);
+    K_FOUR(x + 4, w[1], w[3], w[5], w[7]);
+#endif
+  }
+  if (words > 0) {
+    K_FOUR(x, w[0], w[1], w[2], w[3]);
+    w += 4;
   }
   sums[0] = s0;
   sums[1] = s1;
@@ -117,23 +174,29 @@ static const uint32_t *k_dot(const uint32_t *w, const int16_t *x, int quads, int
 """,
     "product": """\
 struct k_part {
-  const uint32_t *w;  /* weights, four rows by four columns at a time */
+  const uint32_t *w;
   const int32_t *scale;  /* of each row */
   const int16_t *x;
-  int quads;
+  int words;  /* of a row of weights */
 };
 
-/* y = bias + the products of all parts, shifted to the right */
+/* y = bias + the products of all parts, shifted to the right; bias and scales have a multiple of four numbers */
 static void k_product(struct k_part *part, int parts, const int32_t *bias, int rows, int shift, int16_t *y) {
-  for (int r = 0; r < rows; r += 4) {
-    const int count = rows - r < 4 ? rows - r : 4;
-    int32_t total[4] = {0, 0, 0, 0}, sums[4];
-    for (int i = 0; i < count; ++i) total[i] = bias[r + i];
+  for (; rows > 0; rows -= 4, bias += 4, y += 4) {
+    int32_t y0 = bias[0], y1 = bias[1], y2 = bias[2], y3 = bias[3], sums[4];
     for (int p = 0; p < parts; ++p) {
-      part[p].w = k_dot(part[p].w, part[p].x, part[p].quads, sums);
-      for (int i = 0; i < count; ++i) total[i] += k_high(sums[i], part[p].scale[r + i]);
+      const int32_t *const scale = part[p].scale;
+      part[p].w = k_dot(part[p].w, part[p].x, part[p].words, sums);
+      y0 += k_high(sums[0], scale[0]);
+      y1 += k_high(sums[1], scale[1]);
+      y2 += k_high(sums[2], scale[2]);
+      y3 += k_high(sums[3], scale[3]);
+      part[p].scale = scale + 4;
     }
-    for (int i = 0; i < count; ++i) y[r + i] = k_sat(total[i] >> shift);
+    y[0] = k_sat(y0 >> shift);
+    if (rows > 1) y[1] = k_sat(y1 >> shift);
+    if (rows > 2) y[2] = k_sat(y2 >> shift);
+    if (rows > 3) y[3] = k_sat(y3 >> shift);
   }
 }
 """,
@@ -189,6 +252,13 @@ static void k_row(const int8_t *table, const int32_t *scale, int token, int rows
 }
 """,
     "io": """\
+#if defined(__ARM_FEATURE_DSP) || defined(__ARM_FEATURE_SAT)
+#include <arm_acle.h>
+#endif
+#if defined(__ARM_FEATURE_MVE)
+#include <arm_mve.h>
+#endif
+
 /* Where numbers come from and go to: floats, or the package's own. */
 struct k_io {{
   const void *x[{inputs}];
