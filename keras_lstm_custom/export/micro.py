@@ -181,4 +181,3 @@ def file_names(file: Path) -> tuple[list[str], list[str]]:
 
 def _named(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
     return [dataclasses.replace(tensor, name=name) for tensor, name in zip(tensors, names, strict=True)]
-

@@ -151,9 +151,8 @@ class Emitter:
     def destinations(self, value: Value, group: Group) -> list[Address]:
         """Return where an elementwise value is written to."""
         found = [self.address(state) for state in self.memory.shared.get(value.number, [])]
-        if "output" in value.attributes or value.number in self.schedule.stored:
-            found.append(self.address(value))
-        elif not found and value.number in self.schedule.buffered:
+        kept = "output" in value.attributes or value.number in self.schedule.stored
+        if kept or (not found and value.number in self.schedule.buffered):
             found.append(self.address(value))
         return found
 
@@ -163,7 +162,9 @@ class Emitter:
     # What the report says
 
     notes: tuple[str, ...] = ()
-    bytes_of: Mapping[str, int] = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4}
+    bytes_of: Mapping[str, int] = {
+        **{"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4, "float": 4}
+    }
 
     @property
     def constant_bytes(self) -> int:
@@ -175,6 +176,14 @@ class Emitter:
     @property
     def struct_bytes(self) -> int:
         return max(self.memory.state_size + self.memory.work_size, 1) * self.bytes_of[self.number]
+
+    def scale_of(self, port: Value) -> float:
+        """Return what one is in the numbers of an input or an output."""
+        return 1.0
+
+    def held(self, array: np.ndarray, port: Value) -> np.ndarray:
+        """Return rows of an input or an output in the package's own numbers, `(rows, size)`."""
+        return np.asarray(array, np.float32).reshape(len(array), -1)
 
     def settle(self, package: Any, folder: Path) -> None:
         """Take into the test what only a run can tell."""
@@ -241,16 +250,14 @@ class Emitter:
         size, to = source.size, self.address(value)
         first = f"t * {value.stride} + i * {value.dilation} - {value.before}"
         lines = [f"const int s = {first};"]
-        inside = (value.steps - 1) * value.stride + (value.length - 1) * value.dilation - value.before < source.steps
+        last = ((value.steps or 1) - 1) * value.stride + (value.length - 1) * value.dilation - value.before
+        inside = last < (source.steps or 1)
         there = self.copy(to.plus(_times("i", size)), self.address(source, "s"), size)
         if value.before <= 0 and inside:
             return loop("i", value.length, [*lines, there])
         nothing = f"for (int j = 0; j < {size}; ++j) {to.at(_times('i', size), 'j')} = 0;"
-        return loop(
-            "i",
-            value.length,
-            [*lines, f"if (s >= 0 && s < {source.steps}) {{", *indented([there]), "} else {", *indented([nothing]), "}"],
-        )
+        choice = [f"if (s >= 0 && s < {source.steps}) {{", *indented([there]), "} else {", *indented([nothing]), "}"]
+        return loop("i", value.length, [*lines, *choice])
 
     KINDS: dict[str, Callable[[Any, Value], list[str]]] = {"concat": concat, "pick": pick, "window": window}
 

@@ -202,4 +202,3 @@ def eight_bits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scales = np.abs(rows).max(axis=1) / 127
     scales = np.where(scales > 0, scales, 1.0)
     return np.round(rows / scales[:, None]).astype(np.int8), scales
-

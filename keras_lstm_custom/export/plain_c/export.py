@@ -20,7 +20,6 @@ from keras_lstm_custom.export.plain_c import host, package
 from keras_lstm_custom.export.plain_c.emit import Emitter
 from keras_lstm_custom.export.plain_c.emit_float import FloatEmitter
 from keras_lstm_custom.export.plain_c.emit_integer import IntegerEmitter
-from keras_lstm_custom.export.plain_c.fixed_point import quantised
 from keras_lstm_custom.export.plain_c.ir import Builder, Value
 from keras_lstm_custom.export.plain_c.layers import ROWS
 from keras_lstm_custom.export.plain_c.operations import Unsupported
@@ -111,7 +110,7 @@ def c(
     outputs = read(model)
     emitter = _emitter(chosen, outputs, len(model.inputs), quantize, rows)
     expected = predictions(model, compared)
-    made = _package(chosen, model, emitter, compared, expected, quantize)
+    made = packed(chosen, model, emitter, compared, expected, quantize)
     with folders.new_folder(folder) as place:
         checks, more = _written(made, place, compared, expected, BOUNDS[quantize] if bound is None else bound)
         report = _report(made, folder, quantize, checks, [*notes, *more], bound)
@@ -185,9 +184,7 @@ def _stateless(entry: dict) -> dict:
     return {**entry, "config": config}
 
 
-def _emitter(
-    name: str, outputs: list[Value], inputs: int, quantize: str | None, rows: list[np.ndarray]
-) -> Emitter:
+def _emitter(name: str, outputs: list[Value], inputs: int, quantize: str | None, rows: list[np.ndarray]) -> Emitter:
     if quantize != "int16x8":
         return FloatEmitter(name, outputs, inputs, eight_bits=quantize == "int8")
     try:
@@ -201,7 +198,7 @@ def _emitter(
         ) from reason
 
 
-def _package(
+def packed(
     name: str,
     model: keras.Model,
     emitter: Emitter,
@@ -209,6 +206,7 @@ def _package(
     expected: list[np.ndarray],
     quantize: str | None,
 ) -> package.Package:
+    """Return a package whose test has the first rows, and expects of them what the model gives."""
     values = {value.index: value for value in emitter.schedule.values if value.kind == "input"}
     inputs = [
         package.Port(label, values.get(index) or _unread(index, tensor))
@@ -216,23 +214,16 @@ def _package(
     ]
     outputs = [package.Port(label, v) for label, v in zip(output_names(model), emitter.schedule.outputs, strict=True)]
     kinds = {None: "float", "int8": "int8 weights, float arithmetic", "int16x8": "int8 weights, int16 values"}
-    integers = isinstance(emitter, IntegerEmitter)
-    rows, shown, tolerance = [_flat(a[:TESTED]) for a in rows], [_flat(a[:TESTED]) for a in expected], [
-        _tolerance(array, quantize) for array in expected
-    ]
-    if integers:
-        scales = [2.0 ** emitter.port_places(port.value) for port in outputs]
-        rows = [quantised(array, emitter.port_places(port.value)) for array, port in zip(rows, inputs, strict=True)]
-        shown = [quantised(array, emitter.port_places(port.value)) for array, port in zip(shown, outputs, strict=True)]
-        tolerance = [share * scale for share, scale in zip(tolerance, scales, strict=True)]
+    pairs = zip(expected, outputs, strict=True)
+    tolerance = [_tolerance(array, quantize) * emitter.scale_of(port.value) for array, port in pairs]
     return package.Package(
         name=name,
         emitter=emitter,
         inputs=inputs,
         outputs=outputs,
         about=[f"{_plain(model.name)} as plain C99 ({kinds[quantize]}), by keras_lstm_custom."],
-        rows=rows,
-        expected=shown,
+        rows=[emitter.held(array[:TESTED], port.value) for array, port in zip(rows, inputs, strict=True)],
+        expected=[emitter.held(array[:TESTED], port.value) for array, port in zip(expected, outputs, strict=True)],
         tolerance=tolerance,
     )
 
@@ -320,5 +311,3 @@ def _report(
         arena_bytes=emitter.struct_bytes,
         notes=(*notes, *emitter.notes),
     )
-
-

@@ -24,11 +24,11 @@ class Number(NamedTuple):
 
 
 def places_for(largest: float) -> int:
-    """Return the binary places of an int16 that is to hold numbers up to this; what ends at 1 is not given more room."""
+    """Return the binary places of an int16 that is to hold numbers up to this; what ends at 1 gets no more room."""
     if not largest > 0:
         return 15
     room = 1.0 if largest <= 1 < largest * ROOM else largest * ROOM
-    return min(int(math.floor(math.log2(32768 / room))), WIDEST)
+    return min(math.floor(math.log2(32768 / room)), WIDEST)
 
 
 def quantised(values: np.ndarray, places: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def shifted(number: Number, places: int) -> Number:
 
 def room_for(number: Number) -> int:
     """Return with how many binary places a number fits into an int32."""
-    return number.places + int(math.floor(math.log2(LIMIT / max(number.bound, 1))))
+    return number.places + math.floor(math.log2(LIMIT / max(number.bound, 1)))
 
 
 def common(a: Number, b: Number, added: bool) -> int:

@@ -135,13 +135,18 @@ def normalised(b: Builder, x: Value, epsilon: float, centre: bool = True) -> Val
     return b.map("div", x, b.map("sqrt", square))
 
 
+def _unary(fn: str) -> Callable[[Builder, Value, Any], Value]:
+    return lambda b, x, op: b.map(fn, x)
+
+
 #: What an activation of Keras is, by the class of its operation: of a builder, the input, and the operation's options.
 ACTIVATIONS: dict[str, Callable[[Builder, Value, Any], Value]] = {
     **{
-        name: (lambda fn: lambda b, x, op: b.map(fn, x))(fn)
+        name: _unary(fn)
         for name, fn in {
             **{"Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exp", "Softplus": "softplus", "Softsign": "softsign"},
-            **{"Silu": "silu", "LogSigmoid": "log_sigmoid", "Selu": "selu", "TanhShrink": "tanh_shrink", "Mish": "mish"},
+            **{"Silu": "silu", "LogSigmoid": "log_sigmoid", "Selu": "selu", "TanhShrink": "tanh_shrink"},
+            **{"Mish": "mish"},
             **{"SquarePlus": "squareplus", "Squareplus": "squareplus", "SparsePlus": "sparse_plus", "Log": "log"},
             **{"Log1p": "log1p", "Expm1": "expm1", "Sqrt": "sqrt", "Erf": "erf", "Sin": "sin", "Cos": "cos"},
             **{"Floor": "floor", "Absolute": "abs", "Abs": "abs"},

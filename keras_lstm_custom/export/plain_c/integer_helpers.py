@@ -146,7 +146,7 @@ static inline int32_t k_odd(uint32_t word) {
   } while (0)
 #endif
 
-/* Four rows times x: of each row two words of four weights, of each the next two, ...; at the end one, if they are odd. */
+/* Four rows times x: two words of four weights of each row, the next two of each, ...; at the end one, if odd. */
 static inline const uint32_t *k_dot(const uint32_t *w, const int16_t *x, int words, int32_t sums[4]) {
   int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
   for (; words > 1; words -= 2, x += 8, w += 8) {

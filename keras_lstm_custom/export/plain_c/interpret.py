@@ -61,8 +61,8 @@ def _loop(values: list[Value], found: Found, inputs: Sequence[np.ndarray]) -> No
             if value.kind != "state":
                 arrays = []
                 for place, v in enumerate(value.inputs):
-                    at_step = v.number in outside and v.steps is not None and not (
-                        value.kind in ANYWHERE and place == 0
+                    at_step = (
+                        v.number in outside and v.steps is not None and not (value.kind in ANYWHERE and place == 0)
                     )
                     array = now[v.number] if v.number in changing else found[v.number]
                     arrays.append(array[:, t] if at_step else array)

@@ -210,7 +210,7 @@ class Builder:
 
     def dots(self, keys: Value, query: Value) -> Value:
         """Return the product of each step of `keys` with the query: `(steps of keys,)`."""
-        return self.new("dots", [self._solid(keys), query], query.steps, (keys.steps,))
+        return self.new("dots", [self._solid(keys), query], query.steps, (keys.steps or 1,))
 
     def mix(self, values: Value, weights: Value) -> Value:
         """Return the sum of the steps of `values`, each times its weight."""

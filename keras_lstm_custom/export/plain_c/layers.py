@@ -235,7 +235,7 @@ def _pad(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
 def _upsample(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
     b, times, value = reader.b, layer.size, x.value
     flat = b.whole(value)
-    places = np.repeat(np.arange(flat.size).reshape(value.steps, -1), times, axis=0)
+    places = np.repeat(np.arange(flat.size).reshape(flat.shape[0], -1), times, axis=0)
     return b.steps(b.pick(flat, places.reshape(-1, *value.shape)))
 
 
@@ -254,7 +254,7 @@ def _any_mask(reader: Reader, masks: list[Value | None]) -> Value | None:
     """Return the mask of a merge: where any input is read; none if an input has none."""
     if any(mask is None for mask in masks):
         return None
-    first, *others = masks
+    first, *others = [mask for mask in masks if mask is not None]
     for other in others:
         first = first if other is first else reader.b.map("max", first, other)
     return first
@@ -308,13 +308,13 @@ def _attention(reader: Reader, layer: Any, xs: list[Tensor], options: Any) -> Te
         scale = np.ones(query.value.size) if not layer.use_scale else array_of(layer.scale)
         rows = b.whole(keys.value)  # (steps of keys, features)
         sums = b.map("tanh", b.map("add", rows, b.reshape(query.value, (1, query.value.size))))
-        scores = b.reshape(b.linear([(sums, scale[:, None])]), (keys.value.steps,))
+        scores = b.reshape(b.linear([(sums, scale[:, None])]), rows.shape[:1])
     else:
         raise Unsupported(f"attention with score_mode={layer.score_mode!r}")
     given = options.get("mask") or [None, None]
     mask, of_query = mask_of(b, values, given[1]), mask_of(b, query, given[0])
     if mask is not None:
-        there = b.reshape(b.whole(mask), (values.value.steps,))
+        there = b.reshape(b.whole(mask), scores.shape)
         scores = b.map("where", there, scores, b.map("sub", scores, 1e9))
     y = b.mix(values.value, functions.softmax(b, scores))
     return Tensor(y if of_query is None else b.map("where", of_query, y, 0.0), of_query)

@@ -68,8 +68,10 @@ def _carry(schedule: Schedule, memory: Memory, state: Value) -> None:
         if not at_once or place is None or there is None:
             at_once = False
             break
-        same = there == place and value.kind == "map" and all(
-            unshaped(v) is state for v in reader.inputs if schedule.base(v) is state
+        same = (
+            there == place
+            and value.kind == "map"
+            and all(unshaped(v) is state for v in reader.inputs if schedule.base(v) is state)
         )
         at_once = there.phase == place.phase and (there.group < place.group or same)
         if not at_once:

@@ -161,13 +161,14 @@ class Frame:
             return self.wrap(self.b.pick(flat, np.arange(flat.size).reshape(flat.shape)[tuple(key)]))
         inner = np.arange(x.size).reshape(x.shape)[tuple(key[1:])]
         if isinstance(key[0], slice):
-            chosen = range(x.steps)[key[0]]
-            if chosen != range(x.steps):
+            steps = x.steps
+            chosen = range(steps)[key[0]]
+            if chosen != range(steps):
                 if chosen.step < 0:
-                    x, chosen = self.b.reverse(x), range(x.steps)[slice(x.steps - 1 - chosen.start, None, -chosen.step)]
+                    x, chosen = self.b.reverse(x), range(steps)[steps - 1 - chosen.start :: -chosen.step]
                 x = self.b.reshape(self.b.window(x, 1, chosen.step, 1, -chosen.start, len(chosen)), x.shape)
         else:
-            x = self.b.last(x) if key[0] in (-1, x.steps - 1) else self.b.at(x, key[0])
+            x = self.b.last(x) if key[0] in (-1, (x.steps or 1) - 1) else self.b.at(x, key[0])
         return self.b.pick(x, inner)
 
 
@@ -249,8 +250,12 @@ def _pair(fn: str, turned: bool = False) -> Lowering:
     return lambda frame, op, args: frame.map(fn, *(args[::-1] if turned else args))
 
 
+def _one(activation: Any) -> Lowering:
+    return lambda frame, op, args: activation(frame.b, args[0], op)
+
+
 OPERATIONS: dict[str, Lowering] = {
-    **{name: (lambda f: lambda frame, op, args: f(frame.b, args[0], op))(f) for name, f in ACTIVATIONS.items()},
+    **{name: _one(f) for name, f in ACTIVATIONS.items()},
     **{name: _pair(fn) for name, fn in {
         **{"Add": "add", "Subtract": "sub", "Multiply": "mul", "Divide": "div", "TrueDivide": "div"},
         **{"Maximum": "max", "Minimum": "min", "Power": "pow", "Equal": "eq", "NotEqual": "ne", "Greater": "gt"},

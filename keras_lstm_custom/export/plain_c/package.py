@@ -116,7 +116,7 @@ def header(package: Package) -> str:
     if not package.why_not_stepwise:
         declared += [
             "",
-            "/* A sequence step by step: reset before its first step. A `y` without time steps is that of the steps so far. */",
+            "/* Step by step: reset before the first step. A `y` without time steps is that of the steps so far. */",
             f"void {name}_reset(struct {name} *m);",
             f"{_signature(package, 'step', end='_t')};",
             *emitter.more_step_declarations(package),
@@ -240,7 +240,6 @@ def _comment(text: str) -> str:
     """Return a name as it can stand in a comment of C."""
     plain = re.sub(r"[^ -~]", "?", text).replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
     return plain.rstrip("\\")
-
 
 
 _DIFFER = """\

@@ -1,6 +1,6 @@
-"""From a Keras model to values: its graph of layers and operations read in order, and what has no row traced further.
+"""From a Keras model to values: its graph of layers and operations in order; what has no row is read further inside.
 
-Keras itself runs a model's graph: `keras.models.clone_model` with a function in place of each call. So the order, shared
+Keras itself runs a model's graph: `keras.models.clone_model` with a function in place of each call. So order, shared
 layers and nested models are Keras' own, and public. A layer without a row in the tables is read through the operations
 of its `call`; so is every cell, and with it a cell of one's own.
 """

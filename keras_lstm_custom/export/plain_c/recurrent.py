@@ -57,9 +57,9 @@ def run(
             x, mask = b.reverse(x), None if mask is None else b.reverse(mask)
         shapes = [(int(size),) for size in tree.flatten(sizes)]
         states = [b.state(x.steps or 1, s, i) for s, i in zip(shapes, initial, strict=True)]
-        packed = tree.pack_sequence_as(sizes, [Tensor(s) for s in states]) if tree.is_nested(sizes) else Tensor(states[0])
         # A cell of one state is given a list, as `keras.layers.RNN` does.
-        packed = packed if isinstance(packed, (list, tuple)) and not isinstance(packed, Tensor) else [packed]
+        tensors = [Tensor(state) for state in states]
+        packed = tree.pack_sequence_as(sizes, tensors) if tree.is_nested(sizes) else tensors
         with reader.within_step(), symbolic_activations(cells_of(layer)):
             output, following = reader.traced(cell.call, [Tensor(x), packed])
         y = output.value
@@ -95,9 +95,7 @@ def _initial(reader: Reader, layer: Any) -> list[Value | None]:
     return [reader.b.const(np.maximum(array, LOWEST)) if array.any() else None for array in arrays]
 
 
-def _arguments(
-    reader: Reader, x: Any, options: dict[str, Any]
-) -> tuple[Tensor, list[Tensor] | None, Value | None]:
+def _arguments(reader: Reader, x: Any, options: dict[str, Any]) -> tuple[Tensor, list[Tensor] | None, Value | None]:
     """Return the sequence, the initial states and the mask of a call."""
     given = options.get("initial_state")
     if isinstance(x, list):  # by position

@@ -18,7 +18,7 @@ def simplify(outputs: Sequence[Value]) -> None:
     _sequences(outputs)
     while True:
         uses = _uses(outputs)
-        if not any([_simplified(value, uses) for value in ordered(outputs)]):
+        if not sum(_simplified(value, uses) for value in ordered(outputs)):
             return
 
 
@@ -47,7 +47,7 @@ def _simplified(value: Value, uses: Counter[int]) -> bool:
     if value.kind == "map" and value.fn in ("add", "sub", "mul"):
         return _into_product(value, uses)
     if value.kind == "linear":
-        return any([_from_input(value, number, uses) for number in range(len(value.inputs))])
+        return sum(_from_input(value, number, uses) for number in range(len(value.inputs))) > 0
     if value.kind == "slice" and value.inputs[0].kind == "slice":
         (inner,) = value.inputs
         value.inputs, value.attributes = list(inner.inputs), {"start": value.start + inner.start}
@@ -113,5 +113,3 @@ def _from_input(value: Value, number: int, uses: Counter[int]) -> bool:
         value.attributes["bias"] = value.bias + (of_input if source.fn == "add" else -of_input) @ kernel
     value.inputs[number] = left
     return True
-
-

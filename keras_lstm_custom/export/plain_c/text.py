@@ -20,7 +20,7 @@ class Address(NamedTuple):
     def plus(self, *terms: str | int) -> Address:
         return Address(self.array, (*self.terms, *terms))
 
-    def index(self, *more: str | int) -> str:
+    def place(self, *more: str | int) -> str:
         """Return the index as C text."""
         terms = [*self.terms, *more]
         number = sum(term for term in terms if isinstance(term, int))
@@ -29,11 +29,11 @@ class Address(NamedTuple):
 
     def at(self, *more: str | int) -> str:
         """Return one number as C text."""
-        return f"{self.array}[{self.index(*more)}]"
+        return f"{self.array}[{self.place(*more)}]"
 
     @property
     def pointer(self) -> str:
-        index = self.index()
+        index = self.place()
         return self.array if index == "0" else f"{self.array} + {index}"
 
 

@@ -35,7 +35,7 @@ class Cost:
     stack: int
     struct: int
     text: int  #: code and constants of NAME.o
-    image: int  #: of the whole program, with start-up code, printing and what the compiler's libraries add
+    image: int  #: of a whole program with start-up code and one call on a row of input, which stands in it, too
 
 
 def missing() -> str:
@@ -80,7 +80,9 @@ def cost(folder: Path, name: str, core: str, call: str, level: str = "-O2") -> C
         ["arm-none-eabi-gcc", *CORES[core].flags, "-mthumb", "-std=c99", level, "-c", f"{name}.c", "-o", f"{name}.o"],
         cwd=folder, check=True,
     )  # fmt: skip
-    return Cost(took * 2_000_000 / known, stack, struct, _size(folder / f"{name}.o"), _size(program))
+    (folder / "bare.c").write_text((HERE / "bare.c").read_text())
+    bare = compiled(folder, core, ["bare.c", f"{name}.c"], "bare.elf", level)
+    return Cost(took * 2_000_000 / known, stack, struct, _size(folder / f"{name}.o"), _size(bare))
 
 
 def _size(file: Path) -> int:

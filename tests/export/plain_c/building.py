@@ -11,34 +11,33 @@ import numpy as np
 
 from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c import package
-from keras_lstm_custom.export.plain_c.export import read
 from keras_lstm_custom.export.plain_c.emit_float import FloatEmitter
-from tests.export.plain_c.zoo import inputs_for, randomised
+from keras_lstm_custom.export.plain_c.emit_integer import IntegerEmitter
+from keras_lstm_custom.export.plain_c.export import packed, read
+from tests.export.plain_c.zoo import inputs_for
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def float_package(model: keras.Model, name: str, tolerance: float, rows: int = 3, **options) -> package.Package:
-    """Return a package whose test expects the model's own numbers."""
+def package_of(
+    model: keras.Model, name: str, share: float, quantize: str | None = None, rows: int = 3
+) -> package.Package:
+    """Return a package whose test expects the model's own numbers, within a share of the largest (at least of 1)."""
     x = inputs_for(model, rows)
     expected = predictions(model, x)
-    emitter = FloatEmitter(name, read(model), len(model.inputs), **options)
-    return made(model, name, emitter, x, expected, [tolerance * max(1.0, float(np.abs(y).max())) for y in expected])
-
-
-def made(model, name, emitter, x, expected, tolerance) -> package.Package:
-    inputs = {value.index: value for value in emitter.schedule.values if value.kind == "input"}
-    return package.Package(
-        name=name,
-        emitter=emitter,
-        inputs=[package.Port("x", inputs[k]) for k in range(len(model.inputs))],
-        outputs=[package.Port("y", value) for value in emitter.schedule.outputs],
-        about=["A test."],
-        rows=[np.asarray(array).reshape(len(array), -1) for array in x],
-        expected=[np.asarray(array).reshape(len(array), -1) for array in expected],
-        tolerance=tolerance,
+    outputs = read(model)
+    emitter = (
+        IntegerEmitter(name, outputs, len(model.inputs), x)
+        if quantize == "int16x8"
+        else FloatEmitter(name, outputs, len(model.inputs), eight_bits=quantize == "int8")
     )
+    made = packed(name, model, emitter, x, expected, quantize)
+    made.tolerance = [
+        share * max(1.0, float(np.abs(y).max())) * emitter.scale_of(port.value)
+        for y, port in zip(expected, made.outputs, strict=True)
+    ]
+    return made
 
 
 def failures(packages: Mapping[str, package.Package], folder: Path, *flags: str, compiler: str = "gcc") -> list[str]:
@@ -53,18 +52,13 @@ def failures(packages: Mapping[str, package.Package], folder: Path, *flags: str,
             f'int {each.name}_main(void);\n#define main {each.name}_main\n#include "{each.name}_test.inc"\n'
         )
         calls.append((each.name, key))
-    lines = [f"int {name}_main(void);" for name, _ in calls]
-    lines += ["#include <stdio.h>", "int main(void) {"]
+    lines = ["#include <stdio.h>", *(f"int {name}_main(void);" for name, _ in calls), "int main(void) {"]
     lines += [f'  if ({name}_main() != 0) puts("{key}");' for name, key in calls]
     (folder / "all.c").write_text("\n".join([*lines, "  return 0;", "}", ""]))
     sources = ["all.c", *(f"{name}{end}.c" for name, _ in calls for end in ("", "_only"))]
-    done = subprocess.run(
-        [compiler, *flags, *WARNINGS, *sources, "-lm", "-o", "all"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    call = [compiler, *flags, *WARNINGS, *sources, "-lm", "-o", "all"]
+    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]
     ran = subprocess.run(["./all"], cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[:3000]
     return ran.stdout.splitlines()
-
-
-__all__ = ["SANITIZED", "failures", "float_package", "made", "randomised"]

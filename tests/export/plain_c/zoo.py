@@ -32,13 +32,18 @@ ACTIVATIONS = [
     *("sparse_sigmoid",),
 ]
 
+
+def _lstm(options: dict) -> Callable[[], keras.Model]:
+    return lambda: sequential(klc.LSTM(6, **options), layers.Dense(2))
+
+
 LSTM_OPTIONS = [
-    dict(peepholes=True, cell_clip=0.3),
-    dict(coupled=True, zoneout=0.2, cell_zoneout=0.1),
-    dict(projection=3, projection_clip=0.2),
-    dict(layer_normalization="joint", peepholes=True),
-    dict(layer_normalization="gate", projection=2),
-    dict(use_bias=False, activation="relu", recurrent_activation="hard_sigmoid"),
+    {"peepholes": True, "cell_clip": 0.3},
+    {"coupled": True, "zoneout": 0.2, "cell_zoneout": 0.1},
+    {"projection": 3, "projection_clip": 0.2},
+    {"layer_normalization": "joint", "peepholes": True},
+    {"layer_normalization": "gate", "projection": 2},
+    {"use_bias": False, "activation": "relu", "recurrent_activation": "hard_sigmoid"},
 ]
 
 
@@ -88,6 +93,11 @@ def _attention_pooling(x):
     return layers.Flatten()(layers.Dot(axes=1)([weights, h]))
 
 
+def _operations(x):
+    h = klc.LSTM(3, return_sequences=True)(x[:, 1::2])
+    return ops.concatenate([ops.max(x, axis=1) - 0.5 * x[:, -1], ops.mean(h, axis=1)], axis=-1)
+
+
 def _masked(tokens, x):
     e = layers.Embedding(9, 4, mask_zero=True)(tokens)
     y = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(e)
@@ -104,7 +114,7 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     "rnn": lambda: sequential(layers.SimpleRNN(6, return_sequences=True), klc.VanillaRNN(4, go_backwards=True)),
     "slstm": lambda: sequential(klc.SLSTM(6, heads=2, return_sequences=True), layers.Dense(2)),
     **{
-        f"lstm {' '.join(options)}": (lambda options: lambda: sequential(klc.LSTM(6, **options), layers.Dense(2)))(options)
+        f"lstm {' '.join(options)}": _lstm(options)
         for options in LSTM_OPTIONS
     },
     "own cell": lambda: sequential(Leaky(4, return_sequences=True), Leaky(3, return_state=True)),
@@ -151,7 +161,10 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
         layers.Dense(2),
     ),
     "autoencoder": lambda: sequential(
-        layers.LSTM(4), layers.RepeatVector(T), layers.LSTM(4, return_sequences=True), layers.TimeDistributed(layers.Dense(F))
+        layers.LSTM(4),
+        layers.RepeatVector(T),
+        layers.LSTM(4, return_sequences=True),
+        layers.TimeDistributed(layers.Dense(F)),
     ),
     "encoder and decoder": functional(_encoder_decoder, (T, F), (4, 3)),
     "initial states": functional(
@@ -173,16 +186,12 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     ),
     "attention over time": functional(_attention_pooling, (T, F)),
     "masks": functional(_masked, (T,), (T, F)),
-    "operations": functional(
-        lambda x: ops.concatenate(
-            [ops.max(x, axis=1) - 0.5 * x[:, -1], ops.mean(klc.LSTM(3, return_sequences=True)(x[:, 1::2]), axis=1)], axis=-1
-        ),
-        (T, F),
-    ),
+    "operations": functional(_operations, (T, F)),
     "a layer of one's own": lambda: sequential(Scaled(), layers.LSTM(3)),
     "more activations": lambda: sequential(
         layers.Dense(4), layers.ReLU(2.0, negative_slope=0.1, threshold=0.2), layers.PReLU(shared_axes=[1]),
-        layers.ELU(0.5), layers.LeakyReLU(negative_slope=0.3), layers.Activation("tanh"), layers.Softmax(), layers.LSTM(2),
+        layers.ELU(0.5), layers.LeakyReLU(negative_slope=0.3), layers.Activation("tanh"), layers.Softmax(),
+        layers.LSTM(2),
     ),
     "nested": lambda: sequential(
         keras.Sequential([keras.Input((T, F)), layers.LSTM(4, return_sequences=True)]), layers.LSTM(3), layers.Dense(2)
