@@ -114,6 +114,25 @@ def micro(
         show(export.micro(load_model(model), out, _quantize(quantize), _samples(calibration), **options))
 
 
+@app.command("c")
+def plain_c(
+    model: Model,
+    out: Annotated[Path, typer.Argument(help="The folder to write.", show_default=False)],
+    quantize: Annotated[str, typer.Option(help="float32, int8 (weights) or int16x8 (integers alone).")] = "float32",
+    calibration: Calibration = None,
+    timesteps: Timesteps = None,
+    name: Annotated[str | None, typer.Option(help="Of the struct, the functions and the files.")] = None,
+    bound: Bound = None,
+    json: Json = None,
+) -> None:
+    """Write a folder of plain C99 without a runtime, compiled and compared with the model, with its test."""
+    from keras_lstm_custom import export
+
+    with _work(f"Writing {model} as C, compiling and running it", json, out, model, calibration) as show:
+        options: dict[str, Any] = {"timesteps": timesteps, "name": name, "bound": bound}
+        show(export.c(load_model(model), out, _quantize(quantize), _samples(calibration), **options))
+
+
 @app.command("streaming")
 def streaming(
     model: Model,

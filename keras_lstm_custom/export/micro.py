@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,11 @@ from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, sequ
 from keras_lstm_custom.export.model.prepare import with_length
 from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.model.stepping import blocks_of
-from keras_lstm_custom.export.reserved_names import why_not
+from keras_lstm_custom.export.reserved_names import chosen_name
 from keras_lstm_custom.export.running.kernels import CMSIS_NN, KERNELS, REFERENCE, broken_rules, cmsis_nn_bytes
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.runtimes import Tensor, is_installed, run_file, smallest_arena
 from keras_lstm_custom.export.streaming import streaming
-from keras_lstm_custom.writing import target_of
 
 #: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
 ARENA_MARGIN = 0.1
@@ -95,7 +92,7 @@ def micro(
     Example:
         >>> written = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
     """
-    namespace = _namespace(name, path)
+    namespace = chosen_name(name, path)
     if kernels not in (None, *KERNELS):
         raise ArgumentError(
             "`kernels` is unknown.",
@@ -232,20 +229,3 @@ def file_names(file: Path) -> tuple[list[str], list[str]]:
 
 def _named(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
     return [dataclasses.replace(tensor, name=name) for tensor, name in zip(tensors, names, strict=True)]
-
-
-def _namespace(name: str | None, path: str | os.PathLike) -> str:
-    if name is None:
-        given = unicodedata.normalize("NFKD", target_of(path, ExportError)[0].name).encode("ascii", "ignore").decode()
-        words = re.findall("[a-z0-9]+", given.lower())
-        made = "_".join(words) or "model"
-        return next(form for form in (made, f"model_{made}", f"model_{made}_") if not why_not(form))
-    reason = "no text" if not isinstance(name, str) else why_not(name)
-    if reason:
-        raise ArgumentError(
-            "`name` becomes the namespace of the C++ files.",
-            expected="a C identifier that C++ does not use itself",
-            received=f"{name!r}, {reason}",
-            remedy="Pass e.g. name='gesture'.",
-        )
-    return name

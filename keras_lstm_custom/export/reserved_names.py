@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
+
+from keras_lstm_custom.errors import ArgumentError, ExportError
+from keras_lstm_custom.writing import target_of
 
 #: The words of the language up to C++23.
 _KEYWORDS = """
@@ -100,3 +105,25 @@ def why_not(name: str) -> str:
     if name.startswith("_") or "__" in name:
         return "reserved for the compiler, as all names that begin with _ or hold __"
     return "" if re.search("[a-z]", name) else "a name of capitals alone, as macros have"
+
+
+def chosen_name(name: str | None, path: str | os.PathLike) -> str:
+    """Return the name for what a package declares: the one that is asked for, or one made from the folder's.
+
+    Raises:
+        ArgumentError: the name is none that C and C++ allow.
+    """
+    if name is None:
+        given = unicodedata.normalize("NFKD", target_of(path, ExportError)[0].name).encode("ascii", "ignore").decode()
+        words = re.findall("[a-z0-9]+", given.lower())
+        made = "_".join(words) or "model"
+        return next(form for form in (made, f"model_{made}", f"model_{made}_") if not why_not(form))
+    reason = "no text" if not isinstance(name, str) else why_not(name)
+    if reason:
+        raise ArgumentError(
+            "`name` becomes the namespace of the C++ files, or the name of the C struct.",
+            expected="a C identifier that C++ does not use itself",
+            received=f"{name!r}, {reason}",
+            remedy="Pass e.g. name='gesture'.",
+        )
+    return name

@@ -108,9 +108,9 @@ def _rewrite(fused: bool, notes: list[str]) -> Callable[[dict], dict]:
         if not isinstance(config, dict):
             return entry
         if name == "InputLayer":
-            return _int32(_float32(_with_batch_1(entry)), notes)
+            return _int32(float32(_with_batch_1(entry)), notes)
         if name in ("DTypePolicy", "DTypePolicyMap"):
-            return _float32(entry)
+            return float32(entry)
         if "return_sequences" not in config:
             return stand_in(entry)
         if config.get("stateful"):
@@ -180,7 +180,7 @@ def _with_batch_1(entry: dict) -> dict:
     return {**entry, "config": {**entry["config"], "batch_shape": shape}}
 
 
-def _float32(entry: dict) -> dict:
+def float32(entry: dict) -> dict:
     """Let what computes in another float type compute in float32."""
     config = dict(entry["config"])
     for key in ("dtype", "name") if entry["class_name"] == "DTypePolicy" else ("dtype",):

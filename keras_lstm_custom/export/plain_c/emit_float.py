@@ -1,0 +1,204 @@
+"""Packages that compute in float; their weights are float, or int8 with a scale for each row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_lstm_custom.export.plain_c.emit import Emitter
+from keras_lstm_custom.export.plain_c.functions import UNARY
+from keras_lstm_custom.export.plain_c.ir import Value, unshaped
+from keras_lstm_custom.export.plain_c.schedule import Group
+from keras_lstm_custom.export.plain_c.text import Address, loop, real
+
+#: The functions of two and three numbers, and the few of one that are arithmetic.
+ARITHMETIC = {
+    "same": "{0}",
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "max": "{0} > {1} ? {0} : {1}",
+    "min": "{0} < {1} ? {0} : {1}",
+    "abs": "fabsf({0})",
+    "pow": "powf({0}, {1})",
+    "eq": "{0} == {1} ? 1.0f : 0.0f",
+    "ne": "{0} != {1} ? 1.0f : 0.0f",
+    "gt": "{0} > {1} ? 1.0f : 0.0f",
+    "ge": "{0} >= {1} ? 1.0f : 0.0f",
+    "where": "{0} != 0.0f ? {1} : {2}",
+}
+
+HELPERS = {
+    "linear": """\
+/* y += W x, for rows of W */
+static void k_linear(const float *w, const float *x, int rows, int columns, float *y) {
+  for (int r = 0; r < rows; ++r) {
+    float sum = 0.0f;
+    for (int i = 0; i < columns; ++i) sum += w[i] * x[i];
+    y[r] += sum;
+    w += columns;
+  }
+}
+""",
+    "linear8": """\
+/* y += s W x, with a scale for each row of W */
+static void k_linear8(const int8_t *w, const float *scale, const float *x, int rows, int columns, float *y) {
+  for (int r = 0; r < rows; ++r) {
+    float sum = 0.0f;
+    for (int i = 0; i < columns; ++i) sum += (float)w[i] * x[i];
+    y[r] += scale[r] * sum;
+    w += columns;
+  }
+}
+""",
+    "add": """\
+static void k_add(const float *x, int count, int width, float *y) {
+  for (int n = 0; n < count; ++n) {
+    float sum = 0.0f;
+    for (int i = 0; i < width; ++i) sum += *x++;
+    y[n] = sum;
+  }
+}
+""",
+    "max": """\
+static void k_max(const float *x, int count, int width, float *y) {
+  for (int n = 0; n < count; ++n, x += width) {
+    y[n] = x[0];
+    for (int i = 1; i < width; ++i) y[n] = x[i] > y[n] ? x[i] : y[n];
+  }
+}
+""",
+    "sparsemax": """\
+/* As Keras has it: it adds up the sums of all numbers that are left, where Martins & Astudillo take the last one. */
+static void k_sparsemax(const float *x, int count, int width, float *y) {
+  for (int n = 0; n < count; ++n, x += width) {
+    float total = -1.0f, left = 0.0f;
+    for (int i = 0; i < width; ++i) {
+      float sum = 0.0f, rank = 0.0f;
+      for (int j = 0; j < width; ++j) {
+        if (x[j] > x[i] || (x[j] == x[i] && j <= i)) {
+          sum += x[j];
+          rank += 1.0f;
+        }
+      }
+      if (x[i] - (sum - 1.0f) / rank > 0.0f) {
+        total += sum;
+        left += 1.0f;
+      }
+    }
+    y[n] = total / left;
+  }
+}
+""",
+    "mix": """\
+/* y = the sum of rows, each times its weight */
+static void k_mix(const float *rows, const float *weights, int count, int width, float *y) {
+  for (int i = 0; i < width; ++i) y[i] = 0.0f;
+  for (int n = 0; n < count; ++n) {
+    for (int i = 0; i < width; ++i) y[i] += weights[n] * *rows++;
+  }
+}
+""",
+    "row": """\
+/* the row of a token; of one that is not in the table, the first or the last */
+static int k_row(float token, int rows) {
+  return !(token > 0.0f) ? 0 : token >= (float)rows ? rows - 1 : (int)token;
+}
+""",
+    **{name: f"static float k_{name}(float x) {{ return {function.c}; }}\n" for name, function in UNARY.items()},
+}
+
+
+class FloatEmitter(Emitter):
+    """Writes float arithmetic."""
+
+    number = "float"
+    includes = ("math.h",)
+    helper_text = HELPERS
+
+    def __init__(self, name: str, outputs: list[Value], inputs: int, eight_bits: bool = False):
+        """Take what `Emitter` takes, and whether weights are int8."""
+        super().__init__(name, outputs, inputs)
+        self.eight_bits = eight_bits
+
+    def elementwise(self, group: Group) -> list[str]:
+        inside = {value.number for value in group.values}
+        lines = []
+        for value in group.values:
+            operands = [self._operand(v, inside) for v in value.inputs]
+            if value.fn in ARITHMETIC:
+                text = ARITHMETIC[value.fn].format(*operands)
+            else:
+                text = f"{self.helper(value.fn)}({operands[0]})"
+            lines.append(f"const float v{value.number} = {text};")
+        for value in group.values:
+            lines += [f"{to.at('k')} = v{value.number};" for to in self.destinations(value, group)]
+        return loop("k", group.values[0].size, lines)
+
+    def _operand(self, value: Value, inside: set[int]) -> str:
+        base = unshaped(value)
+        if base.number in inside:
+            return f"v{base.number}"
+        if base.kind == "const" and base.size == 1:
+            return real(base.array[0])
+        return self.address(value).at(*([] if value.size == 1 else ["k"]))
+
+    def linear(self, value: Value) -> list[str]:
+        to = self.address(value)
+        columns = value.kernels[0].shape[1]
+        positions = value.size // columns
+        first = to.plus(f"p * {columns}") if positions > 1 else to
+        lines = self.zeros(first, columns)
+        if value.bias.any():
+            lines = [self.copy(first, Address(self.constant("float", value.bias)), columns)]
+        for source, kernel in zip(value.inputs, value.kernels, strict=True):
+            rows = kernel.T
+            x = self.address(source).plus(*([f"p * {len(kernel)}"] if positions > 1 else []))
+            arguments = f"{x.pointer}, {columns}, {len(kernel)}, {first.pointer}"
+            if self.eight_bits:
+                numbers, scales = eight_bits(rows)
+                weights = f"{self.constant('int8_t', numbers)}, {self.constant('float', scales)}"
+                lines.append(f"{self.helper('linear8')}({weights}, {arguments});")
+            else:
+                lines.append(f"{self.helper('linear')}({self.constant('float', rows)}, {arguments});")
+        return loop("p", positions, lines) if positions > 1 else lines
+
+    def reduce(self, value: Value) -> list[str]:
+        (source,) = value.inputs
+        x, y, width = self.address(source), self.address(value), source.shape[-1]
+        return [f"{self.helper(value.fn)}({x.pointer}, {value.size}, {width}, {y.pointer});"]
+
+    def gather(self, value: Value) -> list[str]:
+        (token,) = value.inputs
+        rows, width = value.array.shape
+        one = self.address(token).at(*([] if token.size == 1 else ["k"]))
+        to = self.address(value).plus(*([] if token.size == 1 else [f"k * {width}"]))
+        row = f"{self.helper('row')}({one}, {rows})"
+        if not self.eight_bits:
+            table = self.constant("float", value.array)
+            return loop("k", token.size, [f"memcpy({to.pointer}, {table} + {row} * {width}, {width} * sizeof(float));"])
+        numbers, scales = eight_bits(value.array)
+        table, scale = self.constant("int8_t", numbers), self.constant("float", scales)
+        inner = loop("i", width, [f"{to.at('i')} = (float){table}[row * {width} + i] * {scale}[row];"])
+        return loop("k", token.size, [f"const int row = {row};", *inner])
+
+    def dots(self, value: Value) -> list[str]:
+        keys, query = value.inputs
+        rows, x, y = self.address(keys, "0"), self.address(query), self.address(value)
+        call = f"{self.helper('linear')}({rows.pointer}, {x.pointer}, {value.size}, {query.size}, {y.pointer});"
+        return [*self.zeros(y, value.size), call]
+
+    def mix(self, value: Value) -> list[str]:
+        rows, weights = self.address(value.inputs[0], "0"), self.address(value.inputs[1])
+        count = value.inputs[0].steps
+        y = self.address(value)
+        return [f"{self.helper('mix')}({rows.pointer}, {weights.pointer}, {count}, {value.size}, {y.pointer});"]
+
+    KINDS = {**Emitter.KINDS, "linear": linear, "reduce": reduce, "gather": gather, "dots": dots, "mix": mix}
+
+
+def eight_bits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a matrix as int8, and the scale of each."""
+    scales = np.abs(rows).max(axis=1) / 127
+    scales = np.where(scales > 0, scales, 1.0)
+    return np.round(rows / scales[:, None]).astype(np.int8), scales

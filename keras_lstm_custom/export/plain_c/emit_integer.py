@@ -1,0 +1,499 @@
+"""Packages that compute in integers: int8 weights with a scale for each row, int16 values, int32 between them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_lstm_custom.export.plain_c import fixed_point as fp
+from keras_lstm_custom.export.plain_c import host, interpret
+from keras_lstm_custom.export.plain_c.emit import Arguments, Emitter
+from keras_lstm_custom.export.plain_c.emit_float import eight_bits
+from keras_lstm_custom.export.plain_c.integer_helpers import HELPERS, NEEDS, SIGMOID
+from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, VIEWS, Value, ordered, unshaped
+from keras_lstm_custom.export.plain_c.operations import Unsupported
+from keras_lstm_custom.export.plain_c.schedule import Group
+from keras_lstm_custom.export.plain_c.text import Address, array, indented, loop, real
+
+COMPARISONS = {"eq": "==", "ne": "!=", "gt": ">", "ge": ">="}
+ARITHMETIC = ("add", "sub", "mul", "max", "min", "abs", "same", "where", "div", "sqrt", *COMPARISONS)
+REFUSED = ("pow", "floor")
+#: A table of a function has so many numbers at least, and at most (of two bytes each).
+FEWEST, MOST = 128, 2048
+#: From here on the table of σ is 1, and so of tanh.
+SATURATED = 8.0
+NOTHING = -1e30  #: below this is what stands for minus infinity
+
+
+class IntegerEmitter(Emitter):
+    """Writes integer arithmetic, with binary places from what the values were on real input."""
+
+    number = "int16_t"
+    unit, pad = 2, 4
+    header_includes = ("stdint.h",)
+    test_number, test_end = "int16_t", "_q"
+
+    def __init__(self, name: str, outputs: list[Value], inputs: int, rows: list[np.ndarray]):
+        """Take what `Emitter` takes, and rows of real input."""
+        self._ranges = _ranges(outputs, rows)
+        self._whole = {k: bool((array == np.round(array)).all()) for k, array in enumerate(rows)}
+        self._domains = {v.number: self._ranges[v.inputs[0].number] for v in ordered(outputs) if v.kind == "map"}
+        for output in outputs:
+            output.attributes["sent"] = output.attributes.pop("output")
+        _with_loads(outputs, self)
+        super().__init__(name, outputs, inputs)
+        self._places: dict[int, int] = {}
+        self.output_count = len(outputs)
+        self.notes = ("σ and tanh by one table of 258 numbers: errors of at most 1.3e-5 and 2.6e-5.",)
+
+    # Binary places
+
+    def range_of(self, value: Value) -> tuple[float, float]:
+        return self._ranges.get(value.number, (0.0, 0.0))
+
+    def largest(self, value: Value) -> float:
+        low, high = self.range_of(value)
+        return max(abs(low), abs(high))
+
+    def places(self, value: Value) -> int:
+        """Return the binary places with which a value lies in memory."""
+        if value.number not in self._places:
+            self._places[value.number] = self._find_places(value)
+        return self._places[value.number]
+
+    def _find_places(self, value: Value) -> int:
+        if value.kind in VIEWS or value.kind in ("load", "window", "pick"):
+            return self.places(value.inputs[0])
+        if value.kind == "input":
+            return 0 if self._whole[value.index] and self.largest(value) >= 2 else fp.places_for(self.largest(value))
+        if value.kind in ("const", "table"):
+            return fp.places_for(float(np.abs(value.array[value.array > NOTHING]).max(initial=0)))
+        if value.number in self.memory.shared and value.number not in self.schedule.stored:
+            return self.places(self.memory.shared[value.number][0])
+        if value.kind == "reduce" and value.fn == "max":
+            return self.places(value.inputs[0])
+        if value.kind == "state":
+            return fp.places_for(max(self.largest(value), self.largest(value.next)))
+        if value.kind == "map" and value.fn in ("sigmoid", "tanh"):
+            return 15
+        largest = self.largest(value)
+        if value.kind == "linear" and all(self._saturates(reader) for reader in self.schedule.readers(value)):
+            largest = min(largest, SATURATED)
+        return fp.places_for(largest)
+
+    def _saturates(self, reader: Value) -> bool:
+        return reader.kind == "map" and reader.fn in ("sigmoid", "tanh")
+
+    def stored(self, value: Value) -> np.ndarray:
+        return fp.quantised(value.array, self.places(value))
+
+    def initial(self, state: Value, constant: Value) -> np.ndarray:
+        return fp.quantised(constant.array, self.places(state))
+
+    # Elementwise
+
+    def elementwise(self, group: Group) -> list[str]:
+        self._locals: dict[int, fp.Number] = {}
+        lines: list[str] = []
+        for value in group.values:
+            found = self._computed(value)
+            if value.kind == "map" and not found.text.lstrip("-").isalnum():
+                lines.append(f"const int32_t v{value.number} = {found.text};")
+                found = found._replace(text=f"v{value.number}")
+            self._locals[value.number] = found
+        for value in group.values:
+            for to, places in self._written_to(value, group):
+                lines.append(f"{to.at('k')} = {self._narrow(self._locals[value.number], places)};")
+        lines = loop("k", group.values[0].size, lines)
+        for value in group.values:
+            if "sent" in value.attributes:
+                lines.append(self._send(value))
+        return lines
+
+    def _written_to(self, value: Value, group: Group) -> list[tuple[Address, int]]:
+        found = [(self.address(s), self.places(s)) for s in self.memory.shared.get(value.number, [])]
+        own = (self.address(value), self.places(value)) if self._has_place(value, bool(found)) else None
+        return [*found, *([own] if own else [])]
+
+    def _has_place(self, value: Value, shared: bool) -> bool:
+        if "sent" in value.attributes or value.number in self.schedule.stored:
+            return True
+        return not shared and value.number in self.schedule.buffered
+
+    def _narrow(self, number: fp.Number, places: int) -> str:
+        """Return a number as an int16 of these places."""
+        if number.places < places and number.bound * 2 ** (places - number.places) > fp.LIMIT:
+            most = fp.LIMIT >> (places - number.places + 1)
+            number = fp.Number(f"{self.helper('clip')}({number.text}, {-most}, {most})", number.places, most)
+        number = fp.shifted(number, places)
+        return f"(int16_t)({number.text})" if number.bound <= 32767 else f"{self.helper('sat')}({number.text})"
+
+    def _operand(self, value: Value, places: int | None = None) -> fp.Number:
+        base = unshaped(value)
+        if base.number in self._locals:
+            return self._locals[base.number]
+        if base.kind == "const" and base.size == 1:
+            return fp.constant(base.array[0], places)
+        return fp.Number(self.address(value).at(*([] if value.size == 1 else ["k"])), self.places(value), 32768)
+
+    def _pair(self, a: Value, b: Value) -> tuple[fp.Number, fp.Number]:
+        """Return two operands; a constant has the places of what it is compared with or added to."""
+        if unshaped(a).kind == "const" and unshaped(a).size == 1:
+            y = self._operand(b)
+            return self._operand(a, y.places), y
+        x = self._operand(a)
+        return x, self._operand(b, x.places)
+
+    def _computed(self, value: Value) -> fp.Number:
+        fn, inputs = value.fn, value.inputs
+        if fn in REFUSED:
+            raise Unsupported(f"{fn} in integers")
+        if fn == "same":
+            return self._operand(inputs[0])
+        if fn == "mul":
+            x, y = fp.factors(self._operand(inputs[0]), self._operand(inputs[1]))
+            return fp.Number(f"({x.text}) * ({y.text})", x.places + y.places, x.bound * y.bound)
+        if fn == "abs":
+            x = self._operand(inputs[0])
+            return x._replace(text=f"{x.text} < 0 ? -({x.text}) : {x.text}")
+        if fn == "div":
+            return self._divided(value)
+        if fn == "sqrt":
+            x = self._operand(inputs[0])
+            finest = fp.room_for(x)
+            x = fp.shifted(x, finest - finest % 2)
+            return fp.Number(f"{self.helper('sqrt')}({x.text})", x.places // 2, math.isqrt(x.bound) + 1)
+        if fn in ("sigmoid", "tanh"):
+            x = self._within(self._operand(inputs[0]), 12, -16.0, 16.0)
+            return fp.Number(f"{self.helper(fn)}({x.text})", 15, 32767)
+        if fn not in ARITHMETIC:
+            return self._by_table(value)
+        condition = self._operand(inputs[0]) if fn == "where" else None
+        x, y = self._pair(*inputs[-2:])
+        places = fp.common(x, y, fn in ("add", "sub"))
+        x, y = fp.shifted(x, places), fp.shifted(y, places)
+        if fn in ("add", "sub"):
+            return fp.Number(f"({x.text}) {'+' if fn == 'add' else '-'} ({y.text})", places, x.bound + y.bound)
+        if fn in COMPARISONS:
+            return fp.Number(f"({x.text}) {COMPARISONS[fn]} ({y.text}) ? 1 : 0", 0, 1)
+        test = f"{condition.text} != 0" if condition else f"({x.text}) {'>' if fn == 'max' else '<'} ({y.text})"
+        return fp.Number(f"{test} ? ({x.text}) : ({y.text})", places, max(x.bound, y.bound))
+
+    def _divided(self, value: Value) -> fp.Number:
+        a, b = (self._operand(v) for v in value.inputs)
+        places = self.places(value)
+        return fp.Number(f"{self.helper('div')}({a.text}, {b.text}, {places + b.places - a.places})", places, 32768)
+
+    def _within(self, number: fp.Number, places: int, low: float, high: float) -> fp.Number:
+        """Return a number with these places; where they have no room for it, between two ends."""
+        if number.places >= places:
+            return fp.shifted(number, places)
+        if number.bound * 2 ** (places - number.places) > fp.LIMIT:
+            ends = [math.floor(end * 2.0**number.places) for end in (low, high)]
+            text = f"{self.helper('clip')}({number.text}, {ends[0]}, {max(ends[1], ends[0] + 1)})"
+            number = fp.Number(text, number.places, max(map(abs, ends)) + 1)
+        return fp.shifted(number, places)
+
+    def _by_table(self, value: Value) -> fp.Number:
+        """Return a function of one number by linear interpolation between its values: as many as it needs."""
+        low, high = self._domains[value.number]
+        room = 0.125 * (high - low) + 1e-3
+        low, high = low - room, high + room
+        if value.fn == "exp":
+            low, high = max(low, high - 24.0), min(high, max(self._domains[value.number][1], 0.0) + 1e-3)
+        if value.fn in ("log", "log1p"):
+            low = max(low, 1e-4 if value.fn == "log" else 1e-4 - 1)
+        function = FUNCTIONS[value.fn]
+        fraction = math.floor(math.log2(FEWEST / (high - low)))
+        while True:
+            first = math.floor(low * 2.0**fraction)
+            count = math.ceil(high * 2.0**fraction) - first + 2
+            places_at = (first + np.arange(count + 1)) / 2.0**fraction
+            values = function(places_at)
+            between = np.abs((values[1:] + values[:-1]) / 2 - function((places_at[1:] + places_at[:-1]) / 2)).max()
+            if 2 * count > MOST or between <= np.abs(values).max() * 2.0**-14:
+                break
+            fraction += 1
+        places = fp.places_for(float(np.abs(values).max()))
+        told = f"{value.fn} in {value.layer!r} by {count + 1} numbers of a table: error at most {between:.1e}."
+        if told not in self.notes:
+            self.notes = (*self.notes, told)
+        table = self.constant("int16_t", fp.quantised(values, places))
+        ends = (first * 128, (first + count) * 128 - 1)
+        x = self._within(self._operand(value.inputs[0]), fraction + 7, places_at[0], places_at[-1])
+        text = f"{self.helper('table')}({table}, {ends[0]}, {self.helper('clip')}({x.text}, {ends[0]}, {ends[1]}))"
+        return fp.Number(text, places, 32768)
+
+    # Vectors
+
+    def linear(self, value: Value) -> list[str]:
+        rows = value.kernels[0].shape[1]
+        places = self.places(value)
+        pairs = zip(value.inputs, value.kernels, strict=True)
+        parts = [piece for x, kernel in pairs for piece in self._pieces(x, kernel)]
+        sums = [np.abs(numbers.astype(int)).sum(1) * 32768.0 for _, _, numbers, _ in parts]
+        finest = places + 5
+        while not self._fits(value.bias, parts, sums, finest):
+            finest -= 1
+        bias = np.round(value.bias * 2.0**finest)
+        shift = finest - places
+        if shift > 0:
+            bias = bias + 2 ** (shift - 1)
+        to, positions = self.address(value), value.size // rows
+        at = [f"p * {rows}"] if positions > 1 else []
+        lines = []
+        fields = []
+        for x, start, numbers, scales in parts:
+            source = self.address(x).plus(start, *([f"p * {x.shape[-1]}"] if positions > 1 else []))
+            scale = np.round(scales * 2.0 ** (finest - self.places(x) + 32))
+            weights = self.constant("uint32_t", _packed(numbers))
+            scale_of_rows = self.constant("int32_t", _by_four(scale))
+            fields.append([weights, scale_of_rows, source.pointer, -(-numbers.shape[1] // 4)])
+        lines.append("{")
+        inner = [f"struct k_part part[{len(fields)}];"]
+        for n, each in enumerate(fields):
+            inner += [f"part[{n}].{field} = {v};" for field, v in zip(("w", "scale", "x", "words"), each, strict=True)]
+        biases = self.constant("int32_t", _by_four(bias))
+        inner.append(
+            f"{self.helper('product')}(part, {len(fields)}, {biases}, {rows}, {max(shift, 0)}, {to.plus(*at).pointer});"
+        )
+        if shift < 0:
+            inner.append(f"{self.helper('move')}({to.plus(*at).pointer}, {to.plus(*at).pointer}, {rows}, {shift});")
+        lines += [*indented(inner), "}"]
+        return loop("p", positions, lines) if positions > 1 else lines
+
+    def _pieces(self, x: Value, kernel: np.ndarray) -> list[tuple[Value, int, np.ndarray, np.ndarray]]:
+        """Return parts of a product of which no sum can leave int32: what they read, from where, rows and scales."""
+        pieces = []
+        numbers, scales = eight_bits(kernel.T)
+        start = 0
+        while start < len(kernel):
+            sums = np.abs(numbers[:, start:].astype(int)).cumsum(1).max(0)
+            count = len(kernel) - start if sums[-1] < 65000 else int(np.searchsorted(sums, 65000)) // 4 * 4
+            pieces.append((x, start, numbers[:, start : start + count], scales))
+            start += count
+        return pieces
+
+    def _fits(self, bias: np.ndarray, parts: list, sums: list[np.ndarray], finest: int) -> bool:
+        total = np.abs(bias) * 2.0**finest
+        for (x, _, _, scales), most in zip(parts, sums, strict=True):
+            factor = scales * 2.0 ** (finest - self.places(x))
+            if factor.max() >= 0.49:
+                return False
+            total = total + most * factor
+        return bool(total.max() < fp.LIMIT)
+
+    def reduce(self, value: Value) -> list[str]:
+        (source,) = value.inputs
+        x, y, width = self.address(source).pointer, self.address(value).pointer, source.shape[-1]
+        if value.fn == "max":
+            return [f"{self.helper('max')}({x}, {value.size}, {width}, {y});"]
+        if value.fn != "add":
+            raise Unsupported(f"{value.fn} in integers")
+        return [f"{self.helper('sum')}({x}, {value.size}, {width}, {self.places(source) - self.places(value)}, {y});"]
+
+    def gather(self, value: Value) -> list[str]:
+        (token,) = value.inputs
+        rows, width = value.array.shape
+        numbers, scales = eight_bits(value.array)
+        table = self.constant("int8_t", numbers)
+        scale = self.constant("int32_t", np.round(scales * 2.0 ** (self.places(value) + 15)).astype(np.int64))
+        to = self.address(value).plus(*([] if token.size == 1 else [f"k * {width}"]))
+        one = f"{self.address(token).at(*([] if token.size == 1 else ['k']))}"
+        number = f"{one} >> {self.places(token)}" if self.places(token) > 0 else one
+        call = f"{self.helper('row')}({table}, {scale}, {number}, {rows}, {width}, {to.pointer});"
+        return loop("k", token.size, [call])
+
+    def dots(self, value: Value) -> list[str]:
+        rows, x = value.inputs
+        shift = self.places(rows) + self.places(x) - self.places(value)
+        given = f"{self.address(rows, '0').pointer}, {self.address(x).pointer}, {value.size}, {x.size}, {shift}"
+        return [f"{self.helper('dots')}({given}, {self.address(value).pointer});"]
+
+    def mix(self, value: Value) -> list[str]:
+        rows, weights = value.inputs
+        shift = self.places(rows) + self.places(weights) - self.places(value)
+        pointers = f"{self.address(rows, '0').pointer}, {self.address(weights).pointer}"
+        given = f"{pointers}, {rows.steps}, {value.size}, {shift}"
+        return [f"{self.helper('mix')}({given}, {self.address(value).pointer});"]
+
+    def moved(self, to: Address, part: Value, count: int, value: Value) -> str:
+        return self._move(to, self.places(value), self.address(part), self.places(part), count)
+
+    def _move(self, to: Address, places: int, source: Address, of_source: int, count: int) -> str:
+        if places == of_source:
+            return self.copy(to, source, count)
+        return f"{self.helper('move')}({to.pointer}, {source.pointer}, {count}, {of_source - places});"
+
+    def carried(self, state: Value, following: Value, t: str = "t") -> str:
+        to, source = self.address(state), self.address(following, t)
+        return self._move(to, self.places(state), source, self.places(following), state.size)
+
+    # Inputs and outputs
+
+    def load(self, value: Value) -> list[str]:
+        (source,) = value.inputs
+        base, where = self.schedule.base(source), self.address(source)
+        scale = real(2.0 ** self.places(base))
+        to = self.address(value).pointer
+        return [f"io->load(io->x[{base.index}], {where.place()}, {value.size}, {scale}, {to});"]
+
+    def window(self, value: Value) -> list[str]:
+        lines = super().window(value)
+        base = self.schedule.base(value.inputs[0])
+        if base.kind != "input":
+            return lines
+        size, to = value.inputs[0].size, self.address(value)
+        there = self.copy(to.plus(f"i * {size}" if size > 1 else "i"), self.address(value.inputs[0], "s"), size)
+        where = self.address(value.inputs[0], "s").place()
+        target = to.plus(f"i * {size}" if size > 1 else "i").pointer
+        call = f"io->load(io->x[{base.index}], {where}, {size}, {real(2.0 ** self.places(base))}, {target});"
+        return [line.replace(there, call) for line in lines]
+
+    def _send(self, value: Value) -> str:
+        start = f"t * {value.size}" if value.steps is not None else "0"
+        scale = real(2.0 ** self.places(value))
+        return f"io->store(io->y[{value.sent}], {start}, {value.size}, {scale}, {self.address(value).pointer});"
+
+    def arguments(self, package: Any) -> Arguments:
+        return Arguments(["io"], ["const struct k_io *io"])
+
+    def helper_texts(self) -> list[str]:
+        wanted: dict[str, None] = {}
+        for name in self.helpers:
+            self._with_needs(name, wanted)
+        texts = [HELPERS["io"].format(inputs=self.input_count, outputs=self.output_count)]
+        if "sigmoid" in wanted:
+            texts.insert(0, array("int16_t", "k_sigmoids", SIGMOID.tolist()))
+        return [*texts, *(HELPERS[name] for name in wanted)]
+
+    def _with_needs(self, name: str, wanted: dict[str, None]) -> None:
+        for other in NEEDS.get(name, ()):
+            self._with_needs(other, wanted)
+        wanted.setdefault(name)
+
+    def more_declarations(self, package: Any) -> list[str]:
+        return [
+            "/* The same on the package's own integers. */",
+            f"void {package.name}_run_q(struct {package.name} *m, {self._ports(package, 'int16_t')});",
+        ]
+
+    def more_step_declarations(self, package: Any) -> list[str]:
+        return [f"void {package.name}_step_q(struct {package.name} *m, {self._ports(package, 'int16_t')});"]
+
+    def header_constants(self, package: Any) -> list[str]:
+        lines = ["/* real value = integer / 2 ^ places */"]
+        for kind, ports in (("X", package.inputs), ("Y", package.outputs)):
+            lines += [
+                f"#define {package.name.upper()}_{kind}{n}_PLACES {self.port_places(port.value)}"
+                for n, port in enumerate(ports)
+            ]
+        return [*lines, "", ""]
+
+    def port_places(self, value: Value) -> int:
+        return self.places(value) if value.number in self._ranges or "sent" in value.attributes else 0
+
+    def _ports(self, package: Any, kind: str) -> str:
+        xs = [f"const {kind} *x{k}" for k in range(len(package.inputs))]
+        return ", ".join([*xs, *(f"{kind} *y{k}" for k in range(len(package.outputs)))])
+
+    def entries(self, package: Any, calls: list[str], step_calls: list[str]) -> list[str]:
+        name, texts = package.name, []
+        if step_calls:
+            texts.append(f"void {name}_reset(struct {name} *m) {{ start(m); }}\n")
+        inner = {"whole": ["start(m);", *calls], **({"single": step_calls} if step_calls else {})}
+        for function, lines in inner.items():
+            head = f"static void {function}(struct {name} *m, const struct k_io *io) {{"
+            texts.append("\n".join([head, *indented(lines), "}\n"]))
+        for function, public in (("whole", "run"), ("single", "step")):
+            for end, kind in (("", "float"), ("_q", "int16_t")) if function in inner else ():
+                short = "q" if end else "f"
+                ports = [f"io.x[{k}] = x{k};" for k in range(len(package.inputs))]
+                ports += [f"io.y[{k}] = y{k};" for k in range(len(package.outputs))]
+                body = ["struct k_io io;", *ports, f"io.load = k_load_{short};", f"io.store = k_store_{short};"]
+                head = f"void {name}_{public}{end}(struct {name} *m, {self._ports(package, kind)}) {{"
+                texts.append("\n".join([head, *indented([*body, f"{function}(m, &io);"]), "}\n"]))
+        return texts
+
+    # The test
+
+    def scale_of(self, port: Value) -> float:
+        return 2.0 ** self.port_places(port)
+
+    def held(self, array: np.ndarray, port: Value) -> np.ndarray:
+        return fp.quantised(array, self.port_places(port)).reshape(len(array), -1)
+
+    def tolerance(self, value: float) -> str:
+        return str(int(value))
+
+    def settle(self, package: Any, folder: Path) -> None:
+        """Let the test expect the very integers that this computer gives."""
+        got = host.run(package, folder, package.rows, "int16_t", "_q")
+        package.expected, package.tolerance = got, [0.0] * len(got)
+
+    KINDS = {
+        **Emitter.KINDS,
+        **{"linear": linear, "reduce": reduce, "gather": gather, "dots": dots, "mix": mix, "load": load},
+        "window": window,
+    }
+
+
+def _ranges(outputs: list[Value], rows: list[np.ndarray], at_once: int = 16) -> dict[int, tuple[float, float]]:
+    """Return the smallest and the largest number of every value; what stands for minus infinity does not count."""
+    found: dict[int, tuple[float, float]] = {}
+    for start in range(0, len(rows[0]), at_once):
+        values = interpret.run(outputs, [array[start : start + at_once] for array in rows])
+        for number, array_ in values.items():
+            real_ones = array_[np.abs(array_) < -NOTHING]
+            low, high = (float(real_ones.min()), float(real_ones.max())) if real_ones.size else (0.0, 0.0)
+            before = found.get(number, (low, high))
+            found[number] = (min(low, before[0]), max(high, before[1]))
+    return found
+
+
+def _with_loads(outputs: list[Value], emitter: IntegerEmitter) -> None:
+    """Put in front of what reads an input a copy of it, in the package's own numbers, and number all values anew."""
+    values, placed, loads = ordered(outputs), [], {}
+    for value in values:
+        for n, source in enumerate(value.inputs):
+            base = source
+            while base.kind in VIEWS:
+                base = base.inputs[0]
+            if base.kind != "input" or value.kind in VIEWS or value.kind == "window":
+                continue
+            key = (source.number, value.group)
+            if key not in loads:
+                steps = source.steps
+                loads[key] = Value("load", [source], steps, source.shape)
+                loads[key].group, loads[key].layer = value.group, value.layer
+                emitter._ranges[loads[key].number] = emitter._ranges[source.number]
+                placed.append(loads[key])
+            value.inputs[n] = loads[key]
+        placed.append(value)
+    ranges, domains = emitter._ranges, emitter._domains
+    fresh = {value.number: number for number, value in enumerate(placed)}
+    emitter._ranges = {fresh[old]: ends for old, ends in ranges.items() if old in fresh}
+    emitter._domains = {fresh[old]: ends for old, ends in domains.items() if old in fresh}
+    for number, value in enumerate(placed):
+        value.number = number
+
+
+def _by_four(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers of rows with zeros up to a multiple of four."""
+    return np.concatenate([numbers, np.zeros(-len(numbers) % 4)]).astype(np.int64)
+
+
+def _packed(numbers: np.ndarray) -> np.ndarray:
+    """Return int8 rows as words of four weights, the first in the lowest byte: of four rows two words at a time."""
+    rows, columns = numbers.shape
+    whole = np.zeros((-(-rows // 4) * 4, -(-columns // 4) * 4), np.uint8)
+    whole[:rows, :columns] = np.ascontiguousarray(numbers).view(np.uint8)
+    words = whole.reshape(-1, 4, whole.shape[1] // 4, 4) @ np.array([1, 1 << 8, 1 << 16, 1 << 24], np.uint64)
+    pairs = words.shape[2] // 2 * 2
+    parts = []
+    for block in words:
+        parts += [block[:, :pairs].reshape(4, -1, 2).transpose(1, 0, 2).reshape(-1), block[:, pairs:].reshape(-1)]
+    return np.concatenate(parts).astype(np.uint32)

@@ -1,0 +1,290 @@
+"""What a model computes, as a graph of few kinds of vectors; the one form that is run, planned and written as C.
+
+A `Value` is a vector of `size` numbers: one for each of `steps` time steps, or one alone (`steps` None). Elementwise
+values and products read the step that is being computed; `window`, `reverse`, `at`, `whole`, `dots` and `mix` read
+anywhere in a sequence. A `state` is what its `next` was one step before: by it a recurrence, and a mean over time, are
+graphs as everything else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+#: What reads a sequence elsewhere than at the step that is being computed; the first of its inputs is the sequence.
+ANYWHERE = ("window", "reverse", "at", "whole", "dots", "mix")
+#: What is no computation: the same numbers, found in another way.
+VIEWS = ("last", "at", "reverse", "whole", "steps", "repeat", "slice")
+#: What stands at the beginning.
+LEAVES = ("input", "const", "table", "state")
+
+_numbers = itertools.count()
+
+
+class Value:
+    """A vector, and how it comes about."""
+
+    def __init__(self, kind: str, inputs: Sequence[Value], steps: int | None, shape: Sequence[int], **attributes: Any):
+        """Take the kind, what it is made of, the number of steps and the shape of one of them."""
+        self.kind, self.inputs, self.steps = kind, list(inputs), steps
+        self.shape = tuple(int(size) for size in shape)
+        self.attributes = attributes
+        self.number = next(_numbers)
+        self.group: int | None = None  #: of values that must be computed in one loop
+        self.layer = ""  #: the layer that it comes from
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=int))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["attributes"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"v{value.number}" for value in self.inputs)
+        fn = self.attributes.get("fn", "")
+        return f"v{self.number} = {self.kind} {fn}({inputs}) {self.steps} x {self.shape} {self.layer}"
+
+
+class Builder:
+    """Makes values; knows the layer that is being read, and the loop that must stay together."""
+
+    def __init__(self) -> None:
+        self.layer = ""
+        self._group: int | None = None
+        self._groups = itertools.count()
+
+    def new(self, kind: str, inputs: Sequence[Value], steps: int | None, shape: Sequence[int], **more: Any) -> Value:
+        value = Value(kind, inputs, steps, shape, **more)
+        value.group, value.layer = self._group, self.layer
+        return value
+
+    @contextmanager
+    def one_loop(self) -> Iterator[None]:
+        """Let what is made inside the block be computed in one loop."""
+        before = self._group
+        self._group = next(self._groups) if before is None else before
+        try:
+            yield
+        finally:
+            self._group = before
+
+    # Leaves
+
+    def const(self, array: Any) -> Value:
+        array = np.asarray(array, np.float64)
+        return self.new("const", [], None, array.shape, array=array.reshape(-1))
+
+    def table(self, array: np.ndarray) -> Value:
+        """Return a constant for each step, `(steps, ...)`."""
+        return self.new("table", [], array.shape[0], array.shape[1:], array=array.reshape(len(array), -1))
+
+    def state(self, steps: int, shape: Sequence[int], initial: Value | None = None) -> Value:
+        """Return a state, of zeros at first or of what `initial` is; its `next` is set by `carry`."""
+        return self.new("state", [] if initial is None else [initial], steps, shape, next=None)
+
+    def carry(self, state: Value, following: Value) -> None:
+        state.attributes["next"] = following
+
+    # Elementwise
+
+    def map(self, fn: str, *inputs: Value | float | np.ndarray) -> Value:
+        """Return a function of numbers at the same place of each input; inputs broadcast as in NumPy."""
+        values = [value if isinstance(value, Value) else self.const(value) for value in inputs]
+        values = [self.last(v) if v.steps == 1 and any((u.steps or 0) > 1 for u in values) else v for v in values]
+        shape = np.broadcast_shapes(*(value.shape for value in values))
+        steps = next((value.steps for value in values if value.steps is not None), None)
+        if any(value.steps not in (None, steps) for value in values):
+            raise ValueError(f"sequences of {' and '.join(str(v.steps) for v in values)} steps")
+        if all(value.kind == "const" for value in values):
+            return self.const(FUNCTIONS[fn](*(v.array.reshape(v.shape) for v in values)))
+        return self.new("map", [self._broadcast(value, shape) for value in values], steps, shape, fn=fn)
+
+    def _broadcast(self, value: Value, shape: tuple[int, ...]) -> Value:
+        if value.shape == shape or value.size == 1:
+            return value
+        if value.size == int(np.prod(shape, dtype=int)):
+            return self.reshape(value, shape)
+        if value.kind == "const":
+            return self.const(np.broadcast_to(value.array.reshape(value.shape), shape))
+        places = np.broadcast_to(np.arange(value.size).reshape(value.shape), shape)
+        return self.pick(value, places)
+
+    # Vectors
+
+    def linear(self, parts: Sequence[tuple[Value, np.ndarray]], bias: np.ndarray | None = None) -> Value:
+        """Return Σ x W + b over the last axis of each x; W `(inputs, outputs)`."""
+        (x, kernel), *_ = parts
+        shape = (*x.shape[:-1], kernel.shape[1])
+        return self.new(
+            "linear",
+            [value for value, _ in parts],
+            next((value.steps for value, _ in parts if value.steps is not None), None),
+            shape,
+            kernels=[np.asarray(kernel, np.float64) for _, kernel in parts],
+            bias=np.zeros(kernel.shape[1]) if bias is None else np.asarray(bias, np.float64),
+        )
+
+    def reduce(self, fn: str, x: Value, keep: bool = True) -> Value:
+        """Return the sum or the largest of the last axis."""
+        return self.new("reduce", [x], x.steps, (*x.shape[:-1], 1) if keep else x.shape[:-1], fn=fn)
+
+    def pick(self, x: Value, places: np.ndarray) -> Value:
+        """Return the numbers of `x` at places of its flat form."""
+        flat = places.reshape(-1)
+        if flat.size and np.array_equal(flat, np.arange(flat[0], flat[0] + flat.size)):
+            if flat.size == x.size:
+                return self.reshape(x, places.shape)
+            return self.new("slice", [x], x.steps, places.shape, start=int(flat[0]))
+        if x.kind == "const":
+            return self.const(x.array[places])
+        return self.new("pick", [x], x.steps, places.shape, places=flat)
+
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        """Return the same numbers in another shape of one step."""
+        if tuple(shape) == x.shape:
+            return x
+        if x.kind == "const":
+            return self.const(x.array.reshape(shape))
+        return self.new("slice", [x], x.steps, shape, start=0)
+
+    def concat(self, values: Sequence[Value], axis: int = -1) -> Value:
+        """Return values joined along an axis of one step's shape."""
+        steps = next((value.steps for value in values if value.steps is not None), None)
+        if len(values) == 1:
+            return values[0]
+        flat = self.new("concat", values, steps, (sum(value.size for value in values),))
+        starts = np.cumsum([0, *(value.size for value in values)])
+        places = np.concatenate(
+            [start + np.arange(v.size).reshape(v.shape) for start, v in zip(starts, values, strict=False)], axis
+        )
+        return self.pick(flat, places)
+
+    def gather(self, table: np.ndarray, token: Value) -> Value:
+        """Return the row of a table that a whole number names."""
+        return self.new("gather", [token], token.steps, (*token.shape, table.shape[1]), array=np.asarray(table))
+
+    # Time
+
+    def window(self, x: Value, length: int, stride: int, dilation: int, before: int, steps: int) -> Value:
+        """Return at step t the steps t·stride − before + k·dilation of x, k < length; zeros where there is none."""
+        options = {"length": length, "stride": stride, "dilation": dilation, "before": before}
+        return self.new("window", [x], steps, (length, *x.shape), **options)
+
+    def reverse(self, x: Value) -> Value:
+        return self.new("reverse", [x], x.steps, x.shape)
+
+    def last(self, x: Value) -> Value:
+        """Return what x is after its loop."""
+        return x if x.steps is None else self.new("last", [x], None, x.shape)
+
+    def at(self, x: Value, step: int) -> Value:
+        return self.new("at", [x], None, x.shape, step=step % (x.steps or 1))
+
+    def whole(self, x: Value) -> Value:
+        """Return all steps of x as one vector `(steps, ...)`."""
+        if x.kind == "steps":
+            return x.inputs[0]
+        return x if x.steps is None else self.new("whole", [self._solid(x)], None, (x.steps, *x.shape))
+
+    def _solid(self, x: Value) -> Value:
+        """Return a sequence whose steps stand one behind the other in memory."""
+        base = unshaped(x)
+        return self.map("same", x) if base.kind in VIEWS and base.kind != "steps" else x
+
+    def steps(self, x: Value) -> Value:
+        """Return a vector `(steps, ...)` as a sequence."""
+        if x.kind == "whole" and x.shape[0] == x.inputs[0].steps:
+            return self.reshape(x.inputs[0], x.shape[1:])
+        return self.new("steps", [x], x.shape[0], x.shape[1:])
+
+    def repeat(self, x: Value, steps: int) -> Value:
+        return self.new("repeat", [x], steps, x.shape)
+
+    def dots(self, keys: Value, query: Value) -> Value:
+        """Return the product of each step of `keys` with the query: `(steps of keys,)`."""
+        return self.new("dots", [self._solid(keys), query], query.steps, (keys.steps or 1,))
+
+    def mix(self, values: Value, weights: Value) -> Value:
+        """Return the sum of the steps of `values`, each times its weight."""
+        return self.new("mix", [self._solid(values), weights], weights.steps, values.shape)
+
+    def over_time(self, fn: str, x: Value) -> Value:
+        """Return the sum or the largest of all steps."""
+        with self.one_loop():
+            start = None if fn == "add" else self.const(np.full(x.shape, LOWEST))
+            total = self.state(x.steps or 1, x.shape, start)
+            total.attributes["whole"] = True  # what it gives is that of a whole sequence
+            following = self.map(fn, total, x)
+            self.carry(total, following)
+        return self.last(following)
+
+
+#: In place of minus infinity: the smallest number that is one in float32.
+LOWEST = -3.4e38
+
+
+def _sigmoid(x):
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+#: The functions of `map`, in NumPy.
+FUNCTIONS: dict[str, Any] = {
+    "same": lambda a: a,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "max": np.maximum,
+    "min": np.minimum,
+    "abs": np.abs,
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "log": np.log,
+    "log1p": np.log1p,
+    "expm1": np.expm1,
+    "sqrt": np.sqrt,
+    "sin": np.sin,
+    "cos": np.cos,
+    "pow": np.power,
+    "floor": np.floor,
+    "eq": lambda a, b: np.asarray(a == b, float),
+    "ne": lambda a, b: np.asarray(a != b, float),
+    "gt": lambda a, b: np.asarray(a > b, float),
+    "ge": lambda a, b: np.asarray(a >= b, float),
+    "where": lambda c, a, b: np.where(c != 0, a, b),
+}
+
+
+def ordered(outputs: Sequence[Value]) -> list[Value]:
+    """Return all values that the outputs need, each after what it is made of; a state's next counts as needed."""
+    found: dict[int, Value] = {}
+    pending = list(outputs)
+    while pending:
+        value = pending.pop()
+        if value.number not in found:
+            found[value.number] = value
+            pending += value.inputs
+            if value.kind == "state":
+                pending.append(value.next)
+    return [found[number] for number in sorted(found)]  # a value is made after its inputs
+
+
+def is_alias(value: Value) -> bool:
+    """Say whether a value is its input in another shape."""
+    return value.kind == "slice" and value.start == 0 and value.size == value.inputs[0].size
+
+
+def unshaped(value: Value) -> Value:
+    """Return what a value is another shape of."""
+    while is_alias(value):
+        value = value.inputs[0]
+    return value

@@ -1,0 +1,115 @@
+"""The same graph with fewer values: constants go into the products beside them, and products of one sum become one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_lstm_custom.export.plain_c.ir import Value, ordered
+
+#: How far the factors of a product's inputs may differ, so that a row of its kernel still has one scale in int8.
+ALIKE = 8.0
+
+
+def simplify(outputs: Sequence[Value]) -> None:
+    """Change the values behind `outputs` in place."""
+    _sequences(outputs)
+    while True:
+        uses = _uses(outputs)
+        if not sum(_simplified(value, uses) for value in ordered(outputs)):
+            return
+
+
+def _uses(outputs: Sequence[Value]) -> Counter[int]:
+    uses = Counter(value.number for value in outputs)
+    for value in ordered(outputs):
+        uses.update(v.number for v in value.inputs)
+        if value.kind == "state":
+            uses[value.next.number] += 1
+    return uses
+
+
+def _sequences(outputs: Sequence[Value]) -> None:
+    """Let an input that is read as a sequence only be one."""
+    values = ordered(outputs)
+    for source in [value for value in values if value.kind == "input" and value.steps is None]:
+        readers = [value for value in values if source in value.inputs]
+        if readers and all(value.kind == "steps" for value in readers):
+            source.steps, source.shape = source.shape[0], source.shape[1:]
+            for value in readers:
+                value.kind, value.attributes = "slice", {"start": 0}
+
+
+def _simplified(value: Value, uses: Counter[int]) -> bool:
+    """Simplify one value; return whether there was something to do."""
+    if value.kind == "map" and value.fn in ("add", "sub", "mul"):
+        return _into_product(value, uses)
+    if value.kind == "linear":
+        return sum(_from_input(value, number, uses) for number in range(len(value.inputs))) > 0
+    if value.kind == "slice" and value.inputs[0].kind == "slice":
+        (inner,) = value.inputs
+        value.inputs, value.attributes = list(inner.inputs), {"start": value.start + inner.start}
+        return True
+    return False
+
+
+def _into_product(value: Value, uses: Counter[int]) -> bool:
+    """Let a sum or product with a constant, or a sum of two products, be part of the product."""
+    left, right = value.inputs
+    if left.kind == "const" and value.fn != "sub":
+        left, right = right, left
+    if left.kind != "linear" or uses[left.number] != 1 or left.shape != value.shape:
+        return False
+    kernels, bias = left.kernels, left.bias
+    if right.kind == "linear" and value.fn == "add" and uses[right.number] == 1 and right.shape == left.shape:
+        inputs = [*left.inputs, *right.inputs]
+        kernels, bias = [*kernels, *right.kernels], bias + right.bias
+    elif right.kind == "const" and (of_row := _of_last_axis(right, value)) is not None:
+        inputs = left.inputs
+        if value.fn == "mul":
+            kernels, bias = [kernel * of_row for kernel in kernels], bias * of_row
+        else:
+            bias = bias + (of_row if value.fn == "add" else -of_row)
+    else:
+        return False
+    value.kind, value.inputs = "linear", list(inputs)
+    value.attributes = {"kernels": list(kernels), "bias": bias}
+    return True
+
+
+def _of_last_axis(constant: Value, value: Value) -> np.ndarray | None:
+    """Return a constant as one number for each place of the last axis, if it is the same along the others."""
+    width = value.shape[-1]
+    if constant.size == 1:
+        return np.full(width, constant.array[0])
+    if constant.size % width:
+        return None
+    rows = constant.array.reshape(-1, width)
+    return rows[0] if (rows == rows[0]).all() else None
+
+
+def _from_input(value: Value, number: int, uses: Counter[int]) -> bool:
+    """Take a constant factor or summand of a product's input into its kernel or bias."""
+    source = value.inputs[number]
+    if source.kind != "map" or source.fn not in ("add", "sub", "mul") or uses[source.number] != 1:
+        return False
+    left, right = source.inputs
+    if left.kind == "const" and source.fn != "sub":
+        left, right = right, left
+    if right.kind != "const" or left.shape != source.shape:
+        return False
+    of_input = _of_last_axis(right, source)
+    if of_input is None:
+        return False
+    kernel = value.kernels[number]
+    if source.fn == "mul":
+        sizes = np.abs(of_input)
+        if not sizes.min() > 0 or sizes.max() > ALIKE * sizes.min():
+            return False
+        value.kernels[number] = kernel * of_input[:, None]
+    else:
+        value.attributes["bias"] = value.bias + (of_input if source.fn == "add" else -of_input) @ kernel
+    value.inputs[number] = left
+    return True

@@ -1,0 +1,64 @@
+"""Many packages compiled and run at once."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_lstm_custom.export.model.samples import predictions
+from keras_lstm_custom.export.plain_c import package
+from keras_lstm_custom.export.plain_c.emit_float import FloatEmitter
+from keras_lstm_custom.export.plain_c.emit_integer import IntegerEmitter
+from keras_lstm_custom.export.plain_c.export import packed, read
+from tests.export.plain_c.zoo import inputs_for
+
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def package_of(
+    model: keras.Model, name: str, share: float, quantize: str | None = None, rows: int = 3
+) -> package.Package:
+    """Return a package whose test expects the model's own numbers, within a share of the largest (at least of 1)."""
+    x = inputs_for(model, rows)
+    expected = predictions(model, x)
+    outputs = read(model)
+    emitter = (
+        IntegerEmitter(name, outputs, len(model.inputs), x)
+        if quantize == "int16x8"
+        else FloatEmitter(name, outputs, len(model.inputs), eight_bits=quantize == "int8")
+    )
+    made = packed(name, model, emitter, x, expected, quantize)
+    made.tolerance = [
+        share * max(1.0, float(np.abs(y).max())) * emitter.scale_of(port.value)
+        for y, port in zip(expected, made.outputs, strict=True)
+    ]
+    return made
+
+
+def failures(packages: Mapping[str, package.Package], folder: Path, *flags: str, compiler: str = "gcc") -> list[str]:
+    """Compile all packages as one program, run each one's own test, and return which fail."""
+    calls = []
+    for key, each in packages.items():
+        for file, text in package.files(each).items():
+            if file.endswith((".c", ".h")):
+                (folder / file).write_text(text)
+        (folder / f"{each.name}_test.c").rename(folder / f"{each.name}_test.inc")
+        (folder / f"{each.name}_only.c").write_text(
+            f'int {each.name}_main(void);\n#define main {each.name}_main\n#include "{each.name}_test.inc"\n'
+        )
+        calls.append((each.name, key))
+    lines = ["#include <stdio.h>", *(f"int {name}_main(void);" for name, _ in calls), "int main(void) {"]
+    lines += [f'  if ({name}_main() != 0) puts("{key}");' for name, key in calls]
+    (folder / "all.c").write_text("\n".join([*lines, "  return 0;", "}", ""]))
+    sources = ["all.c", *(f"{name}{end}.c" for name, _ in calls for end in ("", "_only"))]
+    call = [compiler, *flags, *WARNINGS, *sources, "-lm", "-o", "all"]
+    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+    ran = subprocess.run(["./all"], cwd=folder, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[:3000]
+    return ran.stdout.splitlines()

@@ -1,0 +1,220 @@
+"""Plain C packages: the numbers of the model, whatever it is made of."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import keras_lstm_custom as klc
+from keras_lstm_custom import export
+from keras_lstm_custom.commands import app
+from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
+from keras_lstm_custom.export.plain_c import host
+from keras_lstm_custom.export.plain_c.package import files
+from tests.export.plain_c.building import SANITIZED, failures, package_of
+from tests.export.plain_c.zoo import MODELS, F, T, inputs_for, randomised, sequential
+from tests.export.random_graphs import random_graph, samples_of
+
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc"),
+]
+
+layers = keras.layers
+
+
+def small() -> keras.Model:
+    return randomised(sequential(layers.LSTM(4), layers.Dense(2)))
+
+
+@pytest.fixture(scope="module")
+def floats():
+    return {name: package_of(randomised(make()), f"m{k}", 1e-5) for k, (name, make) in enumerate(MODELS.items())}
+
+
+def test_every_model_gives_its_numbers_without_a_word_of_compiler_and_sanitizers(floats, tmp_path):
+    assert failures(floats, tmp_path, "-std=c99", "-O0", *SANITIZED) == []
+
+
+def test_it_is_cpp_too(floats, tmp_path):
+    some = {name: floats[name] for name in ("lstm", "masks", "attention", "convolutions")}
+    some["integers"] = package_of(small(), "integers", 0.05, "int16x8")
+    assert failures(some, tmp_path, "-x", "c++", "-std=c++17", "-O0", compiler="g++") == []
+
+
+def test_int8_weights_and_integers(tmp_path):
+    names = [name for name in MODELS if not name.startswith("activation")]
+    names += [f"activation {name}" for name in ("gelu", "log_softmax", "hard_silu", "exponential", "softplus")]
+    packages = {f"int16x8 {name}": package_of(randomised(MODELS[name]()), f"q{k}", 0.06, "int16x8", rows=12)
+                for k, name in enumerate(names)}  # fmt: skip
+    some = ("lstm", "gru", "slstm", "masks", "convolutions")
+    packages |= {f"int8 {n}": package_of(randomised(MODELS[n]()), f"e{k}", 0.06, "int8") for k, n in enumerate(some)}
+    assert failures(packages, tmp_path, "-std=c99", "-O0", *SANITIZED) == []
+
+
+def test_integers_need_no_mathematics_and_no_float_between_input_and_output(tmp_path):
+    export.c(small(), tmp_path / "net", "int16x8", inputs_for(small(), 24)[0])
+    text = (tmp_path / "net" / "net.c").read_text()
+    inside = re.sub(r"static void k_(load|store)_f.*?\n}\n", "", text, flags=re.DOTALL)
+    assert "math.h" not in text
+    assert not re.search(r"\b(double|expf|tanhf)\b", inside)
+    assert "malloc" not in text
+
+
+def test_no_input_makes_integers_overflow(tmp_path):
+    """The undefined-behaviour sanitizer ends the program if one does."""
+    model = randomised(
+        sequential(
+            layers.LayerNormalization(),
+            klc.LSTM(6, peepholes=True, return_sequences=True),
+            klc.SLSTM(4, return_sequences=True),
+            layers.Dense(5, activation="gelu"),
+            layers.GRU(4, return_sequences=True),
+            layers.Dense(3, activation="softmax"),
+        )
+    )
+    package = package_of(model, "net", 1.0, "int16x8", rows=12)
+    for name, text in {**files(package), "driver.c": host.driver(package, "int16_t", "_q")}.items():
+        (tmp_path / name).write_text(text)
+    host.build(["gcc"], tmp_path, ["driver.c", "net.c"], "driver", "-O1", "-I.", *SANITIZED)
+    x = np.random.default_rng(0).choice([-32768, -1, 0, 1, 32767], (50, T * F)).astype(np.int16)
+    ran = subprocess.run([tmp_path / "driver"], input=x.tobytes(), capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr[:2000]
+    assert len(ran.stdout) == 50 * T * 3 * 2
+
+
+@pytest.mark.parametrize(("seed", "quantize"), [(0, None), (1, "int8"), (2, "int16x8"), (4, "int16x8")])
+def test_random_graphs(seed, quantize, tmp_path):
+    model = random_graph(seed, largest_units=24, longest=20)
+    bound = 1e-5 if quantize is None else 0.02
+    report = export.c(model, tmp_path / "net", quantize, samples_of(model, 48), bound=bound)
+    assert report.ok
+    assert report.checks[0].ran
+
+
+def test_the_report_and_the_files(tmp_path):
+    model = small()
+    report = export.c(model, tmp_path / "gesture", calibration=inputs_for(model, 8)[0])
+    made = {path.name for path in (tmp_path / "gesture").iterdir()}
+    assert made == {"gesture.h", "gesture.c", "gesture_test.c", "Makefile", "CMakeLists.txt", "keras_lstm_custom.json"}
+    assert report.ok
+    assert report.check("host C").max_error < 1e-6
+    assert report.bytes == 4 * model.count_params()
+    assert report.arena_bytes == 4 * (8 + 16)  # h and c, and the gates of one step; no sequence
+    assert any("gesture_reset" in note for note in report.notes)
+    assert json.loads((tmp_path / "gesture" / "keras_lstm_custom.json").read_text())["quantize"] is None
+
+
+def test_layers_that_read_forwards_run_step_by_step_together(tmp_path):
+    """A stack needs no memory for the sequences between its layers, however long they are."""
+    model = sequential(layers.LSTM(4, return_sequences=True), layers.Dense(3), layers.GRU(4), shape=(500, F))
+    assert export.c(model, tmp_path / "net").arena_bytes < 4 * 100
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        (layers.Bidirectional(layers.LSTM(3)), "bidirectional"),
+        (layers.LSTM(3, go_backwards=True), "lstm"),
+        (layers.GlobalAveragePooling1D(), "pooling"),
+    ],
+)
+def test_what_cannot_run_step_by_step_has_no_step(part, named, tmp_path):
+    report = export.c(sequential(part, layers.Dense(2)), tmp_path / "net")
+    assert any("Not step by step" in note and named in note for note in report.notes)
+    assert "net_step" not in (tmp_path / "net" / "net.h").read_text()
+
+
+def test_the_test_of_a_package_sees_the_recurrence(tmp_path):
+    """With all recurrent weights at zero it fails."""
+    model = small()
+    kernel = model.layers[0].cell.recurrent_kernel
+    before = np.asarray(kernel)
+    kernel.assign(0 * before)
+    wrong = package_of(model, "net", 1e-5)
+    kernel.assign(before)
+    right = package_of(model, "net", 1e-5)
+    wrong.expected = right.expected
+    assert failures({"right": right}, tmp_path, "-std=c99", "-O0") == []
+    assert failures({"wrong": wrong}, tmp_path, "-std=c99", "-O0") == ["wrong"]
+
+
+def test_without_a_compiler_the_report_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    report = export.c(small(), tmp_path / "net")
+    assert (tmp_path / "net" / "net.c").exists()
+    assert not report.ok
+    assert any("no C compiler" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"quantize": "int16x8"}, InputError, "calibration"),
+        ({"quantize": "float16"}, ArgumentError, "int16x8"),
+        ({"name": "3d"}, ArgumentError, "identifier"),
+        ({"name": "class"}, ArgumentError, "identifier"),
+        ({"bound": 1e-12}, ExportError, "numbers"),
+    ],
+)
+def test_bad_input_is_told_and_nothing_is_written(options, error, said, tmp_path):
+    with pytest.raises(error, match=said):
+        export.c(small(), tmp_path / "net", **options)
+    assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (lambda: _heads(), "multi_head"),
+        (lambda: sequential(layers.TimeDistributed(layers.Conv2D(2, 3)), shape=(4, 8, 8, 1)), "time_dist"),
+        (lambda: keras.Model(x := keras.Input((T, F)), x), "nothing to run"),
+        (lambda: keras.Sequential([keras.Input((None, F)), layers.LSTM(2)]), "timesteps"),
+    ],
+)
+def test_what_has_no_c_is_named(model, said, tmp_path):
+    with pytest.raises(ExportError, match=said):
+        export.c(model(), tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
+def _heads() -> keras.Model:
+    x = keras.Input((T, F))
+    return keras.Model(x, layers.MultiHeadAttention(2, 3)(x, x))
+
+
+def test_what_has_no_integers_is_named(tmp_path):
+    model = MODELS["activation sparsemax"]()
+    with pytest.raises(ExportError, match="sparsemax in integers"):
+        export.c(model, tmp_path / "net", "int16x8", inputs_for(model, 12))
+
+
+def test_a_folder_of_somebody_else_stays(tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "mine.txt").write_text("mine")
+    with pytest.raises(ExportError, match="not written by this package"):
+        export.c(small(), tmp_path / "net")
+    assert [path.name for path in (tmp_path / "net").iterdir()] == ["mine.txt"]
+
+
+def test_another_length_than_the_models(tmp_path):
+    report = export.c(small(), tmp_path / "net", timesteps=11)
+    assert report.ok
+    assert "11 time steps" in (tmp_path / "net" / "net.h").read_text()
+
+
+def test_the_command(tmp_path):
+    small().save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", inputs_for(small(), 24)[0])
+    arguments = ["c", "model.keras", "out", "--quantize", "int16x8", "--calibration", "x.npy", "--name", "gesture"]
+    arguments = [str(tmp_path / a) if a in ("model.keras", "out", "x.npy") else a for a in arguments]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "gesture_run_q" in (tmp_path / "out" / "gesture.h").read_text()
