@@ -22,7 +22,7 @@ TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),tensor
 #   make test-backends TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 #: The tests that any backend can run.
-NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/parity \
+NEUTRAL := tests/equations tests/cells tests/layers tests/load tests/conformance tests/parity \
 	tests/diagnostics/test_trace.py tests/diagnostics/test_attribution.py \
 	tests/diagnostics/test_contributions.py tests/test_timeseries.py tests/timeseries tests/test_saved_models.py tests/test_keras_hooks.py \
 	$(addprefix tests/engines/test_,fast.py jax.py torch.py cudnn.py)
