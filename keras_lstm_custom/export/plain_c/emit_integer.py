@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from keras_lstm_custom.export.plain_c import fixed_point as fp
-from keras_lstm_custom.export.plain_c import host, interpret
+from keras_lstm_custom.export.plain_c import host
 from keras_lstm_custom.export.plain_c.emit import Arguments, Emitter
 from keras_lstm_custom.export.plain_c.emit_float import eight_bits
+from keras_lstm_custom.export.plain_c.integer_data import NOTHING, by_four, packed_rows, ranges, with_loads
 from keras_lstm_custom.export.plain_c.integer_helpers import HELPERS, NEEDS, SIGMOID
 from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, VIEWS, Value, ordered, unshaped
 from keras_lstm_custom.export.plain_c.operations import Unsupported
@@ -25,7 +26,6 @@ REFUSED = ("pow", "floor")
 FEWEST, MOST = 128, 2048
 #: From here on the table of σ is 1, and so of tanh.
 SATURATED = 8.0
-NOTHING = -1e30  #: below this is what stands for minus infinity
 
 
 class IntegerEmitter(Emitter):
@@ -38,12 +38,14 @@ class IntegerEmitter(Emitter):
 
     def __init__(self, name: str, outputs: list[Value], inputs: int, rows: list[np.ndarray]):
         """Take what `Emitter` takes, and rows of real input."""
-        self._ranges = _ranges(outputs, rows)
+        found = ranges(outputs, rows)
         self._whole = {k: bool((array == np.round(array)).all()) for k, array in enumerate(rows)}
-        self._domains = {v.number: self._ranges[v.inputs[0].number] for v in ordered(outputs) if v.kind == "map"}
         for output in outputs:
             output.attributes["sent"] = output.attributes.pop("output")
-        _with_loads(outputs, self)
+        domains = {v.number: found[v.inputs[0].number] for v in ordered(outputs) if v.kind == "map"}
+        before = with_loads(outputs)
+        self._ranges = {new: found[old] for new, old in before.items() if old in found}
+        self._domains = {new: domains[old] for new, old in before.items() if old in domains}
         super().__init__(name, outputs, inputs)
         self._places: dict[int, int] = {}
         self.output_count = len(outputs)
@@ -249,14 +251,14 @@ class IntegerEmitter(Emitter):
         for x, start, numbers, scales in parts:
             source = self.address(x).plus(start, *([f"p * {x.shape[-1]}"] if positions > 1 else []))
             scale = np.round(scales * 2.0 ** (finest - self.places(x) + 32))
-            weights = self.constant("uint32_t", _packed(numbers))
-            scale_of_rows = self.constant("int32_t", _by_four(scale))
+            weights = self.constant("uint32_t", packed_rows(numbers))
+            scale_of_rows = self.constant("int32_t", by_four(scale))
             fields.append([weights, scale_of_rows, source.pointer, -(-numbers.shape[1] // 4)])
         lines.append("{")
         inner = [f"struct k_part part[{len(fields)}];"]
         for n, each in enumerate(fields):
             inner += [f"part[{n}].{field} = {v};" for field, v in zip(("w", "scale", "x", "words"), each, strict=True)]
-        biases = self.constant("int32_t", _by_four(bias))
+        biases = self.constant("int32_t", by_four(bias))
         inner.append(
             f"{self.helper('product')}(part, {len(fields)}, {biases}, {rows}, {max(shift, 0)}, {to.plus(*at).pointer});"
         )
@@ -439,61 +441,3 @@ class IntegerEmitter(Emitter):
         **{"linear": linear, "reduce": reduce, "gather": gather, "dots": dots, "mix": mix, "load": load},
         "window": window,
     }
-
-
-def _ranges(outputs: list[Value], rows: list[np.ndarray], at_once: int = 16) -> dict[int, tuple[float, float]]:
-    """Return the smallest and the largest number of every value; what stands for minus infinity does not count."""
-    found: dict[int, tuple[float, float]] = {}
-    for start in range(0, len(rows[0]), at_once):
-        values = interpret.run(outputs, [array[start : start + at_once] for array in rows])
-        for number, array_ in values.items():
-            real_ones = array_[np.abs(array_) < -NOTHING]
-            low, high = (float(real_ones.min()), float(real_ones.max())) if real_ones.size else (0.0, 0.0)
-            before = found.get(number, (low, high))
-            found[number] = (min(low, before[0]), max(high, before[1]))
-    return found
-
-
-def _with_loads(outputs: list[Value], emitter: IntegerEmitter) -> None:
-    """Put in front of what reads an input a copy of it, in the package's own numbers, and number all values anew."""
-    values, placed, loads = ordered(outputs), [], {}
-    for value in values:
-        for n, source in enumerate(value.inputs):
-            base = source
-            while base.kind in VIEWS:
-                base = base.inputs[0]
-            if base.kind != "input" or value.kind in VIEWS or value.kind == "window":
-                continue
-            key = (source.number, value.group)
-            if key not in loads:
-                steps = source.steps
-                loads[key] = Value("load", [source], steps, source.shape)
-                loads[key].group, loads[key].layer = value.group, value.layer
-                emitter._ranges[loads[key].number] = emitter._ranges[source.number]
-                placed.append(loads[key])
-            value.inputs[n] = loads[key]
-        placed.append(value)
-    ranges, domains = emitter._ranges, emitter._domains
-    fresh = {value.number: number for number, value in enumerate(placed)}
-    emitter._ranges = {fresh[old]: ends for old, ends in ranges.items() if old in fresh}
-    emitter._domains = {fresh[old]: ends for old, ends in domains.items() if old in fresh}
-    for number, value in enumerate(placed):
-        value.number = number
-
-
-def _by_four(numbers: np.ndarray) -> np.ndarray:
-    """Return numbers of rows with zeros up to a multiple of four."""
-    return np.concatenate([numbers, np.zeros(-len(numbers) % 4)]).astype(np.int64)
-
-
-def _packed(numbers: np.ndarray) -> np.ndarray:
-    """Return int8 rows as words of four weights, the first in the lowest byte: of four rows two words at a time."""
-    rows, columns = numbers.shape
-    whole = np.zeros((-(-rows // 4) * 4, -(-columns // 4) * 4), np.uint8)
-    whole[:rows, :columns] = np.ascontiguousarray(numbers).view(np.uint8)
-    words = whole.reshape(-1, 4, whole.shape[1] // 4, 4) @ np.array([1, 1 << 8, 1 << 16, 1 << 24], np.uint64)
-    pairs = words.shape[2] // 2 * 2
-    parts = []
-    for block in words:
-        parts += [block[:, :pairs].reshape(4, -1, 2).transpose(1, 0, 2).reshape(-1), block[:, pairs:].reshape(-1)]
-    return np.concatenate(parts).astype(np.uint32)
