@@ -249,7 +249,9 @@ class IntegerEmitter(Emitter):
         lines = []
         fields = []
         for x, start, numbers, scales in parts:
-            source = self.address(x).plus(start, *([f"p * {x.shape[-1]}"] if positions > 1 else []))
+            source = self.address(x).plus(
+                start, *([f"p * {getattr(value, 'hop', x.shape[-1])}"] if positions > 1 else [])
+            )
             scale = np.round(scales * 2.0 ** (finest - self.places(x) + 32))
             weights = self.constant("uint32_t", packed_rows(numbers))
             scale_of_rows = self.constant("int32_t", by_four(scale))

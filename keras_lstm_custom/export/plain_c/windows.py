@@ -126,10 +126,77 @@ def _global_pooling(fn: str) -> Row:
     return row
 
 
+def _planes(reader: Reader, layer: Any, x: Value, length: tuple[int, int]) -> tuple[Value, int]:
+    """Return windows over the rows, which are the time steps, of padded columns, and how many windows these have."""
+    b = reader.b
+    if reader.frame.within_step or x.steps is None or len(x.shape) != 2 or layer.data_format != "channels_last":
+        raise Unsupported("a convolution or pooling of other than (batch, rows, columns, channels)")
+    rows, columns = layer.strides
+    dilation = getattr(layer, "dilation_rate", (1, 1))
+    if tuple(dilation) != (1, 1):
+        raise Unsupported("a dilated convolution over rows and columns")
+    width, channels = x.shape
+    left, count = _windows(layer, length[1], columns, 1, width)
+    right = max((count - 1) * columns + length[1] - width - left, 0)
+    if left or right:
+        sides = [b.const(np.zeros((size, channels))) for size in (left, right) if size]
+        x = b.concat([*sides[: bool(left)], x, *sides[bool(left) :]], 0)
+    before, steps = _windows(layer, length[0], rows, 1, x.steps or 1)
+    if count < 1 or steps < 1:
+        raise Unsupported("an input smaller than one window")
+    return b.window(x, length[0], rows, 1, before, steps), count
+
+
+def _convolution_2d(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
+    b, kernel = reader.b, array_of(layer.kernel)  # (rows, columns, channels, filters)
+    if layer.groups != 1:
+        raise Unsupported("a convolution over rows and columns in groups")
+    window, count = _planes(reader, layer, x.value, kernel.shape[:2])
+    places = np.arange(window.size).reshape(window.shape)
+    bias = np.zeros(kernel.shape[-1]) if layer.bias is None else array_of(layer.bias)
+    parts = [
+        (b.pick(window, row), weights.reshape(-1, kernel.shape[-1]))
+        for row, weights in zip(places, kernel, strict=True)
+    ]
+    y = b.slide(parts, bias, count, layer.strides[1] * kernel.shape[2])
+    return reader.activation(layer.activation, y)
+
+
+def _pooling_2d(fn: str) -> Row:
+    def row(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
+        b, length = reader.b, tuple(layer.pool_size)
+        if layer.padding != "valid":
+            raise Unsupported("pooling over rows and columns with padding")
+        window, count = _planes(reader, layer, x.value, length)
+        places = np.arange(window.size).reshape(window.shape)
+        starts = np.arange(count) * layer.strides[1]
+        taps = [b.pick(window, places[i][starts + j]) for i in range(length[0]) for j in range(length[1])]
+        total = taps[0]
+        for tap in taps[1:]:
+            total = b.map(fn, total, tap)
+        return b.map("mul", total, 1 / len(taps)) if fn == "add" else total
+
+    return row
+
+
+def _global_pooling_2d(fn: str) -> Row:
+    def row(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
+        frame, axes = reader.frame, [1, 2]
+        y = frame.reduce(fn, x.value, axes, layer.keepdims)
+        return reader.b.map("mul", y, 1 / frame.count(x.value, axes)) if fn == "add" else y
+
+    return row
+
+
 WINDOWS: dict[type, Row] = {
     kl.Conv1D: _convolution,
     kl.DepthwiseConv1D: _depthwise_convolution,
     kl.SeparableConv1D: _separable_convolution,
+    kl.Conv2D: _convolution_2d,
+    kl.MaxPooling2D: _pooling_2d("max"),
+    kl.AveragePooling2D: _pooling_2d("add"),
+    kl.GlobalAveragePooling2D: _global_pooling_2d("add"),
+    kl.GlobalMaxPooling2D: _global_pooling_2d("max"),
     kl.MaxPooling1D: _max_pooling,
     kl.AveragePooling1D: _average_pooling,
     kl.GlobalAveragePooling1D: _global_pooling("add"),
