@@ -96,8 +96,28 @@ def _attention(reader: Reader, layer: Any, xs: list[Tensor], options: Any) -> Te
     return Tensor(y if of_query is None else b.map("where", of_query, y, 0.0), of_query)
 
 
-def _multi_head(reader: Reader, layer: Any, xs: Any, options: Any) -> Value:
-    raise Unsupported("MultiHeadAttention; keras.layers.Attention and AdditiveAttention are written")
+def _multi_head(reader: Reader, layer: Any, xs: Any, options: dict[str, Any]) -> Value:
+    """Return multi-head attention: each head a product of its own with queries, keys and values."""
+    b = reader.b
+    given = xs if isinstance(xs, list) else [xs]
+    query, value, *more = [*given, *(options[name] for name in ("value", "key") if name in options)]
+    key = more[0] if more else value
+    asked = [name for name, option in options.items() if name not in ("value", "key") and option is not False]
+    if asked or any(x.mask is not None for x in (query, value, key)) or query.value.steps is None:
+        raise Unsupported(f"multi-head attention with {', '.join(asked) or 'masks'}")
+    scale, contexts = layer.key_dim**-0.5, []
+    for head in range(layer.num_heads):
+        q, k, v = (
+            b.linear(
+                [(x.value, array_of(dense.kernel)[:, head])], array_of(dense.bias)[head] if layer.use_bias else None
+            )
+            for x, dense in zip(
+                (query, key, value), (layer.query_dense, layer.key_dense, layer.value_dense), strict=True
+            )
+        )
+        scores = b.dots(k, b.map("mul", q, scale))
+        contexts.append((b.mix(v, functions.softmax(b, scores)), array_of(layer.output_dense.kernel)[head]))
+    return b.linear(contexts, array_of(layer.output_dense.bias) if layer.use_bias else None)
 
 
 MERGES: dict[type, Row] = {

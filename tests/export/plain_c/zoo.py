@@ -195,6 +195,9 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     "additive attention": functional(
         lambda x: layers.AdditiveAttention()([layers.Dense(4)(x), layers.GRU(4, return_sequences=True)(x)]), (T, F)
     ),
+    "heads of attention": functional(
+        lambda x: layers.MultiHeadAttention(2, 3)(layers.LSTM(4, return_sequences=True)(x), x), (T, F)
+    ),
     "attention over time": functional(_attention_pooling, (T, F)),
     "masks": functional(_masked, (T,), (T, F)),
     "operations": functional(_operations, (T, F)),
