@@ -4,10 +4,10 @@
     python benchmarks/edge.py --graphs 100
 
 Needs arm-none-eabi-gcc and qemu-system-arm (Debian: gcc-arm-none-eabi, qemu-system-arm). Instructions are counted by
-QEMU, they are not cycles. `text` is code and constants of NAME.o at -O2, `all in` the linked program without printing,
-for integers through `NAME_run_q`; RAM is the struct and the stack below the call. `--graphs` compares random models
-(`tests/export/random_graphs.py`) with Keras on this computer instead: root mean squared error over the deviation of the
-worst output, on rows that were not in the calibration.
+QEMU, they are not cycles. `text` is code and constants of NAME.o at -O2, `all in` the flash of a linked program that
+calls it (integers through `NAME_run_q`) and prints nothing; RAM is the struct and the stack below the call. `--graphs`
+compares random models (`tests/export/random_graphs.py`) with Keras on this computer instead: root mean squared error
+over the deviation of the worst output, on rows that were not in the calibration.
 """
 
 import argparse

@@ -9,8 +9,7 @@ import pytest
 
 from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.export.c_code import _shown
-from keras_lstm_custom.export.micro import _namespace
-from keras_lstm_custom.export.reserved_names import KEYWORDS, TAKEN, why_not
+from keras_lstm_custom.export.reserved_names import KEYWORDS, TAKEN, chosen_name, why_not
 
 HEADERS = (
     "cstddef",
@@ -42,15 +41,15 @@ FOLDERS = {
 @pytest.mark.parametrize("name", [*NOT_ALLOWED, 3, b"gesture"], ids=repr)
 def test_a_name_that_is_not_allowed_is_refused(name):
     with pytest.raises(ArgumentError, match="C identifier"):
-        _namespace(name, "out")
+        chosen_name(name, "out")
 
 
 def test_others_are_taken_as_they_are():
-    assert [_namespace(name, "class") for name in ALLOWED] == list(ALLOWED)
+    assert [chosen_name(name, "class") for name in ALLOWED] == list(ALLOWED)
 
 
 def test_a_folders_name_becomes_an_allowed_one(tmp_path):
-    made = {folder: _namespace(None, tmp_path / folder if folder else "/") for folder in FOLDERS}
+    made = {folder: chosen_name(None, tmp_path / folder if folder else "/") for folder in FOLDERS}
     assert made == FOLDERS
     assert not any(map(why_not, made.values()))
 

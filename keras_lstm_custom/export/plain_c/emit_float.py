@@ -153,7 +153,7 @@ class FloatEmitter(Emitter):
             lines = [self.copy(first, Address(self.constant("float", value.bias)), columns)]
         for source, kernel in zip(value.inputs, value.kernels, strict=True):
             rows = kernel.T
-            x = self.address(source).plus(*([f"p * {len(kernel)}"] if positions > 1 else []))
+            x = self.address(source).plus(*([f"p * {getattr(value, 'hop', len(kernel))}"] if positions > 1 else []))
             arguments = f"{x.pointer}, {columns}, {len(kernel)}, {first.pointer}"
             if self.eight_bits:
                 numbers, scales = eight_bits(rows)

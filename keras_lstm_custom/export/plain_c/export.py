@@ -187,15 +187,7 @@ def _stateless(entry: dict) -> dict:
 def _emitter(name: str, outputs: list[Value], inputs: int, quantize: str | None, rows: list[np.ndarray]) -> Emitter:
     if quantize != "int16x8":
         return FloatEmitter(name, outputs, inputs, eight_bits=quantize == "int8")
-    try:
-        return IntegerEmitter(name, outputs, inputs, rows)
-    except Unsupported as reason:
-        raise ExportError(
-            "The model cannot be computed in integers.",
-            expected="layers and activations that the documentation lists for int16x8",
-            received=str(reason),
-            remedy="Use quantize='int8', whose arithmetic is float, or None.",
-        ) from reason
+    return IntegerEmitter(name, outputs, inputs, rows)
 
 
 def packed(
@@ -252,7 +244,15 @@ def _written(
     made: package.Package, place: Path, rows: list[np.ndarray], expected: list[np.ndarray], bound: float
 ) -> tuple[list[RuntimeCheck], list[str]]:
     """Write the files; compile, run and compare them where there is a compiler."""
-    texts = package.files(made)
+    try:
+        texts = package.files(made)
+    except Unsupported as reason:
+        raise ExportError(
+            "The model cannot be computed in integers.",
+            expected="layers and activations that the documentation lists for int16x8",
+            received=str(reason),
+            remedy="Use quantize='int8', whose arithmetic is float, or None.",
+        ) from reason
     if host.compiler() is None:
         _write(place, texts)
         return [], ["Not compiled and not run: there is no C compiler here (cc, or the variable CC)."]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,9 +62,9 @@ def build(command: Sequence[str], folder: Path, sources: Sequence[str], target: 
     """
     program = folder / target
     call = [*command, "-std=c99", *flags, *sources, "-lm", "-o", str(program)]
-    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=LONGEST, check=False)
+    done = _ended(call, cwd=folder)
     if done.returncode:
-        raise _broken(f"{shlex.join(call[:1])} refuses it: {done.stderr.strip()[:800]}")
+        raise _broken(f"{shlex.join(command)} refuses it: {done.stderr.decode(errors='replace').strip()[:800]}")
     return program
 
 
@@ -82,7 +83,7 @@ def run(
     dtype = {"float": np.float32, "int16_t": np.int16}[kind]
     rows = [np.asarray(array, dtype).reshape(len(array), -1) for array in inputs]
     fed = np.concatenate(rows, axis=1).tobytes()
-    done = subprocess.run([program], input=fed, capture_output=True, timeout=LONGEST, check=False)
+    done = _ended([str(program)], input=fed)
     sizes = [port.size for port in package.outputs]
     got = np.frombuffer(done.stdout, dtype)
     if done.returncode or got.size != len(rows[0]) * sum(sizes):
@@ -97,7 +98,15 @@ def passes(package: Package, folder: Path, texts: Mapping[str, str]) -> bool:
     for name, text in texts.items():
         (folder / name).write_text(text)
     program = build(command, folder, [f"{package.name}.c", f"{package.name}_test.c"], "own_test", "-O1")
-    return subprocess.run([program], timeout=LONGEST, check=False).returncode == 0
+    return _ended([str(program)]).returncode == 0
+
+
+def _ended(call: Sequence[str], **options: Any) -> subprocess.CompletedProcess:
+    """Run a program to its end."""
+    try:
+        return subprocess.run(call, capture_output=True, timeout=LONGEST, check=False, **options)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _broken(f"{call[0]}: {error}") from error
 
 
 def _broken(received: str) -> ExportError:

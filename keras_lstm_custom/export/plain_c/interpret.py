@@ -96,6 +96,8 @@ def _linear(value: Value, arrays: list[np.ndarray], inputs: Any) -> np.ndarray:
     total: Any = value.bias
     for array, kernel in zip(arrays, value.kernels, strict=True):
         lead = array.shape[:-1]
+        if "hop" in value.attributes:
+            array = array[..., np.arange(value.shape[0])[:, None] * value.hop + np.arange(len(kernel))]
         total = total + array.reshape(*lead, -1, len(kernel)) @ kernel
     return total.reshape(*total.shape[:-2], -1)
 

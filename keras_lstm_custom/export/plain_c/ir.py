@@ -132,6 +132,13 @@ class Builder:
             bias=np.zeros(kernel.shape[1]) if bias is None else np.asarray(bias, np.float64),
         )
 
+    def slide(self, parts: Sequence[tuple[Value, np.ndarray]], bias: np.ndarray, positions: int, hop: int) -> Value:
+        """Return at each position p what `linear` makes of the numbers of each x from p · hop on."""
+        found = self.linear([(self.reshape(x, (x.size,)), kernel) for x, kernel in parts], bias)
+        found.shape = (positions, kernel_outputs(parts))
+        found.attributes["hop"] = hop
+        return found
+
     def reduce(self, fn: str, x: Value, keep: bool = True) -> Value:
         """Return the sum or the largest of the last axis."""
         return self.new("reduce", [x], x.steps, (*x.shape[:-1], 1) if keep else x.shape[:-1], fn=fn)
@@ -225,6 +232,11 @@ class Builder:
             following = self.map(fn, total, x)
             self.carry(total, following)
         return self.last(following)
+
+
+def kernel_outputs(parts: Sequence[tuple[Value, np.ndarray]]) -> int:
+    """Return how many numbers a product gives at each position."""
+    return parts[0][1].shape[1]
 
 
 #: In place of minus infinity: the smallest number that is one in float32.

@@ -58,21 +58,18 @@ class Reader:
     def model(self, model: keras.Model, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Return what the graph of a model makes of its inputs."""
         graph = graph_of(model)
-        known: dict[int, Tensor] = {}
-        kept: list[Any] = []  # an `id` holds as long as its object
         starts = [
             keras.Input(batch_shape=self.frame.shape(t.value), dtype=old.dtype)
             for t, old in zip(inputs, graph.inputs, strict=True)
         ]
-        known.update({id(start): t for start, t in zip(starts, inputs, strict=True)})
+        known: dict[int, Tensor] = {id(start): t for start, t in zip(starts, inputs, strict=True)}
+        kept: list[Any] = []  # an `id` holds as long as its object
 
         def call(operation: Any, *args: Any, **kwargs: Any) -> list[Any]:
+            symbols = [leaf for leaf in tree.flatten((args, kwargs)) if id(leaf) in known]
             args, kwargs = tree.map_structure(lambda leaf: known.get(id(leaf), leaf), (args, kwargs))
-            found = [t for t in _flatten((args, kwargs)) if isinstance(t, Tensor)]
             results = [_tensor(r) for r in _listed(self.call(operation, args, kwargs))]
-            symbolic = next(start for start, t in [*zip(kept, map(known.get, map(id, kept)), strict=True),
-                                                  *zip(starts, inputs, strict=True)] if t in found)  # fmt: skip
-            made = tree.flatten(_Stand([self.frame.shape(t.value) for t in results])(symbolic))
+            made = tree.flatten(_Stand([self.frame.shape(t.value) for t in results])(symbols[0]))
             kept.extend(made)
             known.update({id(new): t for new, t in zip(made, results, strict=True)})
             return made
@@ -85,7 +82,12 @@ class Reader:
     def call(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Return what a layer or an operation of the graph gives."""
         if not isinstance(operation, keras.Layer):
-            return self._operation(operation, args, kwargs)
+            try:
+                return self._operation(operation, args, kwargs)
+            except Unsupported as reason:
+                if self._reading:  # the layer that it is in will be named
+                    raise
+                raise self._refusal(operation, str(reason)) from reason
         kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}
         with self._named(operation.name):
             try:
@@ -172,7 +174,7 @@ class Reader:
 
     def _refusal(self, layer: Any, reason: str) -> ExportError:
         return ExportError(
-            f"The layer {layer.name!r} ({type(layer).__name__}) cannot be written as C.",
+            f"{layer.name!r} ({type(layer).__name__}) cannot be written as C.",
             expected="layers and operations that the documentation lists for plain C",
             received=reason,
             remedy="Compute it outside of the exported model, put another layer in its place, or use export.micro.",

@@ -63,6 +63,9 @@ def _into_product(value: Value, uses: Counter[int]) -> bool:
     if left.kind != "linear" or uses[left.number] != 1 or left.shape != value.shape:
         return False
     kernels, bias = left.kernels, left.bias
+    hop = {"hop": left.hop} if "hop" in left.attributes else {}
+    if right.kind == "linear" and (hop or "hop" in right.attributes):
+        return False
     if right.kind == "linear" and value.fn == "add" and uses[right.number] == 1 and right.shape == left.shape:
         inputs = [*left.inputs, *right.inputs]
         kernels, bias = [*kernels, *right.kernels], bias + right.bias
@@ -75,7 +78,7 @@ def _into_product(value: Value, uses: Counter[int]) -> bool:
     else:
         return False
     value.kind, value.inputs = "linear", list(inputs)
-    value.attributes = {"kernels": list(kernels), "bias": bias}
+    value.attributes = {"kernels": list(kernels), "bias": bias, **hop}
     return True
 
 
@@ -93,7 +96,12 @@ def _of_last_axis(constant: Value, value: Value) -> np.ndarray | None:
 def _from_input(value: Value, number: int, uses: Counter[int]) -> bool:
     """Take a constant factor or summand of a product's input into its kernel or bias."""
     source = value.inputs[number]
-    if source.kind != "map" or source.fn not in ("add", "sub", "mul") or uses[source.number] != 1:
+    if (
+        "hop" in value.attributes
+        or source.kind != "map"
+        or source.fn not in ("add", "sub", "mul")
+        or uses[source.number] != 1
+    ):
         return False
     left, right = source.inputs
     if left.kind == "const" and source.fn != "sub":

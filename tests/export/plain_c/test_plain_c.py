@@ -173,7 +173,7 @@ def test_bad_input_is_told_and_nothing_is_written(options, error, said, tmp_path
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (lambda: _heads(), "multi_head"),
+        (lambda: _causal(), "attention"),
         (lambda: sequential(layers.TimeDistributed(layers.Conv2D(2, 3)), shape=(4, 8, 8, 1)), "time_dist"),
         (lambda: keras.Model(x := keras.Input((T, F)), x), "nothing to run"),
         (lambda: keras.Sequential([keras.Input((None, F)), layers.LSTM(2)]), "timesteps"),
@@ -185,9 +185,9 @@ def test_what_has_no_c_is_named(model, said, tmp_path):
     assert not (tmp_path / "net").exists()
 
 
-def _heads() -> keras.Model:
+def _causal() -> keras.Model:
     x = keras.Input((T, F))
-    return keras.Model(x, layers.MultiHeadAttention(2, 3)(x, x))
+    return keras.Model(x, layers.Attention()([x, x], use_causal_mask=True))
 
 
 def test_what_has_no_integers_is_named(tmp_path):

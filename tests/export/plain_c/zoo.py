@@ -133,6 +133,17 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     "more convolutions": lambda: sequential(
         layers.Conv1D(4, 2, dilation_rate=2), layers.Conv1D(6, 2, groups=2), layers.LSTM(3, return_sequences=True)
     ),
+    "crnn": lambda: sequential(
+        layers.Conv2D(3, (3, 3), padding="same", activation="relu"),
+        layers.BatchNormalization(),
+        layers.MaxPooling2D((1, 2)),
+        layers.Conv2D(4, (2, 3), strides=(2, 1)),
+        layers.AveragePooling2D((1, 2)),
+        layers.TimeDistributed(layers.Flatten()),
+        layers.GRU(3, return_sequences=True),
+        shape=(9, 12, 2),
+    ),
+    "planes": lambda: sequential(layers.Conv2D(3, 2, padding="same"), layers.GlobalAveragePooling2D(), shape=(4, 5, 2)),
     "pooling": lambda: sequential(
         layers.MaxPooling1D(2, padding="same"),
         layers.AveragePooling1D(3, strides=1, padding="same"),
@@ -183,6 +194,9 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     ),
     "additive attention": functional(
         lambda x: layers.AdditiveAttention()([layers.Dense(4)(x), layers.GRU(4, return_sequences=True)(x)]), (T, F)
+    ),
+    "heads of attention": functional(
+        lambda x: layers.MultiHeadAttention(2, 3)(layers.LSTM(4, return_sequences=True)(x), x), (T, F)
     ),
     "attention over time": functional(_attention_pooling, (T, F)),
     "masks": functional(_masked, (T,), (T, F)),

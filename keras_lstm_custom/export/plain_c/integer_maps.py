@@ -1,0 +1,227 @@
+"""Integer arithmetic, number by number: with how many binary places values lie in memory, and what is done to them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from keras_lstm_custom.export.plain_c import fixed_point as fp
+from keras_lstm_custom.export.plain_c.emit import Emitter
+from keras_lstm_custom.export.plain_c.integer_data import NOTHING, ranges, with_loads
+from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, VIEWS, Value, ordered, unshaped
+from keras_lstm_custom.export.plain_c.operations import Unsupported
+from keras_lstm_custom.export.plain_c.schedule import Group
+from keras_lstm_custom.export.plain_c.text import Address, loop
+
+COMPARISONS = {"eq": "==", "ne": "!=", "gt": ">", "ge": ">="}
+ARITHMETIC = ("add", "sub", "mul", "max", "min", "abs", "same", "where", "div", "sqrt", *COMPARISONS)
+REFUSED = ("pow", "floor")
+#: A table of a function has so many numbers at least, and at most (of two bytes each).
+FEWEST, MOST = 128, 2048
+#: From here on the table of σ is 1, and so of tanh.
+SATURATED = 8.0
+
+
+class IntegerMaps(Emitter):
+    """Writes elementwise integer arithmetic, with binary places from what the values were on real input."""
+
+    number = "int16_t"
+    unit, pad = 2, 4
+
+    def __init__(self, name: str, outputs: list[Value], inputs: int, rows: list[np.ndarray]):
+        """Take what `Emitter` takes, and rows of real input."""
+        found = ranges(outputs, rows)
+        self._whole = {k: bool((array == np.round(array)).all()) for k, array in enumerate(rows)}
+        for output in outputs:
+            output.attributes["sent"] = output.attributes.pop("output")
+        domains = {v.number: found[v.inputs[0].number] for v in ordered(outputs) if v.kind == "map"}
+        before = with_loads(outputs)
+        self._ranges = {new: found[old] for new, old in before.items() if old in found}
+        self._domains = {new: domains[old] for new, old in before.items() if old in domains}
+        super().__init__(name, outputs, inputs)
+        self._places: dict[int, int] = {}
+        self.output_count = len(outputs)
+        self.notes = ("σ and tanh by one table of 258 numbers: errors of at most 1.3e-5 and 2.6e-5.",)
+
+    # Binary places
+
+    def range_of(self, value: Value) -> tuple[float, float]:
+        return self._ranges.get(value.number, (0.0, 0.0))
+
+    def largest(self, value: Value) -> float:
+        low, high = self.range_of(value)
+        return max(abs(low), abs(high))
+
+    def places(self, value: Value) -> int:
+        """Return the binary places with which a value lies in memory."""
+        if value.number not in self._places:
+            self._places[value.number] = self._find_places(value)
+        return self._places[value.number]
+
+    def _find_places(self, value: Value) -> int:
+        if value.kind in VIEWS or value.kind in ("load", "window", "pick"):
+            return self.places(value.inputs[0])
+        if value.kind == "input":
+            return 0 if self._whole[value.index] and self.largest(value) >= 2 else fp.places_for(self.largest(value))
+        if value.kind in ("const", "table"):
+            return fp.places_for(float(np.abs(value.array[value.array > NOTHING]).max(initial=0)))
+        if value.number in self.memory.shared and value.number not in self.schedule.stored:
+            return self.places(self.memory.shared[value.number][0])
+        if value.kind == "reduce" and value.fn == "max":
+            return self.places(value.inputs[0])
+        if value.kind == "state":
+            return fp.places_for(max(self.largest(value), self.largest(value.next)))
+        if value.kind == "map" and value.fn in ("sigmoid", "tanh"):
+            return 15
+        largest = self.largest(value)
+        if value.kind == "linear" and all(self._saturates(reader) for reader in self.schedule.readers(value)):
+            largest = min(largest, SATURATED)
+        return fp.places_for(largest)
+
+    def _saturates(self, reader: Value) -> bool:
+        return reader.kind == "map" and reader.fn in ("sigmoid", "tanh")
+
+    def stored(self, value: Value) -> np.ndarray:
+        return fp.quantised(value.array, self.places(value))
+
+    def initial(self, state: Value, constant: Value) -> np.ndarray:
+        return fp.quantised(constant.array, self.places(state))
+
+    # Elementwise
+
+    def elementwise(self, group: Group) -> list[str]:
+        self._locals: dict[int, fp.Number] = {}
+        lines: list[str] = []
+        for value in group.values:
+            found = self._computed(value)
+            if value.kind == "map" and not found.text.lstrip("-").isalnum():
+                lines.append(f"const int32_t v{value.number} = {found.text};")
+                found = found._replace(text=f"v{value.number}")
+            self._locals[value.number] = found
+        for value in group.values:
+            for to, places in self._written_to(value, group):
+                lines.append(f"{to.at('k')} = {self._narrow(self._locals[value.number], places)};")
+        lines = loop("k", group.values[0].size, lines)
+        for value in group.values:
+            if "sent" in value.attributes:
+                lines.append(self.send(value))
+        return lines
+
+    def send(self, value: Value) -> str:
+        """Return the line that gives a value to the caller."""
+        raise NotImplementedError
+
+    def _written_to(self, value: Value, group: Group) -> list[tuple[Address, int]]:
+        found = [(self.address(s), self.places(s)) for s in self.memory.shared.get(value.number, [])]
+        own = (self.address(value), self.places(value)) if self._has_place(value, bool(found)) else None
+        return [*found, *([own] if own else [])]
+
+    def _has_place(self, value: Value, shared: bool) -> bool:
+        if "sent" in value.attributes or value.number in self.schedule.stored:
+            return True
+        return not shared and value.number in self.schedule.buffered
+
+    def _narrow(self, number: fp.Number, places: int) -> str:
+        """Return a number as an int16 of these places."""
+        if number.places < places and number.bound * 2 ** (places - number.places) > fp.LIMIT:
+            most = fp.LIMIT >> (places - number.places + 1)
+            number = fp.Number(f"{self.helper('clip')}({number.text}, {-most}, {most})", number.places, most)
+        number = fp.shifted(number, places)
+        return f"(int16_t)({number.text})" if number.bound <= 32767 else f"{self.helper('sat')}({number.text})"
+
+    def _operand(self, value: Value, places: int | None = None) -> fp.Number:
+        base = unshaped(value)
+        if base.number in self._locals:
+            return self._locals[base.number]
+        if base.kind == "const" and base.size == 1:
+            return fp.constant(base.array[0], places)
+        return fp.Number(self.address(value).at(*([] if value.size == 1 else ["k"])), self.places(value), 32768)
+
+    def _pair(self, a: Value, b: Value) -> tuple[fp.Number, fp.Number]:
+        """Return two operands; a constant has the places of what it is compared with or added to."""
+        if unshaped(a).kind == "const" and unshaped(a).size == 1:
+            y = self._operand(b)
+            return self._operand(a, y.places), y
+        x = self._operand(a)
+        return x, self._operand(b, x.places)
+
+    def _computed(self, value: Value) -> fp.Number:
+        fn, inputs = value.fn, value.inputs
+        if fn in REFUSED:
+            raise Unsupported(f"{fn} in integers")
+        if fn == "same":
+            return self._operand(inputs[0])
+        if fn == "mul":
+            x, y = fp.factors(self._operand(inputs[0]), self._operand(inputs[1]))
+            return fp.Number(f"({x.text}) * ({y.text})", x.places + y.places, x.bound * y.bound)
+        if fn == "abs":
+            x = self._operand(inputs[0])
+            return x._replace(text=f"{x.text} < 0 ? -({x.text}) : {x.text}")
+        if fn == "div":
+            return self._divided(value)
+        if fn == "sqrt":
+            x = self._operand(inputs[0])
+            finest = fp.room_for(x)
+            x = fp.shifted(x, finest - finest % 2)
+            return fp.Number(f"{self.helper('sqrt')}({x.text})", x.places // 2, math.isqrt(x.bound) + 1)
+        if fn in ("sigmoid", "tanh"):
+            x = self._within(self._operand(inputs[0]), 12, -16.0, 16.0)
+            return fp.Number(f"{self.helper(fn)}({x.text})", 15, 32767)
+        if fn not in ARITHMETIC:
+            return self._by_table(value)
+        condition = self._operand(inputs[0]) if fn == "where" else None
+        x, y = self._pair(*inputs[-2:])
+        places = fp.common(x, y, fn in ("add", "sub"))
+        x, y = fp.shifted(x, places), fp.shifted(y, places)
+        if fn in ("add", "sub"):
+            return fp.Number(f"({x.text}) {'+' if fn == 'add' else '-'} ({y.text})", places, x.bound + y.bound)
+        if fn in COMPARISONS:
+            return fp.Number(f"({x.text}) {COMPARISONS[fn]} ({y.text}) ? 1 : 0", 0, 1)
+        test = f"{condition.text} != 0" if condition else f"({x.text}) {'>' if fn == 'max' else '<'} ({y.text})"
+        return fp.Number(f"{test} ? ({x.text}) : ({y.text})", places, max(x.bound, y.bound))
+
+    def _divided(self, value: Value) -> fp.Number:
+        a, b = (self._operand(v) for v in value.inputs)
+        places = self.places(value)
+        return fp.Number(f"{self.helper('div')}({a.text}, {b.text}, {places + b.places - a.places})", places, 32768)
+
+    def _within(self, number: fp.Number, places: int, low: float, high: float) -> fp.Number:
+        """Return a number with these places; where they have no room for it, between two ends."""
+        if number.places >= places:
+            return fp.shifted(number, places)
+        if number.bound * 2 ** (places - number.places) > fp.LIMIT:
+            ends = [math.floor(end * 2.0**number.places) for end in (low, high)]
+            text = f"{self.helper('clip')}({number.text}, {ends[0]}, {max(ends[1], ends[0] + 1)})"
+            number = fp.Number(text, number.places, max(map(abs, ends)) + 1)
+        return fp.shifted(number, places)
+
+    def _by_table(self, value: Value) -> fp.Number:
+        """Return a function of one number by linear interpolation between its values: as many as it needs."""
+        low, high = self._domains[value.number]
+        room = 0.125 * (high - low) + 1e-3
+        low, high = low - room, high + room
+        if value.fn == "exp":
+            low, high = max(low, high - 24.0), min(high, max(self._domains[value.number][1], 0.0) + 1e-3)
+        if value.fn in ("log", "log1p"):
+            low = max(low, 1e-4 if value.fn == "log" else 1e-4 - 1)
+        function = FUNCTIONS[value.fn]
+        fraction = math.floor(math.log2(FEWEST / (high - low)))
+        while True:
+            first = math.floor(low * 2.0**fraction)
+            count = math.ceil(high * 2.0**fraction) - first + 2
+            places_at = (first + np.arange(count + 1)) / 2.0**fraction
+            values = function(places_at)
+            between = np.abs((values[1:] + values[:-1]) / 2 - function((places_at[1:] + places_at[:-1]) / 2)).max()
+            if 2 * count > MOST or between <= np.abs(values).max() * 2.0**-14:
+                break
+            fraction += 1
+        places = fp.places_for(float(np.abs(values).max()))
+        told = f"{value.fn} in {value.layer!r} by {count + 1} numbers of a table: error at most {between:.1e}."
+        if told not in self.notes:
+            self.notes = (*self.notes, told)
+        table = self.constant("int16_t", fp.quantised(values, places))
+        ends = (first * 128, (first + count) * 128 - 1)
+        x = self._within(self._operand(value.inputs[0]), fraction + 7, places_at[0], places_at[-1])
+        text = f"{self.helper('table')}({table}, {ends[0]}, {self.helper('clip')}({x.text}, {ends[0]}, {ends[1]}))"
+        return fp.Number(text, places, 32768)
