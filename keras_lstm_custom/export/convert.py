@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,13 +12,17 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file.flatbuffer import NUMPY_TYPES
+from keras_lstm_custom.export.file.fused_lstm import fused
 from keras_lstm_custom.export.file.graph import Graph, set_signature
+from keras_lstm_custom.export.file.loop import looped
+from keras_lstm_custom.export.file.loop import told as loops_told
 from keras_lstm_custom.export.file.origin import described
 from keras_lstm_custom.export.file.portable import portable
 from keras_lstm_custom.export.model import vanilla_rnn
+from keras_lstm_custom.export.model.as_lstm import FusedLSTM
 from keras_lstm_custom.export.model.prepare import Prepared
-from keras_lstm_custom.export.model.recurrence import tracing
+from keras_lstm_custom.export.model.recurrence import MARK, Loop, tracing
 from keras_lstm_custom.export.quantization import weights_only
 from keras_lstm_custom.export.quantization.equalise import equalise
 from keras_lstm_custom.export.quantization.promote import Promoted, promote, unrolled_cells
@@ -50,6 +55,7 @@ def convert(
         ExportError: the model cannot be expressed, or its values exceed what the integers hold.
     """
     content = float_file(prepared, stateful=stateful, for_integers=quantize in SCHEMES)
+    told = [*prepared.notes, *loops_told(Graph(content))]
     if quantize in SCHEMES:
         rows = [[array[row : row + 1] for array in samples] for row in range(len(samples[0]))]
         ranges = calibrate(content, rows)
@@ -65,9 +71,9 @@ def convert(
 
         # With kept states one row depends on the one before, and nothing is measured.
         made = make(Promoted()) if stateful else promote(content, rows, quantize, make, finer, verbose)
-        return made[0], [*prepared.notes, *made[1]]
+        return made[0], [*told, *made[1]]
     smaller = {"float16": weights_only.float16, "dynamic": weights_only.dynamic}
-    return smaller[quantize](content) if quantize else content, prepared.notes
+    return smaller[quantize](content) if quantize else content, told
 
 
 def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool = False) -> bytes:
@@ -86,8 +92,8 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
     inputs = [f"input_{number:04}" for number in range(len(prepared.input_names))]
     outputs = [f"output_{number:04}" for number in range(len(prepared.output_names))]
     gain = vanilla_rnn.INTEGER_GAIN if for_integers else vanilla_rnn.FLOAT_GAIN
-    with tracing(gain) as lstms:
-        graph = Graph(_converted(prepared, inputs, outputs))
+    with tracing(gain) as marks:
+        graph = Graph(_converted(*_whole(prepared, inputs, outputs), prepared.model.name))
     (signature,) = graph.model.signatureDefs
     found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
     set_signature(
@@ -95,14 +101,56 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
         {name: found[key] for name, key in zip(prepared.input_names, inputs, strict=True)},
         {name: found[key] for name, key in zip(prepared.output_names, outputs, strict=True)},
     )
-    fused_lstm.fuse(graph, lstms, stateful=stateful)
+    _put_in_place(graph, marks, prepared.model, stateful)
     _check_ops(graph, prepared.model)
     portable(graph)
     return graph.pack()
 
 
-def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> bytes:
-    """Trace the model with its weights as constants, and let TensorFlow's converter write it."""
+def _put_in_place(graph: Graph, marks: Sequence[FusedLSTM | Loop], model: keras.Model, stateful: bool) -> None:
+    """Put the fused op, or a loop, in place of every mark in `graph`."""
+    resets: list[Any] = []
+    operators: list[Any] = []
+    for operator in graph.operators:
+        name = graph.custom_name(operator)
+        if not name.startswith(MARK):
+            operators.append(operator)
+            continue
+        what = marks[int(name.removeprefix(MARK))]
+        if isinstance(what, Loop):
+            if stateful:
+                raise _no_state(what.name)
+            operators += looped(graph, operator, what, _step(graph, operator, what, model))
+        else:
+            operators += fused(graph, operator, what, stateful=stateful, resets=resets)
+    graph.operators[:] = resets + operators
+
+
+def _step(graph: Graph, mark: Any, loop: Loop, model: keras.Model) -> Graph:
+    """Return the file of one step of a loop."""
+    shapes = [graph.shape(int(index)) for index in mark.inputs]
+    shapes = [(1, shape[2]) if k < loop.sequences else shape for k, shape in enumerate(shapes)]
+    inputs = [f"input_{number:04}" for number in range(len(shapes))]
+    outputs = [f"output_{number:04}" for number in range(len(mark.outputs))]
+    values = [(variable, np.asarray(variable)) for variable in model.variables]
+
+    def call(*tensors):
+        with keras.StatelessScope(state_mapping=values):
+            results = loop.step(*tensors)
+        return dict(zip(outputs, results, strict=True))
+
+    dtypes = [NUMPY_TYPES[graph.tensors[int(index)].type] for index in mark.inputs]
+    step = Graph(_converted(call, shapes, dtypes, inputs, loop.name))
+    _check_ops(step, model)
+    (signature,) = step.model.signatureDefs
+    found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
+    step.inputs, step.outputs = [found[name] for name in inputs], [found[name] for name in outputs]
+    portable(step)
+    return step
+
+
+def _whole(prepared: Prepared, inputs: list[str], outputs: list[str]) -> tuple:
+    """Return the model, with its weights as constants, as `_converted` takes it."""
     import tensorflow as tf
 
     model = prepared.model
@@ -113,15 +161,35 @@ def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> byt
         results, _ = model.stateless_call(*weights, x, training=False)
         return dict(zip(outputs, map(tf.identity, keras.tree.flatten(results)), strict=True))
 
+    return call, prepared.input_shapes, prepared.input_dtypes, inputs
+
+
+def _converted(
+    call: Callable[..., dict[str, Any]],
+    shapes: Sequence[Sequence[int]],
+    dtypes: Sequence[Any],
+    inputs: Sequence[str],
+    name: str,
+) -> bytes:
+    """Trace a function, and let TensorFlow's converter write it.
+
+    Args:
+        call: returns its results by name.
+        shapes: of its arguments.
+        dtypes: of its arguments.
+        inputs: the names of its arguments.
+        name: of the model, or of the layer.
+    """
+    import tensorflow as tf
+
     specs = [
-        tf.TensorSpec(shape, dtype, name)
-        for shape, dtype, name in zip(prepared.input_shapes, prepared.input_dtypes, inputs, strict=True)
+        tf.TensorSpec(shape, dtype, argument) for shape, dtype, argument in zip(shapes, dtypes, inputs, strict=True)
     ]
     module = tf.Module()
     module.call = tf.function(call, autograph=False, input_signature=specs)
     with _plain_errors():
         signature = module.call.get_concrete_function()
-    with scratch() as folder, _quiet():
+    with scratch() as folder, _quiet(), _nothing_old_collected():
         try:
             tf.saved_model.save(module, str(folder), signatures={"serving_default": signature})
         except tf.errors.OpError as error:  # TensorFlow has a file system of its own, whose errors are no OSErrors
@@ -132,7 +200,7 @@ def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> byt
             return converter.convert()
         except Exception as error:  # the converter raises whatever its C++ part threw
             raise ExportError(
-                f"TensorFlow's converter cannot write the model {model.name!r}.",
+                f"TensorFlow's converter cannot write {name!r}.",
                 expected="layers that TFLite's builtin ops can express",
                 received=str(error).strip().splitlines()[0][:500],
                 remedy="Replace that layer, or export the part of the model without it.",
@@ -153,6 +221,15 @@ def _check_ops(graph: Graph, model: keras.Model) -> None:
         )
 
 
+def _no_state(name: str) -> ExportError:
+    return ExportError(
+        f"The layer {name!r} becomes a loop, which keeps no state between invocations.",
+        expected="layers that the fused LSTM op computes, with stateful=True",
+        received=f"{name!r}, which it does not",
+        remedy="Use export.streaming, whose files keep the state of any cell, or stateful=False.",
+    )
+
+
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """Let errors of ours come as they are; Keras adds the arguments of each layer that they pass through."""
@@ -163,6 +240,19 @@ def _plain_errors() -> Iterator[None]:
     finally:
         if was_on:
             keras.config.enable_traceback_filtering()
+
+
+@contextmanager
+def _nothing_old_collected() -> Iterator[None]:
+    """Spare what was made before from garbage collection: the converter collects by itself, which takes a second."""
+    frozen = gc.get_freeze_count()  # by the program, which is left so
+    if not frozen:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.unfreeze()
 
 
 @contextmanager

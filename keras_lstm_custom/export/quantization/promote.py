@@ -190,7 +190,7 @@ def _more_float(graph: Graph, finer: frozenset[int]) -> Candidates:
     together: dict[int, set[int]] = {}
     for operator in reversed(graph.operators):
         rule, output = RULES.get(graph.code(operator)), int(operator.outputs[0])
-        if rule in (Rule.LSTM, Rule.WEIGHTED, Rule.FIXED) and output not in tied | finer:
+        if rule in (Rule.LOOP, Rule.LSTM, Rule.WEIGHTED, Rule.FIXED) and output not in tied | finer:
             key = int(operator.inputs[1]) if rule is Rule.WEIGHTED else output
             together.setdefault(key, set()).add(output)
     groups = list(together.values())

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file import fused_lstm, loop
 from keras_lstm_custom.export.file.flatbuffer import NUMPY_TYPES, OP_NAMES, Op, Type, quantization, schema
 from keras_lstm_custom.export.file.graph import Graph, set_signature, signature_of
 from keras_lstm_custom.export.file.portable import FINE
+from keras_lstm_custom.export.quantization.plans import Plans, plan_loops
 from keras_lstm_custom.export.quantization.promote import Promoted
 from keras_lstm_custom.export.quantization.ranges import Ranges
 from keras_lstm_custom.export.quantization.rules import CHANNEL_AXIS, RULES, Rule
-from keras_lstm_custom.export.quantization.scales import choose
 from keras_lstm_custom.export.quantization.schemes import INT16X8, INT32_ROOM, Params, Scheme, weights
 
 
@@ -52,14 +52,16 @@ def quantize(
         ExportError: the file has loops, or a cell state too large for the integers.
     """
     source = Graph(content)
-    if not source.is_one_graph:
+    if not loop.is_ours(source):
         raise ExportError(
-            "A file with a loop cannot compute in integers; the runtimes crash on it.",
-            expected="a file without WHILE",
-            received=f"{len(source.model.subgraphs)} subgraphs",
-            remedy="Export with fused=True, or with fused=False, which unrolls.",
+            "A layer of the model makes a loop of its own, which cannot compute in integers; the runtimes crash on it.",
+            expected="loops over the steps of a recurrent cell alone",
+            received=f"{len(source.model.subgraphs)} graphs in the file",
+            remedy="Write that layer without a loop, or export in float.",
         )
-    writer = _Writer(source, ranges, scheme, alike, promoted or Promoted())
+    promoted = promoted or Promoted()
+    plans = plan_loops(source, ranges, scheme, alike, promoted)
+    writer = _Writer(source, ranges, scheme, promoted, plans)
     writer.write(float_io)
     return writer.graph.pack(), writer.notes()
 
@@ -68,14 +70,21 @@ class _Writer:
     """Writes a new graph from a float one, operator by operator."""
 
     def __init__(
-        self, source: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[int, int]], promoted: Promoted
+        self,
+        source: Graph,
+        ranges: Ranges,
+        scheme: Scheme,
+        promoted: Promoted,
+        plans: Plans,
+        graph: Graph | None = None,
     ):
         self.source = source
         self.scheme = scheme
         self.ranges = ranges
-        self.graph = Graph()
+        self.graph = graph or Graph()
         self.promoted = promoted
-        self.params = choose(source, ranges, scheme, alike, promoted)
+        self.plans = plans
+        self.params = plans.params
         self.states = {index for pair in fused_lstm.state_tensors(source) for index in pair}
         self.float_states = {
             int(operator.inputs[place])
@@ -95,6 +104,14 @@ class _Writer:
             self._operator(operator)
         new_outputs = {name: self._output(index, float_io) for name, index in outputs.items()}
         set_signature(self.graph, new_inputs, new_outputs)
+
+    def write_body(self) -> None:
+        """Write a graph whose inputs and outputs have no names, and those that are carried one form."""
+        self.graph.inputs = [self._declared(i, self.params.get(i)) for i in self.source.inputs]
+        for operator in self.source.operators:
+            self._operator(operator)
+        pairs = zip(self.source.inputs, self.source.outputs, strict=True)
+        self.graph.outputs = [self._read(output, self.params.get(i)) for i, output in pairs]
 
     def notes(self) -> list[str]:
         names = ", ".join(sorted(set(self.in_float)))
@@ -156,7 +173,9 @@ class _Writer:
     def _operator(self, operator: Any) -> None:
         code = self.source.code(operator)
         inputs, outputs = ([int(i) for i in group] for group in (operator.inputs, operator.outputs))
-        if not any(map(self._is_float, [*inputs, *outputs])):
+        if RULES.get(code) is Rule.LOOP:
+            self._loop(operator, inputs, outputs)
+        elif not any(map(self._is_float, [*inputs, *outputs])):
             self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
         elif outputs[0] in self.states:
             self._start(inputs[0], outputs[0])
@@ -173,6 +192,27 @@ class _Writer:
         else:
             self.in_float.append(OP_NAMES[code])
             self._in_float(operator, inputs, outputs)
+
+    def _loop(self, operator: Any, inputs: list[int], outputs: list[int]) -> None:
+        number, source = loop.body_of(self.source, operator)
+        plans = self.plans.loops[number]
+        new, body = self.graph.add_part(source.subgraph.name.decode())
+        if plans is None:  # in float
+            self.in_float += [OP_NAMES[Op.WHILE]] if outputs[0] not in self.promoted.in_float else []
+            self.first_in_float.update(outputs)
+            grafted = body.graft(source)
+            body.inputs, body.outputs = ([grafted[i] for i in group] for group in (source.inputs, source.outputs))
+            how: list[Params | None] = [None] * len(inputs)
+        else:
+            promoted = Promoted(int16=loop.of_step(source))
+            writer = _Writer(source, self.ranges.loops[number], self.scheme, promoted, plans, body)
+            writer.write_body()
+            self.in_float += writer.in_float
+            how = [plans.params.get(index) for index in source.inputs]
+        reads = [self._read(i, h) for i, h in zip(inputs, how, strict=True)]
+        results = [self._declared(o, h) for o, h in zip(outputs, how, strict=True)]
+        steps = loop.timesteps_of(self.source, operator)
+        self.graph.operators.append(loop.while_op(self.graph, reads, results, new, steps))
 
     def _in_float(self, operator: Any, inputs: list[int], outputs: list[int]) -> None:
         self.first_in_float.update(outputs)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file import fused_lstm, loop
 from keras_lstm_custom.export.file.flatbuffer import Type
 from keras_lstm_custom.export.file.graph import Graph
 
@@ -26,13 +26,15 @@ class Ranges(NamedTuple):
     high: dict[int, float]
     cell: dict[int, float]  #: largest |c| of any step, by the index of an LSTM's cell state
     mean: dict[int, np.ndarray]  #: over all but the last axis
+    loops: dict[int, Ranges] = {}  #: of the body of each loop, by its number in the file
 
 
 def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges:
     """Run a float file on real input and find the range of each float tensor.
 
     The state starts afresh for each sample. The runtime shows the cell state after the last step
-    only, so the steps in between are computed here, from the inputs and outputs of the LSTM.
+    only, so the steps in between are computed here, from the inputs and outputs of the LSTM; and the body of a loop
+    is run here step by step.
 
     Args:
         content: the float file.
@@ -44,14 +46,8 @@ def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges
     interpreter = _interpreter(content)
     inputs = interpreter.get_input_details()
     cells = [_CellReader(graph, operator) for operator in fused_lstm.lstm_ops(graph)]
-    computed = [
-        index
-        for index, tensor in enumerate(graph.tensors)
-        if tensor.type == Type.FLOAT32 and not tensor.isVariable and graph.value(index) is None
-    ]
-    seen: dict[int, tuple[float, float]] = defaultdict(lambda: (math.inf, -math.inf))
-    total: dict[int, Any] = defaultdict(float)
-    count = 0
+    loops = [_LoopReader(content, operator) for operator in loop.loops(graph)]
+    seen = _Seen(graph)
     for sample in samples:
         interpreter.reset_all_variables()
         for block in _blocks(sample, inputs):
@@ -60,20 +56,44 @@ def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges
             for cell in cells:
                 cell.before(interpreter)
             interpreter.invoke()
-            for index in computed:
-                values = interpreter.get_tensor(index)
-                low, high = seen[index]
-                seen[index] = min(low, float(values.min())), max(high, float(values.max()))
-                total[index] += values.reshape(-1, values.shape[-1] if values.ndim else 1).mean(
-                    axis=0, dtype=np.float64
-                )
-            count += 1
-            for cell in cells:
-                cell.after(interpreter)
-    mean = {index: values / count for index, values in total.items()}
-    room = {index: with_room(*seen[index], count * math.prod(graph.shape(index))) for index in seen}
-    lows, highs = ({index: ends[k] for index, ends in room.items()} for k in (0, 1))
-    return Ranges(lows, highs, {cell.c: cell.largest for cell in cells}, mean)
+            seen.look([interpreter])
+            for reader in [*cells, *loops]:
+                reader.after(interpreter)
+    ranges = seen.ranges()._replace(cell={cell.c: cell.largest for cell in cells})
+    return ranges._replace(loops={reader.number: reader.seen.ranges() for reader in loops})
+
+
+class _Seen:
+    """What values the computed float tensors of a graph have taken."""
+
+    def __init__(self, graph: Graph):
+        read = {int(i) for o in graph.operators for i in o.inputs} | {*graph.inputs, *graph.outputs}
+        self.shapes = {  # the runtime keeps no values for what nobody reads
+            index: graph.shape(index)
+            for index, tensor in enumerate(graph.tensors)
+            if tensor.type == Type.FLOAT32 and index in read and not tensor.isVariable and graph.value(index) is None
+        }
+        self.ends = dict.fromkeys(self.shapes, (math.inf, -math.inf))
+        self.total: dict[int, Any] = dict.fromkeys(self.shapes, 0.0)
+        self.count = 0
+
+    def look(self, steps: Iterable[Any]) -> None:
+        """Take what an interpreter holds after each of some invocations."""
+        held: dict[int, list[np.ndarray]] = defaultdict(list)
+        for interpreter in steps:
+            self.count += 1
+            for index in self.shapes:
+                held[index].append(interpreter.get_tensor(index))
+        for index, arrays in held.items():
+            values, (low, high) = np.stack(arrays), self.ends[index]
+            self.ends[index] = min(low, float(values.min())), max(high, float(values.max()))
+            rows = values.reshape(len(arrays), -1, self.shapes[index][-1] if self.shapes[index] else 1)
+            self.total[index] = self.total[index] + rows.mean(axis=1, dtype=np.float64).sum(axis=0)
+
+    def ranges(self) -> Ranges:
+        room = {k: with_room(*ends, self.count * math.prod(self.shapes[k])) for k, ends in self.ends.items()}
+        lows, highs = ({index: ends[k] for index, ends in room.items()} for k in (0, 1))
+        return Ranges(lows, highs, {}, {index: values / self.count for index, values in self.total.items()})
 
 
 def with_room(low: float, high: float, count: int) -> tuple[float, float]:
@@ -110,6 +130,35 @@ def _blocks(sample: Sequence[np.ndarray], inputs: Sequence[dict]) -> list[list[n
     }
     count = max(counts)
     return [list(parts) for parts in zip(*(np.split(array, count, axis=1) for array in sample), strict=True)]
+
+
+class _LoopReader:
+    """Runs the body of one loop step by step on what the runtime has put into the loop."""
+
+    def __init__(self, content: bytes, operator: Any):
+        alone = Graph(content)
+        self.inputs = [int(index) for index in operator.inputs]
+        self.timesteps = loop.timesteps_of(alone, operator)
+        self.number, body = loop.body_of(alone, operator)
+        self.seen = _Seen(body)
+        alone.model.subgraphs, alone.model.signatureDefs = [body.subgraph], []
+        self.interpreter = _interpreter(alone.part(0).pack())
+        self.places = [
+            [detail["index"] for detail in details]
+            for details in (self.interpreter.get_input_details(), self.interpreter.get_output_details())
+        ]
+
+    def after(self, interpreter: Any) -> None:
+        self.seen.look(self._steps([interpreter.get_tensor(index) for index in self.inputs]))
+
+    def _steps(self, values: list[np.ndarray]) -> Iterator[Any]:
+        inputs, outputs = self.places
+        for _ in range(self.timesteps):
+            for index, value in zip(inputs, values, strict=True):
+                self.interpreter.set_tensor(index, value)
+            self.interpreter.invoke()
+            values = [self.interpreter.get_tensor(index) for index in outputs]
+            yield self.interpreter
 
 
 class _CellReader:

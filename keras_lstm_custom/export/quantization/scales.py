@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,16 +31,18 @@ def choose(
     scheme: Scheme,
     alike: Sequence[tuple[int, int]],
     promoted: Promoted,
+    given: Mapping[int, Params] = MappingProxyType({}),
 ) -> dict[int, Params]:
     """Return how each computed float tensor and each state is stored.
 
-    The pairs `alike` are stored in the same way; what is promoted, in int16, or as suits what computes in float.
+    The pairs `alike` are stored in the same way; what is promoted, in int16, or as suits what computes in float; what
+    is given, as it is.
 
     Raises:
         ExportError: a cell state exceeds what the runtimes' integers hold.
     """
     classes = _Classes(ranges)
-    fixed: dict[int, Params] = {}
+    fixed: dict[int, Params] = dict(given)
     finer: list[int] = []
     cells = {c: cell_params(_checked(graph, c, ranges.cell[c])) for _, c in fused_lstm.state_tensors(graph)}
     meetings: list[tuple[int, list[int]]] = []
