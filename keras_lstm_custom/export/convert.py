@@ -19,7 +19,6 @@ from keras_lstm_custom.export.file.loop import looped
 from keras_lstm_custom.export.file.loop import told as loops_told
 from keras_lstm_custom.export.file.origin import described
 from keras_lstm_custom.export.file.portable import portable
-from keras_lstm_custom.export.model import vanilla_rnn
 from keras_lstm_custom.export.model.as_lstm import FusedLSTM
 from keras_lstm_custom.export.model.prepare import Prepared
 from keras_lstm_custom.export.model.recurrence import MARK, Loop, tracing
@@ -30,6 +29,18 @@ from keras_lstm_custom.export.quantization.quantize import quantize as quantized
 from keras_lstm_custom.export.quantization.ranges import calibrate
 from keras_lstm_custom.export.quantization.schemes import SCHEMES
 from keras_lstm_custom.writing import scratch
+
+
+class NoKeptState(ExportError):
+    """A layer becomes a loop, which keeps no state between invocations."""
+
+    def __init__(self, name: str):
+        super().__init__(
+            f"The layer {name!r} becomes a loop, which keeps no state between invocations.",
+            expected="layers that the fused LSTM op computes, with stateful=True",
+            received=f"{name!r}, which it does not",
+            remedy="Use export.streaming, whose files keep the state of any cell, or stateful=False.",
+        )
 
 
 def convert(
@@ -91,8 +102,7 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
     """
     inputs = [f"input_{number:04}" for number in range(len(prepared.input_names))]
     outputs = [f"output_{number:04}" for number in range(len(prepared.output_names))]
-    gain = vanilla_rnn.INTEGER_GAIN if for_integers else vanilla_rnn.FLOAT_GAIN
-    with tracing(gain) as marks:
+    with tracing(for_integers) as marks:
         graph = Graph(_converted(*_whole(prepared, inputs, outputs), prepared.model.name))
     (signature,) = graph.model.signatureDefs
     found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
@@ -119,7 +129,7 @@ def _put_in_place(graph: Graph, marks: Sequence[FusedLSTM | Loop], model: keras.
         what = marks[int(name.removeprefix(MARK))]
         if isinstance(what, Loop):
             if stateful:
-                raise _no_state(what.name)
+                raise NoKeptState(what.name)
             operators += looped(graph, operator, what, _step(graph, operator, what, model))
         else:
             operators += fused(graph, operator, what, stateful=stateful, resets=resets)
@@ -219,15 +229,6 @@ def _check_ops(graph: Graph, model: keras.Model) -> None:
             received="; ".join(f"{name} of {described(graph, found, model)}" for name, found in sorted(custom.items())),
             remedy="Put another layer in place of that one, or compute it outside of the exported model.",
         )
-
-
-def _no_state(name: str) -> ExportError:
-    return ExportError(
-        f"The layer {name!r} becomes a loop, which keeps no state between invocations.",
-        expected="layers that the fused LSTM op computes, with stateful=True",
-        received=f"{name!r}, which it does not",
-        remedy="Use export.streaming, whose files keep the state of any cell, or stateful=False.",
-    )
 
 
 @contextmanager

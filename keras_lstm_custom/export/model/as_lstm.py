@@ -65,7 +65,7 @@ class FusedLSTM(NamedTuple):
         return h if self.gain is None else h / self.gain
 
 
-def as_lstm(name: str, cell: Any, vanilla_gain: float, variants: bool) -> FusedLSTM | None:
+def as_lstm(name: str, cell: Any, vanilla_gain: float, variants: bool, integers: bool = False) -> FusedLSTM | None:
     """Return the fused op that computes a cell, or None if there is none.
 
     Args:
@@ -73,20 +73,23 @@ def as_lstm(name: str, cell: Any, vanilla_gain: float, variants: bool) -> FusedL
         cell: a cell of Keras or of ours, traced with its weights as constants.
         vanilla_gain: γ of `vanilla_rnn`.
         variants: whether the op may have what one runtime alone computes.
+        integers: whether the file will compute in integers.
     """
     ours = as_ours(cell)
-    if not is_fusible(cell, variants):
+    if not is_fusible(cell, variants, integers):
         return None
     return _FORMS[type(ours)](name, ours, vanilla_gain, variants)
 
 
-def is_fusible(cell: Any, variants: bool = True) -> bool:
+def is_fusible(cell: Any, variants: bool = True, integers: bool = False) -> bool:
     """Say whether the fused op computes what a cell computes in inference."""
     ours = as_ours(cell)
     if type(ours) not in _FORMS or not ours.features <= (VARIANTS if variants else EVERYWHERE):
         return False
     if getattr(ours, "layer_normalization", None) not in (None, "gate"):
         return False
+    if integers and "peepholes" in ours.features and ours.output_size != ours.units:
+        return False  # LiteRT's integer kernel takes both to be of one size
     return all(getattr(ours, name) is function for name, function in ACTIVATIONS[type(ours)].items())
 
 

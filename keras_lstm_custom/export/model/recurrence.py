@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops, tree
 
+from keras_lstm_custom.export.model import vanilla_rnn
 from keras_lstm_custom.export.model.as_lstm import FusedLSTM, as_lstm
 from keras_lstm_custom.export.model.unrolled import chosen, unrolled_steps
 from keras_lstm_custom.keras_hooks import replace_loop, runs_its_cell
@@ -42,16 +43,18 @@ class Tracing(NamedTuple):
 
     marks: list[FusedLSTM | Loop]  #: one for each mark in the graph
     vanilla_gain: float  #: γ of `vanilla_rnn`
+    integers: bool  #: whether the file will compute in integers
 
 
 _tracing: ContextVar[Tracing] = ContextVar("tracing")
 
 
 @contextmanager
-def tracing(vanilla_gain: float) -> Iterator[list[FusedLSTM | Loop]]:
+def tracing(integers: bool) -> Iterator[list[FusedLSTM | Loop]]:
     """While this is open, every cell that is traced puts what it is on the list that is returned."""
     marks: list[FusedLSTM | Loop] = []
-    token = _tracing.set(Tracing(marks, vanilla_gain))
+    gain = vanilla_rnn.INTEGER_GAIN if integers else vanilla_rnn.FLOAT_GAIN
+    token = _tracing.set(Tracing(marks, gain, integers))
     try:
         yield marks
     finally:
@@ -85,7 +88,8 @@ def _marked(
         name = layer.name if len(cells) == 1 else f"{layer.name}/{cell.name}"
         all_steps = layer.return_sequences or number < len(cells) - 1
         backwards = layer.go_backwards and number == 0
-        form = as_lstm(name, cell, _tracing.get().vanilla_gain, variants) if mask is None else None
+        _, gain, integers = _tracing.get()
+        form = as_lstm(name, cell, gain, variants, integers) if mask is None else None
         if form is None:
             loop = _Looped(name, cell, mask, backwards, all_steps, layer.zero_output_for_mask)
             outputs, new = loop(outputs, state)

@@ -17,7 +17,7 @@ import numpy as np
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import Op, schema
 from keras_lstm_custom.export.file.graph import Graph
-from keras_lstm_custom.export.quantization.ranges import Ranges
+from keras_lstm_custom.export.quantization.seen import Ranges
 
 LEAST, MOST = 2.0, 16.0  #: a smaller factor is not worth an op; a larger one takes too much from the weights
 

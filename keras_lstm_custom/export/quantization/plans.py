@@ -14,9 +14,9 @@ from keras_lstm_custom.export.file import loop
 from keras_lstm_custom.export.file.flatbuffer import Type
 from keras_lstm_custom.export.file.graph import Graph
 from keras_lstm_custom.export.quantization.promote import Promoted
-from keras_lstm_custom.export.quantization.ranges import Ranges
 from keras_lstm_custom.export.quantization.scales import choose
 from keras_lstm_custom.export.quantization.schemes import Params, Scheme
+from keras_lstm_custom.export.quantization.seen import Ranges
 
 #: From here on a number stands for infinity, as the start of a maximum does: the converter writes -3.4e38 for it.
 INFINITE = 1e30

@@ -110,7 +110,8 @@ def cells(graph: Graph, states: Sequence[tuple[int, int]]) -> frozenset[int]:
     made_by = {int(output): o for o in graph.operators for output in o.outputs}
     weighted = [o for o in graph.operators if RULES.get(graph.code(o)) is Rule.WEIGHTED]
     first, last = ({pair[k] for pair in states} for k in (0, 1))
-    recurrent_kernels = {int(o.inputs[1]) for o in weighted if int(o.inputs[0]) in first}
+    gated = {int(o.outputs[0]) for o in graph.of(Op.MUL) if not first.isdisjoint(map(int, o.inputs))}  # r ⊙ h
+    recurrent_kernels = {int(o.inputs[1]) for o in weighted if int(o.inputs[0]) in first | gated}
     found, pending = set(last), list(last)
     while pending:
         operator = made_by[pending.pop()]

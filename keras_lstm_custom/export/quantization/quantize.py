@@ -12,7 +12,7 @@ changes what must stay equal. This one rests on three ideas:
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ from keras_lstm_custom.export.file.graph import Graph, set_signature, signature_
 from keras_lstm_custom.export.file.portable import FINE
 from keras_lstm_custom.export.quantization.plans import Plans, plan_loops
 from keras_lstm_custom.export.quantization.promote import Promoted
-from keras_lstm_custom.export.quantization.ranges import Ranges
 from keras_lstm_custom.export.quantization.rules import CHANNEL_AXIS, RULES, Rule
-from keras_lstm_custom.export.quantization.schemes import INT16X8, INT32_ROOM, Params, Scheme, weights
+from keras_lstm_custom.export.quantization.schemes import INT16X8, INT32_ROOM, MARGIN, Params, Scheme, weights
+from keras_lstm_custom.export.quantization.seen import Ranges
 
 
 def quantize(
@@ -64,6 +64,10 @@ def quantize(
     writer = _Writer(source, ranges, scheme, promoted, plans)
     writer.write(float_io)
     return writer.graph.pack(), writer.notes()
+
+
+#: The integer kernels hold what a layer normalisation gives in steps of 2^-10, before its weights.
+NORMALISED = 2.0**-10
 
 
 class _Writer:
@@ -288,15 +292,19 @@ class _Writer:
         self.graph.operators.append(fused_lstm.copy_of(self.graph, self._read(source, how), self._declared(state, how)))
 
     def _lstm(self, operator: Any, inputs: list[int], output: int) -> None:
-        x, y = inputs[fused_lstm.X], self.params[output]
+        x, c, y = inputs[fused_lstm.X], inputs[fused_lstm.C], self.params[output]
         how = self._own(x, self.scheme)
         reads = [-1] * fused_lstm.INPUT_COUNT
         reads[fused_lstm.X] = self._read(x, how)
         for state in (fused_lstm.H, fused_lstm.C):
             reads[state] = self._declared(inputs[state], self.params[inputs[state]])
-        for kernel, recurrent, bias in fused_lstm.gate_places():
+        gammas = range(fused_lstm.INPUT_COUNT)[fused_lstm.GAMMAS]
+        for (kernel, recurrent, bias), gamma in zip(fused_lstm.gate_places(), gammas, strict=True):
+            if inputs[kernel] < 0:
+                continue
             real = {place: self.source.array(inputs[place]) for place in (kernel, recurrent, bias)}
-            room = np.abs(real[bias]).max() / (how.scale * INT32_ROOM)
+            normalised = inputs[gamma] >= 0
+            room = 0.0 if normalised else np.abs(real[bias]).max() / (how.scale * INT32_ROOM)
             shift = np.zeros(1)
             for place, mean, smallest in (
                 (kernel, self.ranges.mean[x], room),
@@ -307,14 +315,41 @@ class _Writer:
                 shift = shift + (stored * scale - real[place]) @ mean
                 if place == kernel:
                     product = how.scale * scale
+            if normalised:  # the bias comes after it, where no rounding of the weights is left on average
+                least = np.abs(real[bias]).max() / (NORMALISED * INT32_ROOM)
+                reads[gamma], scale = self._int16(inputs[gamma], least)
+                product, shift = np.float64(scale * NORMALISED), np.zeros(1)
             reads[bias] = self._bias(self.source.name(inputs[bias]), real[bias] - shift, product, self.scheme)
+        for place in range(fused_lstm.INPUT_COUNT)[fused_lstm.PEEPHOLES]:
+            if inputs[place] >= 0:
+                reads[place], _ = self._int16(inputs[place])
+        hidden = y
+        if inputs[fused_lstm.PROJECTION] >= 0:
+            hidden = self.scheme.params(*self.ranges.inside[c].hidden)
+            stored, scale = weights(self.source.array(inputs[fused_lstm.PROJECTION]))
+            reads[fused_lstm.PROJECTION] = self._weights(inputs[fused_lstm.PROJECTION], stored, scale)
         self._emit(operator, reads, [self._declared(output, y)])
-        self.graph.operators[-1].intermediates = self._intermediates(self.source.name(output), y)
+        self.graph.operators[-1].builtinOptions.projClip = 0.0  # see `scales`
+        gates = self.ranges.inside[c].gates if any(inputs[gamma] >= 0 for gamma in gammas) else None
+        self.graph.operators[-1].intermediates = self._intermediates(self.source.name(output), gates, hidden)
 
-    def _intermediates(self, name: str, y: Params) -> np.ndarray:
-        """Return the tensors that the kernels read scales from: those of the gates are unused without layer norm."""
-        gates = [self.graph.tensor(f"{name}/gate_{gate}", (0,), np.float32) for gate in "ifgo"]
-        return np.asarray([*gates, self.graph.tensor(f"{name}/hidden", (0,), y.dtype, y.record)], np.int32)
+    def _int16(self, source: int, least: float = 0.0) -> tuple[int, float]:
+        """Return a vector of weights in int16, and its scale."""
+        real = self.source.array(source)
+        how = Params(np.int16, max(float(np.abs(real).max()) / 32767, least, 1e-12))
+        return self.graph.constant(self.source.name(source), how.stored(real), how.record), how.scale
+
+    def _intermediates(self, name: str, gates: Mapping[str, float] | None, hidden: Params) -> np.ndarray:
+        """Return the tensors that the kernels read scales from: those of the gates are unused without layer norm.
+
+        With it LiteRT reads that of the input gate even where there is none.
+        """
+        made = []
+        for gate in "ifgo":
+            how = None if gates is None else Params(np.int16, MARGIN * gates.get(gate, 1.0) / 32767 or 1e-9)
+            dtype, record = (np.float32, None) if how is None else (how.dtype, how.record)
+            made.append(self.graph.tensor(f"{name}/gate_{gate}", (0,), dtype, record))
+        return np.asarray([*made, self.graph.tensor(f"{name}/hidden", (0,), hidden.dtype, hidden.record)], np.int32)
 
     def _weights(self, source: int, stored: np.ndarray, scale: np.ndarray, axis: int | None = None) -> int:
         return self.graph.constant(self.source.name(source), stored, quantization(scale, 0, axis or 0))

@@ -14,9 +14,9 @@ from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import Op, Type
 from keras_lstm_custom.export.file.graph import Graph
 from keras_lstm_custom.export.quantization.promote import Promoted
-from keras_lstm_custom.export.quantization.ranges import Ranges
 from keras_lstm_custom.export.quantization.rules import RULES, Rule
 from keras_lstm_custom.export.quantization.schemes import CELL_SCALES, INT8, INT16X8, Params, Scheme, cell_params
+from keras_lstm_custom.export.quantization.seen import Ranges
 
 #: How much coarser a tensor may become to spare a QUANTIZE where tensors meet, as in a concatenation.
 COARSER = 2.0
@@ -71,6 +71,10 @@ def choose(
             fixed[outputs[0]] = (INT16X8 if narrow or outputs[0] in promoted.int16 else scheme).fixed[code]
         elif rule is Rule.LSTM:
             classes.join(outputs[0], int(operator.inputs[fused_lstm.H]))
+            if bound := operator.builtinOptions.projClip:
+                # The kernel clips int8 as if zero stood for 0. So the largest integer is the bound instead.
+                low, high = _range(graph, ranges, outputs[0])
+                fixed[outputs[0]] = scheme.params(max(low, -bound), min(high, bound))
         elif rule is Rule.SAME and len(inputs) == 1:
             for output in outputs:
                 classes.join(inputs[0], output)
