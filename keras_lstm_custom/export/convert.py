@@ -103,7 +103,8 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
     inputs = [f"input_{number:04}" for number in range(len(prepared.input_names))]
     outputs = [f"output_{number:04}" for number in range(len(prepared.output_names))]
     with tracing(for_integers) as marks:
-        graph = Graph(_converted(*_whole(prepared, inputs, outputs), prepared.model.name))
+        call = _whole(prepared.model, outputs)
+        graph = Graph(_converted(call, prepared.input_shapes, prepared.input_dtypes, inputs, prepared.model.name))
     (signature,) = graph.model.signatureDefs
     found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
     set_signature(
@@ -159,11 +160,10 @@ def _step(graph: Graph, mark: Any, loop: Loop, model: keras.Model) -> Graph:
     return step
 
 
-def _whole(prepared: Prepared, inputs: list[str], outputs: list[str]) -> tuple:
+def _whole(model: keras.Model, outputs: list[str]) -> Callable[..., dict[str, Any]]:
     """Return the model, with its weights as constants, as `_converted` takes it."""
     import tensorflow as tf
 
-    model = prepared.model
     weights = [[np.asarray(v) for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
 
     def call(*tensors):
@@ -171,7 +171,7 @@ def _whole(prepared: Prepared, inputs: list[str], outputs: list[str]) -> tuple:
         results, _ = model.stateless_call(*weights, x, training=False)
         return dict(zip(outputs, map(tf.identity, keras.tree.flatten(results)), strict=True))
 
-    return call, prepared.input_shapes, prepared.input_dtypes, inputs
+    return call
 
 
 def _converted(

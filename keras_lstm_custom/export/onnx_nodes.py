@@ -4,9 +4,9 @@ The converter knows the loop of a plain `keras.layers.LSTM` alone. Here the loop
 TensorFlow graph, a `PyFunc` that is never run, and a handler of the converter puts the ONNX node in its place.
 
 In the node's packing (ONNX operators LSTM and GRU, version 14): W `(1, gates * units, features)`, R
-`(1, gates * units, units)`, B `(1, 2 * gates * units)`, P `(1, 3 * units)`; LSTM i o f g, its peepholes i o f; GRU z r n.
-Its attribute `clip` bounds what the gates' functions take, and is not the cell clip. Coupled gates are written as the
-plain LSTM that they equal, which needs no attribute that a runtime may not know.
+`(1, gates * units, units)`, B `(1, 2 * gates * units)`, P `(1, 3 * units)`; LSTM i o f g, its peepholes i o f; GRU
+z r n. The attribute `clip` bounds what the gates' functions take, and is not the cell clip. Coupled gates are written
+as the plain LSTM that they equal, which needs no attribute that a runtime may not know.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _node(name: str, cell: Any) -> Node | None:
         usual = ours.activation is keras.activations.tanh and ours.recurrent_activation is keras.activations.sigmoid
         return _gru(name, ours) if usual else None
     form = as_lstm(name, cell, 1.0, variants=True)
-    if form is None or not ours.features or not ours.features <= {"peepholes", "coupled"}:
+    if form is None or ours is None or not ours.features or not ours.features <= {"peepholes", "coupled"}:
         return None
     return _lstm(form)
 

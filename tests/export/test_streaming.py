@@ -170,16 +170,12 @@ def gated():
     return models.randomised(keras.Model(x, keras.layers.Dense(2, name="y")(keras.layers.GRU(5, name="c")(h))))
 
 
-@pytest.mark.parametrize(
-    ("state", "quantize", "steps"),
-    [
-        ("kept", None, 1),
-        ("kept", "int8", 2),
-        ("explicit", None, 3),
-        ("explicit", "int8", 1),
-        ("explicit", "int16x8", 2),
-    ],
-)
+OTHER_CASES = [
+    ("kept", None, 1), ("kept", "int8", 2), ("explicit", None, 3), ("explicit", "int8", 1), ("explicit", "int16x8", 2)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "quantize", "steps"), OTHER_CASES)
 def test_cells_that_the_fused_op_does_not_have(gated, sequences, tmp_path, state, quantize, steps):
     path = tmp_path / "s.tflite"
     export.streaming(gated, path, state, quantize, sequences, steps)

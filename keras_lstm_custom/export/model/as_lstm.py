@@ -84,7 +84,7 @@ def as_lstm(name: str, cell: Any, vanilla_gain: float, variants: bool, integers:
 def is_fusible(cell: Any, variants: bool = True, integers: bool = False) -> bool:
     """Say whether the fused op computes what a cell computes in inference."""
     ours = as_ours(cell)
-    if type(ours) not in _FORMS or not ours.features <= (VARIANTS if variants else EVERYWHERE):
+    if ours is None or type(ours) not in _FORMS or not ours.features <= (VARIANTS if variants else EVERYWHERE):
         return False
     if getattr(ours, "layer_normalization", None) not in (None, "gate"):
         return False
@@ -94,11 +94,11 @@ def is_fusible(cell: Any, variants: bool = True, integers: bool = False) -> bool
 
 
 def _vanilla(name: str, cell: Any, gain: float, variants: bool) -> FusedLSTM:
-    weights = [constant(w) for w in (cell.kernel, cell.recurrent_kernel)]
-    bias = np.zeros(weights[0].shape[1]) if cell.bias is None else constant(cell.bias)
-    form = vanilla_rnn.as_lstm(*weights, bias, gain)
-    split = (split_gates(array, LSTMCell.options.gates) for array in form[:3])
-    return FusedLSTM(name, *split, gain=gain)
+    kernel, recurrent_kernel = constant(cell.kernel), constant(cell.recurrent_kernel)
+    bias = np.zeros(kernel.shape[1]) if cell.bias is None else constant(cell.bias)
+    form = vanilla_rnn.as_lstm(kernel, recurrent_kernel, bias, gain)
+    kernels, recurrent_kernels, biases = map(split_gates, (form.kernel, form.recurrent_kernel, form.bias))
+    return FusedLSTM(name, kernels, recurrent_kernels, biases, gain=gain)
 
 
 def _lstm(name: str, cell: Any, gain: float, variants: bool) -> FusedLSTM:

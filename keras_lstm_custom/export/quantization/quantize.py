@@ -317,8 +317,8 @@ class _Writer:
                     product = how.scale * scale
             if normalised:  # the bias comes after it, where no rounding of the weights is left on average
                 least = np.abs(real[bias]).max() / (NORMALISED * INT32_ROOM)
-                reads[gamma], scale = self._int16(inputs[gamma], least)
-                product, shift = np.float64(scale * NORMALISED), np.zeros(1)
+                reads[gamma], of_gamma = self._int16(inputs[gamma], least)
+                product, shift = np.asarray(of_gamma * NORMALISED), np.zeros(1)
             reads[bias] = self._bias(self.source.name(inputs[bias]), real[bias] - shift, product, self.scheme)
         for place in range(fused_lstm.INPUT_COUNT)[fused_lstm.PEEPHOLES]:
             if inputs[place] >= 0:

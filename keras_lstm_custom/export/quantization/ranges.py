@@ -40,10 +40,12 @@ def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges
                 cell.before(interpreter)
             interpreter.invoke()
             seen.look([interpreter])
-            for reader in [*cells, *loops]:
-                reader.after(interpreter)
+            for cell in cells:
+                cell.after(interpreter)
+            for each in loops:
+                each.after(interpreter)
     ranges = seen.ranges()._replace(inside={cell.c: cell.inside for cell in cells})
-    return ranges._replace(loops={reader.number: reader.seen.ranges() for reader in loops})
+    return ranges._replace(loops={each.number: each.seen.ranges() for each in loops})
 
 
 def _blocks(sample: Sequence[np.ndarray], inputs: Sequence[dict]) -> list[list[np.ndarray]]:
