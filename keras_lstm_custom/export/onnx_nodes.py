@@ -19,6 +19,7 @@ import numpy as np
 
 from keras_lstm_custom.cells import GRUCell
 from keras_lstm_custom.cells.as_ours import as_ours
+from keras_lstm_custom.export.model import vanilla_rnn
 from keras_lstm_custom.export.model.as_lstm import FusedLSTM, as_lstm, constant
 from keras_lstm_custom.keras_hooks import replace_loop, runs_its_cell
 from keras_lstm_custom.models.walk import recurrent_layers
@@ -51,10 +52,10 @@ def _node(name: str, cell: Any) -> Node | None:
     if type(ours) is GRUCell:
         usual = ours.activation is keras.activations.tanh and ours.recurrent_activation is keras.activations.sigmoid
         return _gru(name, ours) if usual else None
-    form = as_lstm(name, cell, 1.0, variants=True)
-    if form is None or ours is None or not ours.features or not ours.features <= {"peepholes", "coupled"}:
+    if ours is None or not ours.features or not ours.features <= {"peepholes", "coupled"}:
         return None
-    return _lstm(form)
+    form = as_lstm(name, cell, vanilla_rnn.FLOAT_GAIN, variants=True)
+    return None if form is None else _lstm(form)
 
 
 def _gru(name: str, cell: Any) -> Node:
@@ -94,9 +95,9 @@ def _marked(
     outputs, *states = tf.numpy_function(lambda *_: None, given, [tf.float32] * (1 + node.states), stateful=False)
     _nodes[outputs.op.get_attr("token").decode()] = node
     units = node.attributes["hidden_size"]
-    outputs.set_shape((*sequences.shape[:2], units))
-    for state in states:
-        state.set_shape((sequences.shape[0], units))
+    # An op that tells the shape; what is only set on a tensor is lost on the way to the converter.
+    outputs = tf.ensure_shape(outputs, (*sequences.shape[:2], units))
+    states = [tf.ensure_shape(state, (sequences.shape[0], units)) for state in states]
     return states[0], outputs if layer.return_sequences else states[0][:, None], states
 
 

@@ -12,7 +12,7 @@ changes what must stay equal. This one rests on three ideas:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ from keras_lstm_custom.export.file.graph import Graph, set_signature, signature_
 from keras_lstm_custom.export.file.portable import FINE
 from keras_lstm_custom.export.quantization.plans import Plans, plan_loops
 from keras_lstm_custom.export.quantization.promote import Promoted
+from keras_lstm_custom.export.quantization.quantize_lstm import write_lstm
 from keras_lstm_custom.export.quantization.rules import CHANNEL_AXIS, RULES, Rule
-from keras_lstm_custom.export.quantization.schemes import INT16X8, INT32_ROOM, MARGIN, Params, Scheme, weights
+from keras_lstm_custom.export.quantization.schemes import INT16X8, INT32_ROOM, Params, Scheme, weights
 from keras_lstm_custom.export.quantization.seen import Ranges
 
 
@@ -64,10 +65,6 @@ def quantize(
     writer = _Writer(source, ranges, scheme, promoted, plans)
     writer.write(float_io)
     return writer.graph.pack(), writer.notes()
-
-
-#: The integer kernels hold what a layer normalisation gives in steps of 2^-10, before its weights.
-NORMALISED = 2.0**-10
 
 
 class _Writer:
@@ -111,11 +108,11 @@ class _Writer:
 
     def write_body(self) -> None:
         """Write a graph whose inputs and outputs have no names, and those that are carried one form."""
-        self.graph.inputs = [self._declared(i, self.params.get(i)) for i in self.source.inputs]
+        self.graph.inputs = [self.declared(i, self.params.get(i)) for i in self.source.inputs]
         for operator in self.source.operators:
             self._operator(operator)
         pairs = zip(self.source.inputs, self.source.outputs, strict=True)
-        self.graph.outputs = [self._read(output, self.params.get(i)) for i, output in pairs]
+        self.graph.outputs = [self.read(output, self.params.get(i)) for i, output in pairs]
 
     def notes(self) -> list[str]:
         names = ", ".join(sorted(set(self.in_float)))
@@ -126,7 +123,7 @@ class _Writer:
     def _is_float(self, index: int) -> bool:
         return index >= 0 and self.source.tensors[index].type == Type.FLOAT32
 
-    def _declared(self, index: int, how: Params | None) -> int:
+    def declared(self, index: int, how: Params | None) -> int:
         """Return the tensor that a computed or variable tensor becomes, declaring it at first."""
         if (index, how) not in self.written:
             tensor = self.source.tensors[index]
@@ -138,7 +135,7 @@ class _Writer:
             )
         return self.written[index, how]
 
-    def _read(self, index: int, how: Params | None) -> int:
+    def read(self, index: int, how: Params | None) -> int:
         """Return a tensor with the values of a source tensor stored in a way; None stands for float."""
         if index < 0:
             return -1
@@ -148,10 +145,10 @@ class _Writer:
                 return self.graph.constant(self.source.name(index), value)
             return self.graph.constant(self.source.name(index), how.stored(value), how.record)
         if not self._is_float(index):
-            return self._declared(index, None)
+            return self.declared(index, None)
         if (index, how) not in self.written:
             own = self.params[index] if (index, self.params[index]) in self.written else None
-            self._requantize(self._declared(index, own), self._declared(index, how), own, how)
+            self._requantize(self.declared(index, own), self.declared(index, how), own, how)
         return self.written[index, how]
 
     def _requantize(self, source: int, target: int, was: Params | None, becomes: Params | None) -> None:
@@ -162,15 +159,15 @@ class _Writer:
     def _input(self, index: int, float_io: bool) -> int:
         if not self._is_float(index) or float_io or index in self.exact:
             self.first_in_float.add(index)
-            return self._declared(index, None)
-        return self._declared(index, self.params[index])
+            return self.declared(index, None)
+        return self.declared(index, self.params[index])
 
     def _output(self, index: int, float_io: bool) -> int:
         # A state is read from its variable as it is: nothing tells a runtime to convert it after the LSTM has run.
         if not self._is_float(index) or (float_io and index not in self.states):
-            return self._read(index, None)
+            return self.read(index, None)
         as_stored = index in self.states or index in self.promoted.int16
-        return self._read(index, self.params[index] if as_stored else self._own(index, self.scheme))
+        return self.read(index, self.params[index] if as_stored else self.own(index, self.scheme))
 
     # Operators
 
@@ -180,7 +177,7 @@ class _Writer:
         if RULES.get(code) is Rule.LOOP:
             self._loop(operator, inputs, outputs)
         elif not any(map(self._is_float, [*inputs, *outputs])):
-            self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
+            self.emit(operator, [self.read(i, None) for i in inputs], [self.declared(i, None) for i in outputs])
         elif outputs[0] in self.states:
             self._start(inputs[0], outputs[0])
         elif outputs[0] in self.promoted.in_float or outputs[0] in self.exact or self._is_fine(inputs):
@@ -188,7 +185,7 @@ class _Writer:
         elif not self._is_float(outputs[0]):
             self._in_float(operator, [self._as_rounded(i, inputs) for i in inputs], outputs)
         elif RULES.get(code) is Rule.LSTM:
-            self._lstm(operator, inputs, outputs[0])
+            write_lstm(self, operator, inputs, outputs[0])
         elif RULES.get(code) is Rule.WEIGHTED and self.source.value(inputs[1]) is not None:
             self._weighted(operator, code, inputs, outputs[0])
         elif RULES.get(code) in (Rule.OWN, Rule.SAME, Rule.FIXED):
@@ -213,14 +210,14 @@ class _Writer:
             writer.write_body()
             self.in_float += writer.in_float
             how = [plans.params.get(index) for index in source.inputs]
-        reads = [self._read(i, h) for i, h in zip(inputs, how, strict=True)]
-        results = [self._declared(o, h) for o, h in zip(outputs, how, strict=True)]
+        reads = [self.read(i, h) for i, h in zip(inputs, how, strict=True)]
+        results = [self.declared(o, h) for o, h in zip(outputs, how, strict=True)]
         steps = loop.timesteps_of(self.source, operator)
         self.graph.operators.append(loop.while_op(self.graph, reads, results, new, steps))
 
     def _in_float(self, operator: Any, inputs: list[int], outputs: list[int]) -> None:
         self.first_in_float.update(outputs)
-        self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
+        self.emit(operator, [self.read(i, None) for i in inputs], [self.declared(i, None) for i in outputs])
 
     def _is_fine(self, inputs: Sequence[int]) -> bool:
         return any(i >= 0 and FINE in self.source.name(i) and self.source.value(i) is None for i in inputs)
@@ -236,7 +233,7 @@ class _Writer:
         rounded = (steps * np.float32(how.scale)).astype(np.float32)
         return self.source.constant(f"{self.source.name(index)}/rounded", rounded)
 
-    def _emit(self, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    def emit(self, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         code = self.source.code(operator)
         version = self.source.model.operatorCodes[operator.opcodeIndex].version
         options = copy.copy(operator.builtinOptions)
@@ -250,16 +247,14 @@ class _Writer:
         # The kernels add what has one type, and a cell state read after the LSTM is int16 in int8 files too.
         same |= code == Op.ADD and not self.states.isdisjoint(inputs)
         scheme = self._scheme_for(target)
-        reads = [
-            self._read(i, (target if same else self._own(i, scheme)) if self._is_float(i) else None) for i in inputs
-        ]
-        self._emit(operator, reads, [self._declared(i, self.params[i]) for i in outputs])
+        reads = [self.read(i, (target if same else self.own(i, scheme)) if self._is_float(i) else None) for i in inputs]
+        self.emit(operator, reads, [self.declared(i, self.params[i]) for i in outputs])
 
     def _scheme_for(self, target: Params) -> Scheme:
         """Return how an op computes: in int16 where its output is too fine for int8 (see `scales`, `promote`)."""
         return INT16X8 if target.dtype == INT16X8.dtype else self.scheme
 
-    def _own(self, index: int, scheme: Scheme) -> Params:
+    def own(self, index: int, scheme: Scheme) -> Params:
         """Return how a tensor is read by itself: as it is stored, in a scheme's type; a constant by its own range."""
         value = self.source.value(index)
         if value is None:
@@ -270,88 +265,28 @@ class _Writer:
 
     def _weighted(self, operator: Any, code: int, inputs: list[int], output: int) -> None:
         scheme = self._scheme_for(self.params[output])
-        x = self._own(inputs[0], scheme)
+        x = self.own(inputs[0], scheme)
         kernel = self.source.array(inputs[1])
         bias = self.source.array(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
         axis = CHANNEL_AXIS[code]
         room = 0.0 if bias is None else np.abs(bias) / (x.scale * INT32_ROOM)
         stored, scale = weights(kernel, axis, room)
-        reads = [self._read(inputs[0], x), self._weights(inputs[1], stored, scale, axis)]
+        reads = [self.read(inputs[0], x), self.weights(inputs[1], stored, scale, axis)]
         if bias is not None:
             shift = _mean_error(code, kernel, stored, scale, self.ranges.mean[inputs[0]])
-            reads.append(self._bias(self.source.name(inputs[2]), bias - shift, x.scale * scale, scheme))
-        self._emit(operator, reads, [self._declared(output, self.params[output])])
+            reads.append(self.bias(self.source.name(inputs[2]), bias - shift, x.scale * scale, scheme))
+        self.emit(operator, reads, [self.declared(output, self.params[output])])
 
-    def _bias(self, name: str, bias: np.ndarray, scale: np.ndarray, scheme: Scheme) -> int:
+    def bias(self, name: str, bias: np.ndarray, scale: np.ndarray, scheme: Scheme) -> int:
         stored = np.round(bias.astype(np.float64) / scale).astype(scheme.bias)
         return self.graph.constant(name, stored, quantization(scale))
 
     def _start(self, source: int, state: int) -> None:
         """Write the initial value into a state, in the state's own scale."""
         how = None if state in self.float_states else self.params[state]
-        self.graph.operators.append(fused_lstm.copy_of(self.graph, self._read(source, how), self._declared(state, how)))
+        self.graph.operators.append(fused_lstm.copy_of(self.graph, self.read(source, how), self.declared(state, how)))
 
-    def _lstm(self, operator: Any, inputs: list[int], output: int) -> None:
-        x, c, y = inputs[fused_lstm.X], inputs[fused_lstm.C], self.params[output]
-        how = self._own(x, self.scheme)
-        reads = [-1] * fused_lstm.INPUT_COUNT
-        reads[fused_lstm.X] = self._read(x, how)
-        for state in (fused_lstm.H, fused_lstm.C):
-            reads[state] = self._declared(inputs[state], self.params[inputs[state]])
-        gammas = range(fused_lstm.INPUT_COUNT)[fused_lstm.GAMMAS]
-        for (kernel, recurrent, bias), gamma in zip(fused_lstm.gate_places(), gammas, strict=True):
-            if inputs[kernel] < 0:
-                continue
-            real = {place: self.source.array(inputs[place]) for place in (kernel, recurrent, bias)}
-            normalised = inputs[gamma] >= 0
-            room = 0.0 if normalised else np.abs(real[bias]).max() / (how.scale * INT32_ROOM)
-            shift = np.zeros(1)
-            for place, mean, smallest in (
-                (kernel, self.ranges.mean[x], room),
-                (recurrent, self.ranges.mean[output], 0.0),
-            ):
-                stored, scale = weights(real[place], None, smallest)
-                reads[place] = self._weights(inputs[place], stored, scale)
-                shift = shift + (stored * scale - real[place]) @ mean
-                if place == kernel:
-                    product = how.scale * scale
-            if normalised:  # the bias comes after it, where no rounding of the weights is left on average
-                least = np.abs(real[bias]).max() / (NORMALISED * INT32_ROOM)
-                reads[gamma], of_gamma = self._int16(inputs[gamma], least)
-                product, shift = np.asarray(of_gamma * NORMALISED), np.zeros(1)
-            reads[bias] = self._bias(self.source.name(inputs[bias]), real[bias] - shift, product, self.scheme)
-        for place in range(fused_lstm.INPUT_COUNT)[fused_lstm.PEEPHOLES]:
-            if inputs[place] >= 0:
-                reads[place], _ = self._int16(inputs[place])
-        hidden = y
-        if inputs[fused_lstm.PROJECTION] >= 0:
-            hidden = self.scheme.params(*self.ranges.inside[c].hidden)
-            stored, scale = weights(self.source.array(inputs[fused_lstm.PROJECTION]))
-            reads[fused_lstm.PROJECTION] = self._weights(inputs[fused_lstm.PROJECTION], stored, scale)
-        self._emit(operator, reads, [self._declared(output, y)])
-        self.graph.operators[-1].builtinOptions.projClip = 0.0  # see `scales`
-        gates = self.ranges.inside[c].gates if any(inputs[gamma] >= 0 for gamma in gammas) else None
-        self.graph.operators[-1].intermediates = self._intermediates(self.source.name(output), gates, hidden)
-
-    def _int16(self, source: int, least: float = 0.0) -> tuple[int, float]:
-        """Return a vector of weights in int16, and its scale."""
-        real = self.source.array(source)
-        how = Params(np.int16, max(float(np.abs(real).max()) / 32767, least, 1e-12))
-        return self.graph.constant(self.source.name(source), how.stored(real), how.record), how.scale
-
-    def _intermediates(self, name: str, gates: Mapping[str, float] | None, hidden: Params) -> np.ndarray:
-        """Return the tensors that the kernels read scales from: those of the gates are unused without layer norm.
-
-        With it LiteRT reads that of the input gate even where there is none.
-        """
-        made = []
-        for gate in "ifgo":
-            how = None if gates is None else Params(np.int16, MARGIN * gates.get(gate, 1.0) / 32767 or 1e-9)
-            dtype, record = (np.float32, None) if how is None else (how.dtype, how.record)
-            made.append(self.graph.tensor(f"{name}/gate_{gate}", (0,), dtype, record))
-        return np.asarray([*made, self.graph.tensor(f"{name}/hidden", (0,), hidden.dtype, hidden.record)], np.int32)
-
-    def _weights(self, source: int, stored: np.ndarray, scale: np.ndarray, axis: int | None = None) -> int:
+    def weights(self, source: int, stored: np.ndarray, scale: np.ndarray, axis: int | None = None) -> int:
         return self.graph.constant(self.source.name(source), stored, quantization(scale, 0, axis or 0))
 
 
