@@ -73,7 +73,7 @@ def export_file(
     calibration: Calibration = None,
     timesteps: Timesteps = None,
     runtime: Annotated[str, typer.Option(help="Where it must run: litert, micro or both.")] = "litert",
-    fused: Annotated[bool, typer.Option(help="Fused LSTM ops; --no-fused unrolls them.")] = True,
+    fused: Annotated[bool, typer.Option(help="Fused LSTM ops, and loops; --no-fused unrolls.")] = True,
     stateful: Annotated[bool, typer.Option(help="Keep the state between invocations.")] = False,
     io_dtype: IO = None,
     bound: Bound = None,

@@ -162,6 +162,11 @@ def has_keras_loop(layer: keras.layers.RNN) -> bool:
     return type(layer).inner_loop in _KERAS_LOOPS
 
 
+def runs_its_cell(layer: keras.layers.RNN) -> bool:
+    """Say whether a layer is a loop over the steps of its cell and nothing else: by a loop of Keras, or an engine."""
+    return has_keras_loop(layer) or type(layer).inner_loop is EngineRNN.inner_loop
+
+
 @contextmanager
 def diverted(loops: list[tuple[keras.layers.RNN, Loop]]) -> Iterator[None]:
     """Let each of the layers run its cell by the loop given for it, inside the block and for this thread only."""

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.converter import converted
+from keras_lstm_custom.export.file.flatbuffer import NUMPY_TYPES
+from keras_lstm_custom.export.file.fused_lstm import fused
 from keras_lstm_custom.export.file.graph import Graph, set_signature
+from keras_lstm_custom.export.file.loop import looped
+from keras_lstm_custom.export.file.loop import told as loops_told
 from keras_lstm_custom.export.file.origin import described
 from keras_lstm_custom.export.file.portable import portable
-from keras_lstm_custom.export.model import vanilla_rnn
+from keras_lstm_custom.export.model.as_lstm import FusedLSTM
 from keras_lstm_custom.export.model.prepare import Prepared
-from keras_lstm_custom.export.model.recurrence import tracing
+from keras_lstm_custom.export.model.recurrence import MARK, Loop, tracing
 from keras_lstm_custom.export.quantization import weights_only
 from keras_lstm_custom.export.quantization.equalise import equalise
 from keras_lstm_custom.export.quantization.promote import Promoted, promote, unrolled_cells
 from keras_lstm_custom.export.quantization.quantize import quantize as quantized
 from keras_lstm_custom.export.quantization.ranges import calibrate
 from keras_lstm_custom.export.quantization.schemes import SCHEMES
-from keras_lstm_custom.writing import scratch
+
+
+class NoKeptState(ExportError):
+    """A layer becomes a loop, which keeps no state between invocations."""
+
+    def __init__(self, name: str):
+        super().__init__(
+            f"The layer {name!r} becomes a loop, which keeps no state between invocations.",
+            expected="layers that the fused LSTM op computes, with stateful=True",
+            received=f"{name!r}, which it does not",
+            remedy="Use export.streaming, whose files keep the state of any cell, or stateful=False.",
+        )
 
 
 def convert(
@@ -50,6 +63,7 @@ def convert(
         ExportError: the model cannot be expressed, or its values exceed what the integers hold.
     """
     content = float_file(prepared, stateful=stateful, for_integers=quantize in SCHEMES)
+    told = [*prepared.notes, *loops_told(Graph(content))]
     if quantize in SCHEMES:
         rows = [[array[row : row + 1] for array in samples] for row in range(len(samples[0]))]
         ranges = calibrate(content, rows)
@@ -65,9 +79,9 @@ def convert(
 
         # With kept states one row depends on the one before, and nothing is measured.
         made = make(Promoted()) if stateful else promote(content, rows, quantize, make, finer, verbose)
-        return made[0], [*prepared.notes, *made[1]]
+        return made[0], [*told, *made[1]]
     smaller = {"float16": weights_only.float16, "dynamic": weights_only.dynamic}
-    return smaller[quantize](content) if quantize else content, prepared.notes
+    return smaller[quantize](content) if quantize else content, told
 
 
 def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool = False) -> bytes:
@@ -85,9 +99,9 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
     """
     inputs = [f"input_{number:04}" for number in range(len(prepared.input_names))]
     outputs = [f"output_{number:04}" for number in range(len(prepared.output_names))]
-    gain = vanilla_rnn.INTEGER_GAIN if for_integers else vanilla_rnn.FLOAT_GAIN
-    with tracing(gain) as lstms:
-        graph = Graph(_converted(prepared, inputs, outputs))
+    with tracing(for_integers) as marks:
+        call = _whole(prepared.model, outputs)
+        graph = Graph(converted(call, prepared.input_shapes, prepared.input_dtypes, inputs, prepared.model.name))
     (signature,) = graph.model.signatureDefs
     found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
     set_signature(
@@ -95,17 +109,58 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
         {name: found[key] for name, key in zip(prepared.input_names, inputs, strict=True)},
         {name: found[key] for name, key in zip(prepared.output_names, outputs, strict=True)},
     )
-    fused_lstm.fuse(graph, lstms, stateful=stateful)
+    _put_in_place(graph, marks, prepared.model, stateful)
     _check_ops(graph, prepared.model)
     portable(graph)
     return graph.pack()
 
 
-def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> bytes:
-    """Trace the model with its weights as constants, and let TensorFlow's converter write it."""
+def _put_in_place(graph: Graph, marks: Sequence[FusedLSTM | Loop], model: keras.Model, stateful: bool) -> None:
+    """Put the fused op, or a loop, in place of every mark in `graph`."""
+    resets: list[Any] = []
+    operators: list[Any] = []
+    for operator in graph.operators:
+        name = graph.custom_name(operator)
+        if not name.startswith(MARK):
+            operators.append(operator)
+            continue
+        what = marks[int(name.removeprefix(MARK))]
+        if isinstance(what, Loop):
+            if stateful:
+                raise NoKeptState(what.name)
+            operators += looped(graph, operator, what, _step(graph, operator, what, model))
+        else:
+            operators += fused(graph, operator, what, stateful=stateful, resets=resets)
+    graph.operators[:] = resets + operators
+
+
+def _step(graph: Graph, mark: Any, loop: Loop, model: keras.Model) -> Graph:
+    """Return the file of one step of a loop."""
+    shapes = [graph.shape(int(index)) for index in mark.inputs]
+    shapes = [(1, shape[2]) if k < loop.sequences else shape for k, shape in enumerate(shapes)]
+    inputs = [f"input_{number:04}" for number in range(len(shapes))]
+    outputs = [f"output_{number:04}" for number in range(len(mark.outputs))]
+    values = [(variable, np.asarray(variable)) for variable in model.variables]
+
+    def call(*tensors):
+        with keras.StatelessScope(state_mapping=values):
+            results = loop.step(*tensors)
+        return dict(zip(outputs, results, strict=True))
+
+    dtypes = [NUMPY_TYPES[graph.tensors[int(index)].type] for index in mark.inputs]
+    step = Graph(converted(call, shapes, dtypes, inputs, loop.name))
+    _check_ops(step, model)
+    (signature,) = step.model.signatureDefs
+    found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
+    step.inputs, step.outputs = [found[name] for name in inputs], [found[name] for name in outputs]
+    portable(step)
+    return step
+
+
+def _whole(model: keras.Model, outputs: list[str]) -> Callable[..., dict[str, Any]]:
+    """Return the model, with its weights as constants, as `_converted` takes it."""
     import tensorflow as tf
 
-    model = prepared.model
     weights = [[np.asarray(v) for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
 
     def call(*tensors):
@@ -113,30 +168,7 @@ def _converted(prepared: Prepared, inputs: list[str], outputs: list[str]) -> byt
         results, _ = model.stateless_call(*weights, x, training=False)
         return dict(zip(outputs, map(tf.identity, keras.tree.flatten(results)), strict=True))
 
-    specs = [
-        tf.TensorSpec(shape, dtype, name)
-        for shape, dtype, name in zip(prepared.input_shapes, prepared.input_dtypes, inputs, strict=True)
-    ]
-    module = tf.Module()
-    module.call = tf.function(call, autograph=False, input_signature=specs)
-    with _plain_errors():
-        signature = module.call.get_concrete_function()
-    with scratch() as folder, _quiet():
-        try:
-            tf.saved_model.save(module, str(folder), signatures={"serving_default": signature})
-        except tf.errors.OpError as error:  # TensorFlow has a file system of its own, whose errors are no OSErrors
-            raise OSError(error.message) from error
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
-        converter.allow_custom_ops = True  # the marks; what else would be custom is refused below
-        try:
-            return converter.convert()
-        except Exception as error:  # the converter raises whatever its C++ part threw
-            raise ExportError(
-                f"TensorFlow's converter cannot write the model {model.name!r}.",
-                expected="layers that TFLite's builtin ops can express",
-                received=str(error).strip().splitlines()[0][:500],
-                remedy="Replace that layer, or export the part of the model without it.",
-            ) from error
+    return call
 
 
 def _check_ops(graph: Graph, model: keras.Model) -> None:
@@ -151,28 +183,3 @@ def _check_ops(graph: Graph, model: keras.Model) -> None:
             received="; ".join(f"{name} of {described(graph, found, model)}" for name, found in sorted(custom.items())),
             remedy="Put another layer in place of that one, or compute it outside of the exported model.",
         )
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Let errors of ours come as they are; Keras adds the arguments of each layer that they pass through."""
-    was_on = keras.config.is_traceback_filtering_enabled()
-    keras.config.disable_traceback_filtering()
-    try:
-        yield
-    finally:
-        if was_on:
-            keras.config.enable_traceback_filtering()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the converter's C++ log off the terminal; what it has to say comes as an exception."""
-    saved = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

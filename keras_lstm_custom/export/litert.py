@@ -11,11 +11,13 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime
+from keras_lstm_custom.export.model.as_lstm import is_fusible
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text
 from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import verify
+from keras_lstm_custom.models.walk import cells_of, recurrent_layers
 from keras_lstm_custom.writing import check_file, new_file
 
 QUANTIZE = (None, *get_args(Quantize))
@@ -41,7 +43,8 @@ def tflite(
 ) -> ExportReport:
     """Write `model` as a TFLite file, run it, and keep it only if it gives the model's numbers.
 
-    Each LSTM, and each vanilla RNN, becomes one fused op for each direction. The file has batch 1.
+    Each LSTM, and each vanilla RNN, becomes one fused op for each direction, where the op computes it; every other
+    cell, a GRU, one of your own, and what reads a mask, becomes a loop over its steps. The file has batch 1.
 
     ```python
     written = export.tflite(model, "har.tflite", quantize="int8", calibration=x_train[:200])
@@ -61,8 +64,8 @@ def tflite(
             all inputs that run over time, a dict by the inputs' names, or a list in their order (None: as it is).
             What is still open has the size that it has in the calibration.
         runtime: "litert", "micro" or "both": where the file must run.
-        fused: False unrolls the recurrent layers instead, for activations and masks that the fused
-            op cannot do and for LiteRT's CompiledModel API, which refuses the fused op.
+        fused: False unrolls the recurrent layers instead, for LiteRT's CompiledModel API, which refuses the fused op
+            (loops it takes), and where a few steps are to be as fast as can be.
         stateful: keep the states between invocations, for streaming; otherwise every invocation
             starts from the initial state.
         io_dtype: "float32" for inputs and outputs in float of a file that computes in integers;
@@ -81,7 +84,8 @@ def tflite(
             the model's numbers. Nothing is left behind.
         InputError: the calibration does not fit the model, or holds NaN, infinity or no values.
     """
-    _check_options(quantize, runtime, fused, io_dtype)
+    _check_options(quantize, runtime, io_dtype)
+    _check_int16(model, quantize, runtime, fused)
     check_file(path)
     from keras_lstm_custom.export.convert import convert  # needs TensorFlow and the TFLite schema
     from keras_lstm_custom.export.model.prepare import prepare, with_length
@@ -90,7 +94,7 @@ def tflite(
     model = with_length(model, timesteps)
     samples = _samples(model, quantize, calibration)
     model = with_length(model, None, samples if calibration is not None else ())
-    prepared = prepare(model, fused=fused)
+    prepared = prepare(model, fused=fused, variants=runtime == "litert")
     shown, compared = [array[:COMPARED] for array in samples], []
     if quantize in INTEGERS:
         samples, shown, note = held_back(samples)
@@ -129,7 +133,7 @@ def _samples(model: keras.Model, quantize: str | None, calibration: Any) -> list
     return made_up(model)
 
 
-def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: str | None) -> None:
+def _check_options(quantize: str | None, runtime: str, io_dtype: str | None) -> None:
     own = {"int8": "int8", "int16x8": "int16"}.get(quantize or "", "float32")
     known_values = {
         "quantize": (quantize, QUANTIZE),
@@ -144,19 +148,26 @@ def _check_options(quantize: str | None, runtime: str, fused: bool, io_dtype: st
                 received=repr(value),
                 remedy="Use one of these.",
             )
-    if runtime != "micro" and quantize == "int16x8" and fused:
-        raise ArgumentError(
-            "LiteRT refuses the fused LSTM op with int16 values; only the microcontroller runtime has it.",
-            expected="runtime='micro' with quantize='int16x8'",
-            received=f"runtime={runtime!r}",
-            remedy="Use runtime='micro', quantize='int8', or fused=False.",
-        )
     if runtime != "litert" and quantize in ("float16", "dynamic"):
         raise ArgumentError(
             f"The microcontroller runtime does not run {quantize} files: it refuses them, or gives NaN.",
             expected="quantize=None, 'int8' or 'int16x8' for it",
             received=f"quantize={quantize!r}, runtime={runtime!r}",
             remedy="Use 'int8', or runtime='litert'.",
+        )
+
+
+def _check_int16(model: keras.Model, quantize: str | None, runtime: str, fused: bool) -> None:
+    """Raise `ArgumentError` if LiteRT would get a fused op with int16 values; loops it runs."""
+    if runtime == "micro" or quantize != "int16x8" or not fused or not isinstance(model, keras.Model):
+        return
+    layers = [layer for layer in recurrent_layers(model).values() if any(map(is_fusible, cells_of(layer)))]
+    if layers:
+        raise ArgumentError(
+            "LiteRT refuses the fused LSTM op with int16 values; only the microcontroller runtime has it.",
+            expected="runtime='micro' with quantize='int16x8'",
+            received=f"runtime={runtime!r}, and {layers[0].name!r} becomes that op",
+            remedy="Use runtime='micro', quantize='int8', or fused=False.",
         )
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export import onnx_nodes
 from keras_lstm_custom.export.model.backend import check_backend
 from keras_lstm_custom.export.model.samples import arrays_of, graph_of, made_up, output_names, predictions
 from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
@@ -31,7 +32,8 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, x: Any = None) -> Expor
     """Write `model` as an ONNX file, run it by onnxruntime, and compare it with the model.
 
     Batch and time stay open where the model leaves them open; both are tried with several sizes. Keras converts by
-    tf2onnx, which knows the loop of `keras.layers.LSTM`; so our layers are exchanged for Keras' first.
+    tf2onnx, which knows the loop of `keras.layers.LSTM`; so our layers are exchanged for Keras' first. LSTMs with
+    peepholes or coupled gates, and GRUs, become one ONNX node each, too; other cells, and what reads a mask, a Loop.
 
     Args:
         model: a built Sequential or functional model.
@@ -51,6 +53,7 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, x: Any = None) -> Expor
     plain = graph_of(keras_graph(model, for_serving))
     trials = [made_up(model, rows, free_size) for rows, free_size in ((4, 12), (1, 5))]
     trials += [] if x is None else [arrays_of(model, x)]
+    onnx_nodes.mark(plain)
     plain(trials[0])  # Keras exports what has been called
     with new_file(path) as file:
         try:

@@ -30,7 +30,8 @@ def saved_model(model: keras.Model, path: str | os.PathLike, *, stateful: bool =
     With `stateful=True` the signature `step` takes any number of time steps and the states `<layer>_h`, `<layer>_c`,
     and returns the outputs and the new states under the same names; a sequence begins with states of zero.
 
-    The recurrent layers in it are Keras' own, so a process that loads it needs TensorFlow and nothing else. It is made
+    The recurrent layers in it are Keras' own, or run by the reference engine where Keras has none such, so a process
+    that loads it needs TensorFlow and nothing else. It is made
     for serving; to train on, save the model with `model.save("model.keras")`.
 
     Args:

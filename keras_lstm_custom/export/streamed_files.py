@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.convert import float_file
-from keras_lstm_custom.export.file.graph import Graph, signature_of
+from keras_lstm_custom.export.convert import NoKeptState, float_file
+from keras_lstm_custom.export.file.fused_lstm import copy_of
+from keras_lstm_custom.export.file.graph import Graph, set_signature, signature_of
 from keras_lstm_custom.export.model.prepare import Prepared, prepare
 from keras_lstm_custom.export.model.samples import graph_of, input_names
 from keras_lstm_custom.export.model.stepping import StepModel, blocks_of
@@ -26,9 +27,14 @@ Made = tuple[bytes, dict[int, int], Sequence[str]]
 def kept(
     model: keras.Model, stepped: StepModel, steps: int, quantize: str | None, sequences: Sequence[np.ndarray]
 ) -> Made:
-    """Return the file whose fused ops keep their states."""
+    """Return the file that keeps its states: in fused ops, or in variables around cells of basic ops."""
     prepared = prepare(model, steps)
-    content = float_file(prepared, stateful=True, for_integers=quantize is not None)
+    try:
+        content = float_file(prepared, stateful=True, for_integers=quantize is not None)
+    except NoKeptState:
+        content, feedback, notes = explicit(model, stepped, steps, quantize, sequences)
+        told = "The states are kept in variables around cells of basic ops, since the fused LSTM op has not all cells."
+        return _tied(content, feedback), {}, [*notes, told]
     if quantize is None:
         return content, {}, prepared.notes
     blocks = len(blocks_of(sequences, stepped.sequences, steps))
@@ -68,6 +74,19 @@ def explicit(
     content, notes = quantized(content, ranges, SCHEMES[quantize], alike=alike, promoted=finer)
     _check_alike(Graph(content), states)
     return content, feedback, notes
+
+
+def _tied(content: bytes, feedback: dict[int, int]) -> bytes:
+    """Let a file keep the states that it takes and returns: each goes back into its variable when all is computed."""
+    graph = Graph(content)
+    inputs, outputs = signature_of(graph)
+    names = list(inputs), list(outputs)
+    for place, source in feedback.items():
+        variable, new = inputs.pop(names[0][place]), outputs.pop(names[1][source])
+        graph.tensors[variable].isVariable = True
+        graph.operators.append(copy_of(graph, new, variable))
+    set_signature(graph, inputs, outputs)
+    return graph.pack()
 
 
 def _check_alike(graph: Any, states: Sequence[str]) -> None:

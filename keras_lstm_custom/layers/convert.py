@@ -87,6 +87,8 @@ def to_keras(model: keras.Model) -> keras.Model:
 def keras_graph(model: keras.Model, rewrite: Callable[[dict], dict] | None = None) -> keras.Model:
     """Return a copy of a model's graph with Keras' layers in place of ours, not compiled: what an export starts from.
 
+    What has no counterpart in Keras stays, and runs by the reference engine, whose ops are TensorFlow's own.
+
     Args:
         model: a built Sequential or functional model, or one of a functional subclass, whose class is left out.
         rewrite: applied to the serialised form of every object in it, as in `rebuild`.
@@ -95,22 +97,31 @@ def keras_graph(model: keras.Model, rewrite: Callable[[dict], dict] | None = Non
         ConversionError: as `to_keras`.
     """
     _check_unchanged(model)
-    exchanged = _exchange(COUNTERPARTS)
+    exchanged = _exchange(COUNTERPARTS, keeping=True)
     return rebuild(plain_graph(model), exchanged if rewrite is None else lambda entry: rewrite(exchanged(entry)))
 
 
-def _exchange(counterparts: dict[type, type]) -> Callable[[dict], dict]:
-    """Return a rewrite that turns objects of each class into objects of its counterpart."""
+def _exchange(counterparts: dict[type, type], *, keeping: bool = False) -> Callable[[dict], dict]:
+    """Return a rewrite that turns objects of each class into objects of its counterpart.
+
+    Args:
+        counterparts: class by class.
+        keeping: whether what has options without a counterpart stays as it is, with the reference engine; else it
+            raises `ConversionError`.
+    """
     table = {_identity(_address(source)): target for source, target in counterparts.items()}
 
     def rewrite(entry: dict) -> dict:
         target = table.get(_identity(entry))
-        if target is None:
-            return entry
         config = entry["config"]
+        if target is None:
+            return _by_reference(entry) if keeping else entry
         if target in COUNTERPARTS.values():
             source = next(ours for ours, theirs in COUNTERPARTS.items() if theirs is target)
-            config = _without_own_options(config, own_options(getattr(source, "cell_class", source)))
+            of_cell = own_options(getattr(source, "cell_class", source))
+            if keeping and _used(config, of_cell):
+                return _by_reference(entry)
+            config = _without_own_options(config, of_cell)
         return {**entry, **_address(target), "config": config}
 
     return rewrite
@@ -118,7 +129,7 @@ def _exchange(counterparts: dict[type, type]) -> Callable[[dict], dict]:
 
 def _without_own_options(config: dict, of_cell: Mapping[str, inspect.Parameter]) -> dict:
     """Return the configuration without what Keras' counterpart does not take; that must change nothing it computes."""
-    used = {name: config[name] for name, p in of_cell.items() if config.get(name, p.default) != p.default}
+    used = _used(config, of_cell)
     if used:
         raise ConversionError(
             f"{config['name']!r} has no counterpart in Keras.",
@@ -127,6 +138,18 @@ def _without_own_options(config: dict, of_cell: Mapping[str, inspect.Parameter])
             remedy="Keep the layer of keras_lstm_custom: saving, tracing and export take it as it is.",
         )
     return {name: value for name, value in config.items() if name not in (*OWN_OPTIONS, *of_cell)}
+
+
+def _used(config: dict, of_cell: Mapping[str, inspect.Parameter]) -> dict:
+    return {name: config[name] for name, p in of_cell.items() if config.get(name, p.default) != p.default}
+
+
+def _by_reference(entry: dict) -> dict:
+    """Let a layer of ours run by the reference engine."""
+    config = entry["config"]
+    if not isinstance(config, dict) or not config.keys() >= set(OWN_OPTIONS):
+        return entry
+    return {**entry, "config": {**config, "engine": "reference", "checkpoint_every": None}}
 
 
 def _convert(model: keras.Model, counterparts: dict[type, type]) -> keras.Model:

@@ -102,36 +102,26 @@ def masked():
     return keras.Sequential([keras.Input((4, 3)), layers.Masking(), layers.LSTM(5, name="odd")])
 
 
-@pytest.mark.parametrize(
-    ("build", "reason"),
-    [
-        (odd_activation, r"(?s)'odd'.*computes tanh only.*activation='relu'.*fused=False"),
-        (lambda: odd_activation(klc.VanillaRNN), r"(?s)'odd'.*computes tanh only.*activation='relu'.*fused=False"),
-        (masked, r"(?s)^'odd' gets a mask.*fused=False"),  # ^: not behind what Keras adds
-    ],
-)
-def test_what_the_fused_op_cannot_do_is_unrolled_on_request_only(build, reason, tmp_path):
-    model = models.randomised(build())
-    with pytest.raises(ExportError, match=reason):
-        export.tflite(model, tmp_path / "a.tflite")
-    assert os.listdir(tmp_path) == []
-    assert export.tflite(model, tmp_path / "a.tflite", fused=False).ok
+def hard_sigmoid():
+    return keras.Sequential([keras.Input((4, 3)), klc.LSTM(5, recurrent_activation="hard_sigmoid", name="odd")])
 
 
-def test_a_mask_runs_on_both_runtimes(tmp_path):
-    assert export.tflite(masked(), tmp_path / "a.tflite", fused=False, runtime="both").ok
+@pytest.mark.parametrize("build", [odd_activation, lambda: odd_activation(klc.VanillaRNN), masked, hard_sigmoid])
+def test_what_the_fused_op_cannot_do_is_a_loop(build, tmp_path):
+    """It runs everywhere, by the CompiledModel API, too; and the report says so."""
+    report = export.tflite(models.randomised(build()), tmp_path / "a.tflite", runtime="both")
+    assert report.ops["WHILE"] == 1
+    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" not in report.ops
+    assert all(check.ok for check in report.checks), report
+    assert any("A loop over the steps" in note and "'odd'" in note for note in report.notes)
 
 
-def test_a_hard_sigmoid_is_refused(tmp_path):
-    model = keras.Sequential([keras.Input((4, 3)), klc.LSTM(5, recurrent_activation="hard_sigmoid")])
-    with pytest.raises(ExportError, match=r"(?s)computes sigmoid only.*hard_sigmoid"):
-        export.tflite(model, tmp_path / "a.tflite")
-
-
-@pytest.mark.parametrize("layer", [layers.GRU(5, name="odd"), layers.RNN(layers.GRUCell(5), name="odd")])
-def test_other_recurrent_layers_are_named(layer, tmp_path):
-    with pytest.raises(ExportError, match=r"(?s)'odd'.*no fused op.*GRU"):
-        export.tflite(keras.Sequential([keras.Input((4, 3)), layer]), tmp_path / "a.tflite")
+@pytest.mark.parametrize("runtime", ["litert", "both"])
+def test_a_gru_takes_int16_on_litert(runtime, tmp_path):
+    """LiteRT refuses int16 for the fused op alone."""
+    model = models.randomised(keras.Sequential([keras.Input((4, 3)), layers.GRU(5), layers.Dense(2)]))
+    x = np.random.default_rng(0).standard_normal((40, 4, 3)).astype("float32")
+    assert export.tflite(model, tmp_path / "a.tflite", "int16x8", x, runtime=runtime).ok
 
 
 def test_too_long_to_unroll(tmp_path):

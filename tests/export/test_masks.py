@@ -8,7 +8,6 @@ import pytest
 
 import keras_lstm_custom as klc
 from keras_lstm_custom import export
-from keras_lstm_custom.errors import ExportError
 from tests.export import models
 from tests.export.interpreters import RUNTIMES, run
 
@@ -46,15 +45,15 @@ def masked(*body, by="tokens"):
     return models.randomised(keras.Sequential([*first, *body]))
 
 
-def convert(model):
+def convert(model, **options):
     from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.model.prepare import prepare
 
-    return float_file(prepare(model, fused=False))
+    return float_file(prepare(model, **options))
 
 
-def check(model, x):
-    content = convert(model)
+def check(model, x, **options):
+    content = convert(model, **options or {"fused": False})
     expected = [np.asarray(y) for y in keras.tree.flatten(model(x))]
     for runtime in RUNTIMES:
         for got, wanted in zip(run(content, [x], runtime), expected, strict=True):
@@ -64,14 +63,15 @@ def check(model, x):
 CELLS = {"LSTM": klc.LSTM, "keras LSTM": layers.LSTM, "VanillaRNN": klc.VanillaRNN, "GRU": layers.GRU}
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["unrolled", "loop"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_one_direction(cell):
+def test_one_direction(cell, fused):
     """Forwards and backwards, the last step and all of them, masked outputs held or zero: eight outputs of one file."""
     x = keras.Input((T,), dtype="int32")
     h = layers.Embedding(WORDS, 3, mask_zero=True)(x)
     names = ("return_sequences", "go_backwards", "zero_output_for_mask")
     options = [dict(zip(names, chosen, strict=True)) for chosen in itertools.product([False, True], repeat=3)]
-    check(models.randomised(keras.Model(x, [CELLS[cell](4, **each)(h) for each in options])), TOKENS)
+    check(models.randomised(keras.Model(x, [CELLS[cell](4, **each)(h) for each in options])), TOKENS, fused=fused)
 
 
 def test_both_directions():
@@ -90,14 +90,15 @@ def test_two_layers_of_both_directions_behind_a_masking_layer(cell):
     check(masked(*body, by="readings"), readings())
 
 
-def test_a_layer_that_keras_unrolls_zeroes_as_keras_does():
+@pytest.mark.parametrize("fused", [False, True], ids=["unrolled", "loop"])
+def test_a_layer_that_keras_unrolls_zeroes_as_keras_does(fused):
     """Its unrolled loop puts the zeros of a backward layer elsewhere than its loop; so does the model at hand."""
     options = {"return_sequences": True, "go_backwards": True, "zero_output_for_mask": True, "unroll": True}
     theirs, ours = masked(layers.LSTM(4, **options)), masked(klc.LSTM(4, **options))
     ours.set_weights(theirs.get_weights())
     assert np.abs(np.asarray(theirs(TOKENS)) - np.asarray(ours(TOKENS))).max() > 0.1
-    check(theirs, TOKENS)
-    check(ours, TOKENS)
+    check(theirs, TOKENS, fused=fused)
+    check(ours, TOKENS, fused=fused)
 
 
 def test_states_of_a_masked_layer():
@@ -107,18 +108,20 @@ def test_states_of_a_masked_layer():
     check(models.randomised(model), TOKENS)
 
 
-def test_states_that_the_model_computes():
+@pytest.mark.parametrize("fused", [False, True], ids=["unrolled", "loop"])
+def test_states_that_the_model_computes(fused):
     """The output of a masked first step is zero, not the state that it starts from."""
     x = keras.Input((T,), dtype="int32")
     h = layers.Embedding(WORDS, 3, mask_zero=True)(x)
     _, *state = layers.LSTM(4, return_state=True)(h)
     model = keras.Model(x, layers.LSTM(4, return_sequences=True)(h, initial_state=state))
-    check(models.randomised(model), TOKENS)
+    check(models.randomised(model), TOKENS, fused=fused)
 
 
-def test_a_nested_model_and_stacked_cells():
+@pytest.mark.parametrize("fused", [False, True], ids=["unrolled", "loop"])
+def test_a_nested_model_and_stacked_cells(fused):
     inner = keras.Sequential([keras.Input((T, 3)), layers.Bidirectional(layers.LSTM(4, return_sequences=True))])
-    check(masked(inner, layers.RNN([layers.LSTMCell(3), klc.VanillaRNNCell(2)])), TOKENS)
+    check(masked(inner, layers.RNN([layers.LSTMCell(3), klc.VanillaRNNCell(2)])), TOKENS, fused=fused)
 
 
 def test_what_else_reads_a_mask():
@@ -132,15 +135,15 @@ def test_what_else_reads_a_mask():
 
 
 @pytest.mark.parametrize("by", ["tokens", "readings"])
-@pytest.mark.parametrize("quantize", ["int8", "int16x8"])
-def test_integers(by, quantize, tmp_path):
+@pytest.mark.parametrize(("quantize", "fused"), [("int8", False), ("int16x8", False), ("int8", True)])
+def test_integers(by, quantize, fused, tmp_path):
     """A padded step is found among integers, too, though -1 itself is none of them; and a state is kept as it is."""
     rng = np.random.default_rng(3)
     tokens = rng.integers(1, WORDS, (64, T)) * (np.arange(T) < rng.integers(1, T + 1, (64, 1)))
     x = rng.standard_normal((64, T, 3)).astype("float32")
     x[tokens == 0] = PADDED
     model = masked(layers.Bidirectional(layers.LSTM(4, return_sequences=True)), layers.LSTM(4), layers.Dense(2), by=by)
-    options = {"calibration": tokens if by == "tokens" else x, "runtime": "both", "fused": False}
+    options = {"calibration": tokens if by == "tokens" else x, "runtime": "both", "fused": fused}
     report = export.tflite(model, tmp_path / "a.tflite", quantize, **options)
     assert {check.runtime for check in report.checks if check.ok} >= {"litert", "micro"}
 
@@ -151,9 +154,3 @@ def test_streaming_over_masked_steps(sequences, tmp_path):
     model = masked(layers.LSTM(4, return_sequences=sequences), layers.Dense(2))
     report = export.streaming(model, tmp_path / "a.tflite", "explicit", calibration=TOKENS[[0, 1, 2, 4]])
     assert {check.runtime for check in report.checks if check.ok} >= {"litert", "micro"}
-
-
-def test_the_fused_op_refuses_a_mask(tmp_path):
-    with pytest.raises(ExportError, match=r"(?s)gets a mask.*fused=False"):
-        export.tflite(masked(layers.Bidirectional(layers.LSTM(4))), tmp_path / "a.tflite")
-    assert not list(tmp_path.iterdir())

@@ -220,7 +220,7 @@ def test_few_rows_of_calibration_leave_room_for_others(runtime):
 
 
 def test_the_room_depends_on_how_much_was_seen():
-    from keras_lstm_custom.export.quantization.ranges import with_room
+    from keras_lstm_custom.export.quantization.seen import with_room
 
     low, high = with_room(-2.0, 2.0, 16)
     assert -low == high == pytest.approx(2 * 4.5 / 1.863, rel=1e-3)  # the quantile 1 - 1/32 of the normal distribution

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lstm_custom import LSTM, VanillaRNN, export
+from keras_lstm_custom import GRU, LSTM, SLSTM, VanillaRNN, export
 from keras_lstm_custom.errors import ConversionError, ExportError
 from keras_lstm_custom.export.model.stepping import step_model
 from tests.export import models
@@ -39,14 +39,35 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def model():
+def plain(x):
+    h = LSTM(6, return_sequences=True, name="lstm")(x)
+    return h, VanillaRNN(4, name="rnn")(keras.layers.LSTM(7, return_sequences=True, name="theirs")(h))
+
+
+def with_options(x):
+    """What Keras has no counterpart of stays, and runs by TensorFlow's own ops."""
+    options = {"peepholes": True, "projection": 4, "layer_normalization": "joint", "zoneout": 0.1}
+    h = LSTM(6, return_sequences=True, name="options", **options)(x)
+    return h, SLSTM(4, heads=2, name="slstm")(GRU(3, return_sequences=True, name="gru")(h))
+
+
+STATES = {
+    plain: ["lstm_c", "lstm_h", "rnn_h", "theirs_c", "theirs_h"],
+    with_options: ["gru_h", "options_c", "options_h", "slstm_c", "slstm_h", "slstm_m", "slstm_n"],
+}
+
+
+def model_of(build):
     """Two inputs, one of them no sequence; both kinds of layers; one output with and one without time."""
     x, b = keras.Input((None, 5), name="x"), keras.Input((3,), name="b")
-    h = LSTM(6, return_sequences=True, name="lstm")(x)
-    last = VanillaRNN(4, name="rnn")(keras.layers.LSTM(7, return_sequences=True, name="theirs")(h))
+    h, last = build(x)
     y, z = keras.layers.Dense(2, name="y")(h), keras.layers.Concatenate(name="z")([last, b])
     return models.randomised(keras.Model([x, b], [y, z]))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_of(plain)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +75,9 @@ def small():
     return keras.Sequential([keras.Input((3, 2)), VanillaRNN(2)])
 
 
-def test_runs_without_this_package(model, tmp_path, rng):
+@pytest.mark.parametrize("build", STATES)
+def test_runs_without_this_package(build, tmp_path, rng):
+    model = model_of(build)
     report = export.saved_model(model, tmp_path / "saved", stateful=True)
     assert report.ok
     x, b = rng.standard_normal((4, 9, 5)).astype("float32"), rng.standard_normal((4, 3)).astype("float32")
@@ -66,7 +89,7 @@ def test_runs_without_this_package(model, tmp_path, rng):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["signatures"] == ["serving_default", "step"]
-    assert found["states"] == ["lstm_c", "lstm_h", "rnn_h", "theirs_c", "theirs_h"]
+    assert found["states"] == STATES[build]
     assert found["served"] < 2e-6  # float32
     assert found["stepped"] < 2e-6
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_lstm_custom import LSTM, VanillaRNN, export
+from keras_lstm_custom import GRU, LSTM, VanillaRNN, export
 from keras_lstm_custom.errors import ArgumentError, ConversionError, ExportError, InputError
 from tests.export import models
 
@@ -158,6 +158,40 @@ def test_states_are_named_and_stored_alike_on_both_sides(files):
     for into, out_of in zip(opened.inputs[1:], opened.outputs[2:], strict=True):
         assert into["quantization"] == out_of["quantization"]
         assert tuple(into["shape"]) == tuple(out_of["shape"])
+
+
+@pytest.fixture(scope="module")
+def gated():
+    """A GRU of each form, an LSTM with options, and masked-free heads: no fused op for any of them."""
+    keras.utils.set_random_seed(2)
+    x = keras.Input((None, F), name="x")
+    h = GRU(6, return_sequences=True, reset_after=False, name="a")(x)
+    h = LSTM(4, peepholes=True, projection=3, return_sequences=True, name="b")(h)
+    return models.randomised(keras.Model(x, keras.layers.Dense(2, name="y")(keras.layers.GRU(5, name="c")(h))))
+
+
+OTHER_CASES = [
+    ("kept", None, 1), ("kept", "int8", 2), ("explicit", None, 3), ("explicit", "int8", 1), ("explicit", "int16x8", 2)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "quantize", "steps"), OTHER_CASES)
+def test_cells_that_the_fused_op_does_not_have(gated, sequences, tmp_path, state, quantize, steps):
+    path = tmp_path / "s.tflite"
+    export.streaming(gated, path, state, quantize, sequences, steps)
+    expected = np.asarray(gated(sequences[:3]))
+    for runtime in (LiteRT, Micro):
+        opened, found = runtime(path), []
+        names = ["a_h", "b_h", "b_c", "c_h"] if state == "explicit" else []
+        assert [details["name"] for details in opened.inputs[1:]] == names
+        for sequence in sequences[:3]:
+            opened.reset()
+            states = [np.full(d["shape"], d["quantization"][1], d["dtype"]) for d in opened.inputs[1:]]
+            for begin in range(0, T, steps):
+                block = quantised(sequence[None, begin : begin + steps], opened.inputs[0])
+                y, *states = opened([block, *states])
+            found.append(real(y, opened.outputs[0])[0])
+        assert np.sqrt(np.mean((np.stack(found) - expected) ** 2)) / expected.std() < BOUNDS[quantize]
 
 
 def test_an_input_that_is_no_sequence(tmp_path, rng):

@@ -1,12 +1,14 @@
 """A TFLite file as an editor needs it: constants as arrays, new tensors and operators, named inputs and outputs.
 
-`Graph.pack` writes the file without what nothing refers to any more.
+`Graph.pack` writes the file without what nothing refers to any more. Condition and body of a loop are graphs of the
+same file: `Graph.part`.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,19 +26,73 @@ from keras_lstm_custom.export.file.flatbuffer import (
 
 
 class Graph:
-    """The main graph of a TFLite file, open to editing.
+    """A graph of a TFLite file, the main one unless another is asked for, open to editing.
 
     Tensors are known by their index in `tensors`, as in the file.
     """
 
     def __init__(self, content: bytes | None = None):
-        self.model = empty_model() if content is None else schema.ModelT.InitFromPackedBuf(bytes(content), 0)
-        self.subgraph = self.model.subgraphs[0]
+        self._open(empty_model() if content is None else schema.ModelT.InitFromPackedBuf(bytes(content), 0), 0)
+        for operator in (operator for part in self.parts for operator in part.operators):
+            # As read they are views of the file's bytes.
+            operator.inputs, operator.outputs = np.array(operator.inputs), np.array(operator.outputs)
+
+    def _open(self, model: Any, number: int) -> None:
+        self.model = model
+        self.subgraph = model.subgraphs[number]
         self.tensors: list[Any] = self.subgraph.tensors
         self.operators: list[Any] = self.subgraph.operators
         self._constants: dict[tuple, int] = {}
-        for operator in self.operators:  # as read they are views of the file's bytes
-            operator.inputs, operator.outputs = np.array(operator.inputs), np.array(operator.outputs)
+
+    def part(self, number: int) -> Graph:
+        """Return a graph of the same file by its number; 0 is the main one."""
+        part = object.__new__(Graph)
+        part._open(self.model, number)
+        return part
+
+    @property
+    def parts(self) -> list[Graph]:
+        """Every graph of the file, the main one first."""
+        return [self.part(number) for number in range(len(self.model.subgraphs))]
+
+    def add_part(self, name: str) -> tuple[int, Graph]:
+        """Add an empty graph to the file; return its number and itself."""
+        subgraph = schema.SubGraphT()
+        subgraph.name = name.encode()
+        subgraph.tensors, subgraph.operators, subgraph.inputs, subgraph.outputs = [], [], [], []
+        self.model.subgraphs.append(subgraph)
+        number = len(self.model.subgraphs) - 1
+        return number, self.part(number)
+
+    def graft(self, source: Graph, given: Mapping[int, int] | None = None, prefix: str = "") -> dict[int, int]:
+        """Add the operators of another graph, and what they read and write.
+
+        Args:
+            source: the main graph of a file or a part of one; not changed.
+            given: tensors of this graph that stand for tensors of the source.
+            prefix: of the names of the new tensors.
+
+        Returns:
+            The tensor here for each tensor of the source.
+        """
+        new = {-1: -1, **(given or {})}
+        for index, tensor in enumerate(source.tensors):
+            if index in new:
+                continue
+            value, name = source.value(index), prefix + source.name(index)
+            if value is not None:
+                scaled = tensor.quantization if _has_scale(tensor.quantization) else None
+                new[index] = self.constant(name, value, scaled)
+            else:
+                new[index] = self.tensor(name, source.shape(index), np.float32, tensor.quantization, tensor.isVariable)
+                self.tensors[new[index]].type = tensor.type
+        for operator in source.operators:
+            code = source.model.operatorCodes[operator.opcodeIndex]
+            copied = copy.copy(operator)
+            copied.opcodeIndex = self.opcode(code.builtinCode, code.version)
+            copied.inputs, copied.outputs = _renumber(operator.inputs, new), _renumber(operator.outputs, new)
+            self.operators.append(copied)
+        return new
 
     @property
     def inputs(self) -> list[int]:
@@ -159,8 +215,9 @@ class Graph:
 
     def pack(self) -> bytes:
         """Return the file, without tensors, buffers and op codes that nothing refers to."""
-        if self.is_one_graph:
-            self._prune_tensors()
+        for part in self.parts:
+            part._prune_tensors()
+        self._constants.clear()
         self._prune_buffers()
         self._prune_opcodes()
         return packed(self.model)
@@ -177,10 +234,10 @@ class Graph:
         self.inputs = [new[index] for index in self.inputs]
         self.outputs = [new[index] for index in self.outputs]
         for signature in self.model.signatureDefs or []:
-            for entry in [*signature.inputs, *signature.outputs]:
-                entry.tensorIndex = new[entry.tensorIndex]
+            if self.model.subgraphs[signature.subgraphIndex] is self.subgraph:
+                for entry in [*signature.inputs, *signature.outputs]:
+                    entry.tensorIndex = new[entry.tensorIndex]
         self.tensors[:] = [self.tensors[index] for index in kept]
-        self._constants.clear()
 
     def _prune_buffers(self) -> None:
         tensors = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
@@ -235,6 +292,10 @@ def _named(name: str, index: int) -> Any:
     entry.name = name.encode()
     entry.tensorIndex = index
     return entry
+
+
+def _has_scale(record: Any) -> bool:
+    return record is not None and record.scale is not None and len(record.scale) > 0
 
 
 def _operands(operator: Any) -> list[Sequence[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,21 +11,12 @@ import numpy as np
 from keras_lstm_custom.errors import ConversionError, ExportError
 from keras_lstm_custom.export.model.backend import check_backend
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, check_sizes, input_shapes, sized
-from keras_lstm_custom.export.model.recurrence import MarkedRNN
+from keras_lstm_custom.export.model.recurrence import mark
 from keras_lstm_custom.export.model.samples import input_names, output_names
 from keras_lstm_custom.export.model.stand_ins import stand_in
 from keras_lstm_custom.export.model.unrolled import unroll, unrolled_by_keras
 from keras_lstm_custom.layers.convert import keras_graph
-from keras_lstm_custom.models.live import address
-from keras_lstm_custom.options import parameters_of
 
-#: The layers that run a cell over time, and the cell of each (None: it names its own).
-CELLS = {"LSTM": keras.layers.LSTMCell, "SimpleRNN": keras.layers.SimpleRNNCell, "RNN": None}
-#: The activations of each cell that the fused op computes.
-ACTIVATIONS = {
-    "LSTMCell": {"activation": "tanh", "recurrent_activation": "sigmoid"},
-    "SimpleRNNCell": {"activation": "tanh"},
-}
 LONGEST_UNROLLED = 512  #: timesteps; each one stands in an unrolled file as a dozen ops
 
 
@@ -62,14 +52,15 @@ def with_length(model: keras.Model, timesteps: Timesteps, rows: Sequence[np.ndar
     return _rebuilt(model, sized(model, shapes))
 
 
-def prepare(model: keras.Model, timesteps: Timesteps = None, *, fused: bool = True) -> Prepared:
+def prepare(model: keras.Model, timesteps: Timesteps = None, *, fused: bool = True, variants: bool = False) -> Prepared:
     """Return a copy of `model` with batch 1 whose recurrent layers can be converted.
 
     Args:
         model: a built Sequential or functional model with recurrent layers of Keras or of ours.
         timesteps: the lengths of its sequences, as `export.tflite` takes them; needed where the model leaves them
             open, and put in place of those it was built with otherwise.
-        fused: whether each recurrent layer becomes a mark for the fused op, or is unrolled.
+        fused: whether each recurrent layer becomes a mark, for the fused op or a loop, or is unrolled.
+        variants: whether the fused op may have what LiteRT alone computes, such as peepholes.
 
     Raises:
         ArgumentError: `timesteps` does not fit the model.
@@ -77,11 +68,13 @@ def prepare(model: keras.Model, timesteps: Timesteps = None, *, fused: bool = Tr
     """
     model = with_length(model, timesteps)
     notes: list[str] = []
-    copy = _rebuilt(model, _rewrite(fused, notes))
+    copy = _rebuilt(model, _rewrite(notes))
     shapes = [(1, *tensor.shape[1:]) for tensor in copy.inputs]
     check_no_text(model)
     check_sizes(model, shapes)
-    if not fused:
+    if fused:
+        mark(copy, unrolled_by_keras(model), variants=variants)
+    else:
         _check_length(copy)
         unroll(copy, unrolled_by_keras(model))
     return Prepared(
@@ -102,7 +95,7 @@ def _rebuilt(model: keras.Model, rewrite: Callable[[dict], dict]) -> keras.Model
         raise ExportError(str(error)) from error
 
 
-def _rewrite(fused: bool, notes: list[str]) -> Callable[[dict], dict]:
+def _rewrite(notes: list[str]) -> Callable[[dict], dict]:
     def rewrite(entry: dict) -> dict:
         name, config = entry["class_name"], entry["config"]
         if not isinstance(config, dict):
@@ -117,62 +110,9 @@ def _rewrite(fused: bool, notes: list[str]) -> Callable[[dict], dict]:
             notes.append(
                 f"The layer {config['name']!r} is stateful; what the file keeps is said by `stateful` of the export."
             )
-        return _marked(entry) if fused else entry
+        return {**entry, "config": {**config, "stateful": False}}
 
     return rewrite
-
-
-def _marked(entry: dict) -> dict:
-    """Return the entry of the `MarkedRNN` that stands for a recurrent layer."""
-    config = dict(entry["config"])
-    if entry["class_name"] not in CELLS or entry.get("module") != "keras.layers":
-        raise _refusal(config["name"], "There is no fused op for it.", entry["class_name"])
-    cell_class = CELLS[entry["class_name"]]
-    if cell_class is not None:
-        names = [name for name in parameters_of(cell_class) if name in config]
-        cell = {name: config.pop(name) for name in names}
-        config["cell"] = {
-            "module": "keras.layers",
-            "class_name": cell_class.__name__,
-            "config": {**cell, "dtype": config["dtype"], "name": "cell"},
-            "registered_name": None,
-        }
-    cell = config["cell"]
-    for part in cell["config"]["cells"] if cell["class_name"] == "StackedRNNCells" else [cell]:
-        _check_cell(config["name"], part)
-    known = inspect.signature(keras.layers.RNN).parameters
-    config = {key: value for key, value in config.items() if key in known or key in ("name", "dtype", "trainable")}
-    return {
-        **entry,
-        **address(MarkedRNN),
-        "config": config,
-    }
-
-
-def _check_cell(layer_name: str, cell: dict) -> None:
-    computed = ACTIVATIONS.get(cell["class_name"]) if cell.get("module") == "keras.layers" else None
-    if computed is None:
-        raise _refusal(layer_name, "There is no fused op for its cell.", cell["class_name"])
-    for option, needed in computed.items():
-        chosen = cell["config"].get(option, needed)
-        if chosen != needed:
-            chosen = chosen if isinstance(chosen, str) else _class_name(chosen or {})
-            raise _refusal(layer_name, f"The fused op computes {needed} only, as {option}.", f"{option}={chosen!r}")
-
-
-def _class_name(entry: dict) -> str:
-    """Return what a serialised function is called."""
-    return entry.get("registered_name") or entry.get("class_name", str(entry))
-
-
-def _refusal(layer_name: str, reason: str, received: str) -> ExportError:
-    return ExportError(
-        f"The recurrent layer {layer_name!r} cannot become the fused LSTM op. {reason}",
-        expected="an LSTM with tanh and sigmoid, or a vanilla RNN with tanh",
-        received=received,
-        remedy="Export with fused=False, which unrolls the layer over its timesteps; for a microcontroller by "
-        "export.tflite(..., runtime='micro', fused=False).",
-    )
 
 
 def _with_batch_1(entry: dict) -> dict:

@@ -20,7 +20,7 @@ class Calls(NamedTuple):
 
     given: list[Any] | None  #: states that are left for the layers to come; None: they start from zero
     made: list[Any]
-    sizes: list[tuple[str, list[int]]]  #: the name of each layer that was called, and its states' sizes
+    sizes: list[tuple[Any, list[int]]]  #: each layer that was called, and its states' sizes
 
 
 _calls: ContextVar[Calls | None] = ContextVar("calls", default=None)
@@ -64,7 +64,7 @@ class Stepped(keras.layers.Wrapper):
         output, *after = self.layer(sequences, initial_state=state, mask=mask, training=training)
         output, after = self._continued(output, state, mask), tree.flatten(after)
         calls.made.extend(after)
-        calls.sizes.append((self.layer.name, sizes))
+        calls.sizes.append((self.layer, sizes))
         return [output, *after] if self.return_state else output
 
     def _continued(self, output, state, mask):

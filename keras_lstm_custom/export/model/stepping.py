@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_lstm_custom.cells.as_ours import as_ours
 from keras_lstm_custom.errors import ConversionError, ExportError
 from keras_lstm_custom.export.model.inputs import sequences
 from keras_lstm_custom.export.model.samples import graph_of, made_up, output_names, predictions
@@ -22,9 +23,6 @@ from keras_lstm_custom.models.walk import walk
 
 #: How far stepping may differ from the whole sequence, relative to the largest output, for a model that can be stepped.
 AGREEMENT = 1e-4
-
-#: Names of the state tensors of a recurrent layer, by their number; others are numbered.
-STATE_NAMES = {1: ("h",), 2: ("h", "c")}
 
 
 class State(NamedTuple):
@@ -138,11 +136,18 @@ def _states_of(copy: keras.Model, steps: int | None) -> list[State]:
         copy(samples, training=False)
     states: list[State] = []
     for number, (layer, sizes) in enumerate(calls.sizes):
-        again = [name for name, _ in calls.sizes[:number]].count(layer)
-        prefix = f"{layer}_{again}" if again else layer
-        symbols = STATE_NAMES.get(len(sizes), tuple(map(str, range(len(sizes)))))
+        again = [earlier for earlier, _ in calls.sizes[:number]].count(layer)
+        prefix = f"{layer.name}_{again}" if again else layer.name
+        symbols = _symbols(layer, len(sizes))
         states += [State(f"{prefix}_{symbol}", size) for symbol, size in zip(symbols, sizes, strict=True)]
     return states
+
+
+def _symbols(layer: keras.layers.RNN, count: int) -> Sequence[str]:
+    """Return what the states of a layer are called, such as h and c; numbers where nothing tells."""
+    of_two = {1: ("h",), 2: ("h", "c")}.get(count, tuple(map(str, range(count))))
+    cell = as_ours(layer.cell)
+    return of_two if cell is None else cell.state_type._fields
 
 
 def _check(model: keras.Model) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_lstm_custom.keras_hooks import has_keras_loop, replace_loop
+from keras_lstm_custom.keras_hooks import replace_loop, runs_its_cell
 from keras_lstm_custom.layers.convert import COUNTERPARTS
 from keras_lstm_custom.models.walk import recurrent_layers
 
@@ -29,8 +29,8 @@ def unroll(copy: keras.Model, as_keras_unrolls: Collection[str] = (), *, continu
             the state, which is h; for a whole sequence it is zero.
     """
     for layer in recurrent_layers(copy).values():
-        if has_keras_loop(layer):
-            replace_loop(layer, partial(_steps, layer, layer.name in as_keras_unrolls, continues))
+        if runs_its_cell(layer):
+            replace_loop(layer, partial(unrolled_steps, layer, layer.name in as_keras_unrolls, continues))
 
 
 def unrolled_by_keras(model: keras.Model) -> set[str]:
@@ -39,7 +39,7 @@ def unrolled_by_keras(model: keras.Model) -> set[str]:
     return {layer.name for layer in layers if layer.unroll and type(layer) not in COUNTERPARTS}
 
 
-def _steps(
+def unrolled_steps(
     layer: Any, keras_zeros: bool, continues: bool, sequences: Any, initial_state: Any, mask: Any, training: bool
 ) -> tuple[Any, Any, list[Any]]:
     """Run the cell over all steps: `(last output, outputs, states)`, as `keras.layers.RNN.inner_loop`.
@@ -55,21 +55,21 @@ def _steps(
         output, after = layer.cell(x, states)
         if reads is not None:
             before = tree.flatten(states)
-            kept = [_where(reads, new, old) for new, old in zip(tree.flatten(after), before, strict=True)]
+            kept = [chosen(reads, new, old) for new, old in zip(tree.flatten(after), before, strict=True)]
             after = tree.pack_sequence_as(states, kept)
             first = before[0] if continues else ops.zeros_like(output)
-            output = _where(reads, output, outputs[-1] if outputs else first)
+            output = chosen(reads, output, outputs[-1] if outputs else first)
         states = after if isinstance(after, (list, tuple)) else [after]
         outputs.append(output)
     last = outputs[-1]
     if layer.zero_output_for_mask and mask is not None:
         shown = masks if keras_zeros else masks[in_order]
-        last = _where(masks[in_order][-1], last, ops.zeros_like(last))
-        outputs = [_where(reads, output, ops.zeros_like(output)) for reads, output in zip(shown, outputs, strict=True)]
+        last = chosen(masks[in_order][-1], last, ops.zeros_like(last))
+        outputs = [chosen(reads, output, ops.zeros_like(output)) for reads, output in zip(shown, outputs, strict=True)]
     return last, ops.stack(outputs, axis=1) if layer.return_sequences else last[:, None], list(states)
 
 
-def _where(reads: Any, yes: Any, no: Any) -> Any:
+def chosen(reads: Any, yes: Any, no: Any) -> Any:
     """Choose by a mask of (batch, 1)."""
     more = len(yes.shape) - 2
     return ops.where(ops.reshape(reads, (*reads.shape, *[1] * more)) if more else reads, yes, no)

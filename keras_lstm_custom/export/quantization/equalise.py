@@ -17,7 +17,7 @@ import numpy as np
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import Op, schema
 from keras_lstm_custom.export.file.graph import Graph
-from keras_lstm_custom.export.quantization.ranges import Ranges
+from keras_lstm_custom.export.quantization.seen import Ranges
 
 LEAST, MOST = 2.0, 16.0  #: a smaller factor is not worth an op; a larger one takes too much from the weights
 
@@ -77,8 +77,9 @@ def _weights_behind(graph: Graph, tensor: int, offset: int) -> Iterator[tuple[An
             continue
         code, output = graph.code(reader), int(reader.outputs[0])
         if code in WEIGHTS and inputs.count(tensor) == 1 and inputs[0] == tensor:
-            constant = all(graph.value(inputs[place]) is not None for place in WEIGHTS[code])
-            yield from [(reader, place, offset) for place in WEIGHTS[code]] if constant else [None]
+            places = [place for place in WEIGHTS[code] if inputs[place] >= 0]
+            constant = all(graph.value(inputs[place]) is not None for place in places)
+            yield from [(reader, place, offset) for place in places] if constant else [None]
         elif code in PASSING and graph.shape(output)[-1:] == graph.shape(tensor)[-1:]:
             yield from _weights_behind(graph, output, offset)
         elif code == Op.CONCATENATION and inputs.count(tensor) == 1 and _joins_channels(graph, reader):

@@ -110,7 +110,8 @@ def cells(graph: Graph, states: Sequence[tuple[int, int]]) -> frozenset[int]:
     made_by = {int(output): o for o in graph.operators for output in o.outputs}
     weighted = [o for o in graph.operators if RULES.get(graph.code(o)) is Rule.WEIGHTED]
     first, last = ({pair[k] for pair in states} for k in (0, 1))
-    recurrent_kernels = {int(o.inputs[1]) for o in weighted if int(o.inputs[0]) in first}
+    gated = {int(o.outputs[0]) for o in graph.of(Op.MUL) if not first.isdisjoint(map(int, o.inputs))}  # r ⊙ h
+    recurrent_kernels = {int(o.inputs[1]) for o in weighted if int(o.inputs[0]) in first | gated}
     found, pending = set(last), list(last)
     while pending:
         operator = made_by[pending.pop()]
@@ -190,7 +191,7 @@ def _more_float(graph: Graph, finer: frozenset[int]) -> Candidates:
     together: dict[int, set[int]] = {}
     for operator in reversed(graph.operators):
         rule, output = RULES.get(graph.code(operator)), int(operator.outputs[0])
-        if rule in (Rule.LSTM, Rule.WEIGHTED, Rule.FIXED) and output not in tied | finer:
+        if rule in (Rule.LOOP, Rule.LSTM, Rule.WEIGHTED, Rule.FIXED) and output not in tied | finer:
             key = int(operator.inputs[1]) if rule is Rule.WEIGHTED else output
             together.setdefault(key, set()).add(output)
     groups = list(together.values())

@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.file import fused_lstm
+from keras_lstm_custom.export.file import fused_lstm, loop
 from keras_lstm_custom.export.file.flatbuffer import NUMPY_TYPES, OP_NAMES, Op, Type, quantization, schema
 from keras_lstm_custom.export.file.graph import Graph, set_signature, signature_of
 from keras_lstm_custom.export.file.portable import FINE
+from keras_lstm_custom.export.quantization.plans import Plans, plan_loops
 from keras_lstm_custom.export.quantization.promote import Promoted
-from keras_lstm_custom.export.quantization.ranges import Ranges
+from keras_lstm_custom.export.quantization.quantize_lstm import write_lstm
 from keras_lstm_custom.export.quantization.rules import CHANNEL_AXIS, PER_TENSOR, RULES, Rule
-from keras_lstm_custom.export.quantization.scales import choose
 from keras_lstm_custom.export.quantization.schemes import INT16X8, INT32_ROOM, Params, Scheme, weights
+from keras_lstm_custom.export.quantization.seen import Ranges
 
 
 def quantize(
@@ -52,14 +53,16 @@ def quantize(
         ExportError: the file has loops, or a cell state too large for the integers.
     """
     source = Graph(content)
-    if not source.is_one_graph:
+    if not loop.is_ours(source):
         raise ExportError(
-            "A file with a loop cannot compute in integers; the runtimes crash on it.",
-            expected="a file without WHILE",
-            received=f"{len(source.model.subgraphs)} subgraphs",
-            remedy="Export with fused=True, or with fused=False, which unrolls.",
+            "A layer of the model makes a loop of its own, which cannot compute in integers; the runtimes crash on it.",
+            expected="loops over the steps of a recurrent cell alone",
+            received=f"{len(source.model.subgraphs)} graphs in the file",
+            remedy="Write that layer without a loop, or export in float.",
         )
-    writer = _Writer(source, ranges, scheme, alike, promoted or Promoted())
+    promoted = promoted or Promoted()
+    plans = plan_loops(source, ranges, scheme, alike, promoted)
+    writer = _Writer(source, ranges, scheme, promoted, plans)
     writer.write(float_io)
     return writer.graph.pack(), writer.notes()
 
@@ -68,14 +71,21 @@ class _Writer:
     """Writes a new graph from a float one, operator by operator."""
 
     def __init__(
-        self, source: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[int, int]], promoted: Promoted
+        self,
+        source: Graph,
+        ranges: Ranges,
+        scheme: Scheme,
+        promoted: Promoted,
+        plans: Plans,
+        graph: Graph | None = None,
     ):
         self.source = source
         self.scheme = scheme
         self.ranges = ranges
-        self.graph = Graph()
+        self.graph = graph or Graph()
         self.promoted = promoted
-        self.params = choose(source, ranges, scheme, alike, promoted)
+        self.plans = plans
+        self.params = plans.params
         self.states = {index for pair in fused_lstm.state_tensors(source) for index in pair}
         self.float_states = {
             int(operator.inputs[place])
@@ -96,6 +106,14 @@ class _Writer:
         new_outputs = {name: self._output(index, float_io) for name, index in outputs.items()}
         set_signature(self.graph, new_inputs, new_outputs)
 
+    def write_body(self) -> None:
+        """Write a graph whose inputs and outputs have no names, and those that are carried one form."""
+        self.graph.inputs = [self.declared(i, self.params.get(i)) for i in self.source.inputs]
+        for operator in self.source.operators:
+            self._operator(operator)
+        pairs = zip(self.source.inputs, self.source.outputs, strict=True)
+        self.graph.outputs = [self.read(output, self.params.get(i)) for i, output in pairs]
+
     def notes(self) -> list[str]:
         names = ", ".join(sorted(set(self.in_float)))
         return [f"These ops compute in float, for want of an integer form: {names}."] if names else []
@@ -105,7 +123,7 @@ class _Writer:
     def _is_float(self, index: int) -> bool:
         return index >= 0 and self.source.tensors[index].type == Type.FLOAT32
 
-    def _declared(self, index: int, how: Params | None) -> int:
+    def declared(self, index: int, how: Params | None) -> int:
         """Return the tensor that a computed or variable tensor becomes, declaring it at first."""
         if (index, how) not in self.written:
             tensor = self.source.tensors[index]
@@ -117,7 +135,7 @@ class _Writer:
             )
         return self.written[index, how]
 
-    def _read(self, index: int, how: Params | None) -> int:
+    def read(self, index: int, how: Params | None) -> int:
         """Return a tensor with the values of a source tensor stored in a way; None stands for float."""
         if index < 0:
             return -1
@@ -127,10 +145,10 @@ class _Writer:
                 return self.graph.constant(self.source.name(index), value)
             return self.graph.constant(self.source.name(index), how.stored(value), how.record)
         if not self._is_float(index):
-            return self._declared(index, None)
+            return self.declared(index, None)
         if (index, how) not in self.written:
             own = self.params[index] if (index, self.params[index]) in self.written else None
-            self._requantize(self._declared(index, own), self._declared(index, how), own, how)
+            self._requantize(self.declared(index, own), self.declared(index, how), own, how)
         return self.written[index, how]
 
     def _requantize(self, source: int, target: int, was: Params | None, becomes: Params | None) -> None:
@@ -141,23 +159,25 @@ class _Writer:
     def _input(self, index: int, float_io: bool) -> int:
         if not self._is_float(index) or float_io or index in self.exact:
             self.first_in_float.add(index)
-            return self._declared(index, None)
-        return self._declared(index, self.params[index])
+            return self.declared(index, None)
+        return self.declared(index, self.params[index])
 
     def _output(self, index: int, float_io: bool) -> int:
         # A state is read from its variable as it is: nothing tells a runtime to convert it after the LSTM has run.
         if not self._is_float(index) or (float_io and index not in self.states):
-            return self._read(index, None)
+            return self.read(index, None)
         as_stored = index in self.states or index in self.promoted.int16
-        return self._read(index, self.params[index] if as_stored else self._own(index, self.scheme))
+        return self.read(index, self.params[index] if as_stored else self.own(index, self.scheme))
 
     # Operators
 
     def _operator(self, operator: Any) -> None:
         code = self.source.code(operator)
         inputs, outputs = ([int(i) for i in group] for group in (operator.inputs, operator.outputs))
-        if not any(map(self._is_float, [*inputs, *outputs])):
-            self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
+        if RULES.get(code) is Rule.LOOP:
+            self._loop(operator, inputs, outputs)
+        elif not any(map(self._is_float, [*inputs, *outputs])):
+            self.emit(operator, [self.read(i, None) for i in inputs], [self.declared(i, None) for i in outputs])
         elif outputs[0] in self.states:
             self._start(inputs[0], outputs[0])
         elif outputs[0] in self.promoted.in_float or outputs[0] in self.exact or self._is_fine(inputs):
@@ -165,7 +185,7 @@ class _Writer:
         elif not self._is_float(outputs[0]):
             self._in_float(operator, [self._as_rounded(i, inputs) for i in inputs], outputs)
         elif RULES.get(code) is Rule.LSTM:
-            self._lstm(operator, inputs, outputs[0])
+            write_lstm(self, operator, inputs, outputs[0])
         elif RULES.get(code) is Rule.WEIGHTED and self.source.value(inputs[1]) is not None:
             self._weighted(operator, code, inputs, outputs[0])
         elif RULES.get(code) in (Rule.OWN, Rule.SAME, Rule.FIXED):
@@ -174,9 +194,30 @@ class _Writer:
             self.in_float.append(OP_NAMES[code])
             self._in_float(operator, inputs, outputs)
 
+    def _loop(self, operator: Any, inputs: list[int], outputs: list[int]) -> None:
+        number, source = loop.body_of(self.source, operator)
+        plans = self.plans.loops[number]
+        new, body = self.graph.add_part(source.subgraph.name.decode())
+        if plans is None:  # in float
+            self.in_float += [OP_NAMES[Op.WHILE]] if outputs[0] not in self.promoted.in_float else []
+            self.first_in_float.update(outputs)
+            grafted = body.graft(source)
+            body.inputs, body.outputs = ([grafted[i] for i in group] for group in (source.inputs, source.outputs))
+            how: list[Params | None] = [None] * len(inputs)
+        else:
+            promoted = Promoted(int16=loop.of_step(source))
+            writer = _Writer(source, self.ranges.loops[number], self.scheme, promoted, plans, body)
+            writer.write_body()
+            self.in_float += writer.in_float
+            how = [plans.params.get(index) for index in source.inputs]
+        reads = [self.read(i, h) for i, h in zip(inputs, how, strict=True)]
+        results = [self.declared(o, h) for o, h in zip(outputs, how, strict=True)]
+        steps = loop.timesteps_of(self.source, operator)
+        self.graph.operators.append(loop.while_op(self.graph, reads, results, new, steps))
+
     def _in_float(self, operator: Any, inputs: list[int], outputs: list[int]) -> None:
         self.first_in_float.update(outputs)
-        self._emit(operator, [self._read(i, None) for i in inputs], [self._declared(i, None) for i in outputs])
+        self.emit(operator, [self.read(i, None) for i in inputs], [self.declared(i, None) for i in outputs])
 
     def _is_fine(self, inputs: Sequence[int]) -> bool:
         return any(i >= 0 and FINE in self.source.name(i) and self.source.value(i) is None for i in inputs)
@@ -192,7 +233,7 @@ class _Writer:
         rounded = (steps * np.float32(how.scale)).astype(np.float32)
         return self.source.constant(f"{self.source.name(index)}/rounded", rounded)
 
-    def _emit(self, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    def emit(self, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         code = self.source.code(operator)
         version = self.source.model.operatorCodes[operator.opcodeIndex].version
         options = copy.copy(operator.builtinOptions)
@@ -206,16 +247,14 @@ class _Writer:
         # The kernels add what has one type, and a cell state read after the LSTM is int16 in int8 files too.
         same |= code == Op.ADD and not self.states.isdisjoint(inputs)
         scheme = self._scheme_for(target)
-        reads = [
-            self._read(i, (target if same else self._own(i, scheme)) if self._is_float(i) else None) for i in inputs
-        ]
-        self._emit(operator, reads, [self._declared(i, self.params[i]) for i in outputs])
+        reads = [self.read(i, (target if same else self.own(i, scheme)) if self._is_float(i) else None) for i in inputs]
+        self.emit(operator, reads, [self.declared(i, self.params[i]) for i in outputs])
 
     def _scheme_for(self, target: Params) -> Scheme:
         """Return how an op computes: in int16 where its output is too fine for int8 (see `scales`, `promote`)."""
         return INT16X8 if target.dtype == INT16X8.dtype else self.scheme
 
-    def _own(self, index: int, scheme: Scheme) -> Params:
+    def own(self, index: int, scheme: Scheme) -> Params:
         """Return how a tensor is read by itself: as it is stored, in a scheme's type; a constant by its own range."""
         value = self.source.value(index)
         if value is None:
@@ -226,57 +265,28 @@ class _Writer:
 
     def _weighted(self, operator: Any, code: int, inputs: list[int], output: int) -> None:
         scheme = self._scheme_for(self.params[output])
-        x = self._own(inputs[0], scheme)
+        x = self.own(inputs[0], scheme)
         kernel = self.source.array(inputs[1])
         bias = self.source.array(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
         axis = None if (code, x.dtype) in PER_TENSOR else CHANNEL_AXIS[code]
         room = 0.0 if bias is None else np.abs(bias) / (x.scale * INT32_ROOM)
         stored, scale = weights(kernel, axis, np.max(room) if axis is None else room)
-        reads = [self._read(inputs[0], x), self._weights(inputs[1], stored, scale, axis)]
+        reads = [self.read(inputs[0], x), self.weights(inputs[1], stored, scale, axis)]
         if bias is not None:
             shift = _mean_error(code, kernel, stored, scale, self.ranges.mean[inputs[0]])
-            reads.append(self._bias(self.source.name(inputs[2]), bias - shift, x.scale * scale, scheme))
-        self._emit(operator, reads, [self._declared(output, self.params[output])])
+            reads.append(self.bias(self.source.name(inputs[2]), bias - shift, x.scale * scale, scheme))
+        self.emit(operator, reads, [self.declared(output, self.params[output])])
 
-    def _bias(self, name: str, bias: np.ndarray, scale: np.ndarray, scheme: Scheme) -> int:
+    def bias(self, name: str, bias: np.ndarray, scale: np.ndarray, scheme: Scheme) -> int:
         stored = np.round(bias.astype(np.float64) / scale).astype(scheme.bias)
         return self.graph.constant(name, stored, quantization(scale))
 
     def _start(self, source: int, state: int) -> None:
         """Write the initial value into a state, in the state's own scale."""
         how = None if state in self.float_states else self.params[state]
-        self.graph.operators.append(fused_lstm.copy_of(self.graph, self._read(source, how), self._declared(state, how)))
+        self.graph.operators.append(fused_lstm.copy_of(self.graph, self.read(source, how), self.declared(state, how)))
 
-    def _lstm(self, operator: Any, inputs: list[int], output: int) -> None:
-        x, y = inputs[fused_lstm.X], self.params[output]
-        how = self._own(x, self.scheme)
-        reads = [-1] * fused_lstm.INPUT_COUNT
-        reads[fused_lstm.X] = self._read(x, how)
-        for state in (fused_lstm.H, fused_lstm.C):
-            reads[state] = self._declared(inputs[state], self.params[inputs[state]])
-        for kernel, recurrent, bias in fused_lstm.gate_places():
-            real = {place: self.source.array(inputs[place]) for place in (kernel, recurrent, bias)}
-            room = np.abs(real[bias]).max() / (how.scale * INT32_ROOM)
-            shift = np.zeros(1)
-            for place, mean, smallest in (
-                (kernel, self.ranges.mean[x], room),
-                (recurrent, self.ranges.mean[output], 0.0),
-            ):
-                stored, scale = weights(real[place], None, smallest)
-                reads[place] = self._weights(inputs[place], stored, scale)
-                shift = shift + (stored * scale - real[place]) @ mean
-                if place == kernel:
-                    product = how.scale * scale
-            reads[bias] = self._bias(self.source.name(inputs[bias]), real[bias] - shift, product, self.scheme)
-        self._emit(operator, reads, [self._declared(output, y)])
-        self.graph.operators[-1].intermediates = self._intermediates(self.source.name(output), y)
-
-    def _intermediates(self, name: str, y: Params) -> np.ndarray:
-        """Return the tensors that the kernels read scales from: those of the gates are unused without layer norm."""
-        gates = [self.graph.tensor(f"{name}/gate_{gate}", (0,), np.float32) for gate in "ifgo"]
-        return np.asarray([*gates, self.graph.tensor(f"{name}/hidden", (0,), y.dtype, y.record)], np.int32)
-
-    def _weights(self, source: int, stored: np.ndarray, scale: np.ndarray, axis: int | None = None) -> int:
+    def weights(self, source: int, stored: np.ndarray, scale: np.ndarray, axis: int | None = None) -> int:
         return self.graph.constant(self.source.name(source), stored, quantization(scale, 0, axis or 0))
 
 

@@ -17,6 +17,7 @@ class Rule(Enum):
     FIXED = auto()  #: its output has one that the kernels presuppose
     WEIGHTED = auto()  #: a constant second input of int8 weights, and a bias with the scale of the product
     LSTM = auto()
+    LOOP = auto()
 
 
 RULES: dict[int, Rule] = {
@@ -38,6 +39,7 @@ RULES: dict[int, Rule] = {
             Op.AVERAGE_POOL_2D,
             Op.BROADCAST_TO,
             Op.CONCATENATION,
+            Op.DYNAMIC_UPDATE_SLICE,
             Op.EXPAND_DIMS,
             Op.GATHER,
             Op.MAX_POOL_2D,
@@ -63,6 +65,7 @@ RULES: dict[int, Rule] = {
     **dict.fromkeys([Op.LOGISTIC, Op.SOFTMAX, Op.TANH], Rule.FIXED),
     **dict.fromkeys([Op.CONV_2D, Op.DEPTHWISE_CONV_2D, Op.FULLY_CONNECTED], Rule.WEIGHTED),
     Op.UNIDIRECTIONAL_SEQUENCE_LSTM: Rule.LSTM,
+    Op.WHILE: Rule.LOOP,
 }
 
 #: The axis of the output channels in the weights; each channel has a scale.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import Op, Type
 from keras_lstm_custom.export.file.graph import Graph
 from keras_lstm_custom.export.quantization.promote import Promoted
-from keras_lstm_custom.export.quantization.ranges import Ranges
 from keras_lstm_custom.export.quantization.rules import RULES, Rule
 from keras_lstm_custom.export.quantization.schemes import CELL_SCALES, INT8, INT16X8, Params, Scheme, cell_params
+from keras_lstm_custom.export.quantization.seen import Ranges
 
 #: How much coarser a tensor may become to spare a QUANTIZE where tensors meet, as in a concatenation.
 COARSER = 2.0
@@ -30,16 +31,18 @@ def choose(
     scheme: Scheme,
     alike: Sequence[tuple[int, int]],
     promoted: Promoted,
+    given: Mapping[int, Params] = MappingProxyType({}),
 ) -> dict[int, Params]:
     """Return how each computed float tensor and each state is stored.
 
-    The pairs `alike` are stored in the same way; what is promoted, in int16, or as suits what computes in float.
+    The pairs `alike` are stored in the same way; what is promoted, in int16, or as suits what computes in float; what
+    is given, as it is.
 
     Raises:
         ExportError: a cell state exceeds what the runtimes' integers hold.
     """
     classes = _Classes(ranges)
-    fixed: dict[int, Params] = {}
+    fixed: dict[int, Params] = dict(given)
     finer: list[int] = []
     cells = {c: cell_params(_checked(graph, c, ranges.cell[c])) for _, c in fused_lstm.state_tensors(graph)}
     meetings: list[tuple[int, list[int]]] = []
@@ -68,6 +71,10 @@ def choose(
             fixed[outputs[0]] = (INT16X8 if narrow or outputs[0] in promoted.int16 else scheme).fixed[code]
         elif rule is Rule.LSTM:
             classes.join(outputs[0], int(operator.inputs[fused_lstm.H]))
+            if bound := operator.builtinOptions.projClip:
+                # The kernel clips int8 as if zero stood for 0. So the largest integer is the bound instead.
+                low, high = _range(graph, ranges, outputs[0])
+                fixed[outputs[0]] = scheme.params(max(low, -bound), min(high, bound))
         elif rule is Rule.SAME and len(inputs) == 1:
             for output in outputs:
                 classes.join(inputs[0], output)

@@ -22,6 +22,12 @@ WORTHWHILE = 64
 def float16(content: bytes) -> bytes:
     """Return the file with its larger float constants stored in float16, each read through a DEQUANTIZE."""
     graph = Graph(content)
+    for part in graph.parts:
+        _read_from_float16(part)
+    return graph.pack()
+
+
+def _read_from_float16(graph: Graph) -> None:
     read: dict[int, int] = {}
     reading: list[Any] = []
     for operator in graph.operators:
@@ -35,16 +41,21 @@ def float16(content: bytes) -> bytes:
                 reading.append(graph.operator(Op.DEQUANTIZE, [stored], [read[index]], schema.DequantizeOptionsT(), 3))
             operator.inputs[position] = read[index]
     graph.operators[:] = reading + graph.operators
-    return graph.pack()
 
 
 def dynamic(content: bytes) -> bytes:
     """Return the file with int8 weights in its LSTMs, convolutions and dense layers, and float values between."""
     graph = Graph(content)
+    for part in graph.parts:
+        _store_in_int8(part)
+    return graph.pack()
+
+
+def _store_in_int8(graph: Graph) -> None:
     for operator in graph.operators:
         code = graph.code(operator)
         if code == Op.UNIDIRECTIONAL_SEQUENCE_LSTM:
-            kernels, version = [*range(*_bounds(fused_lstm.KERNELS)), *range(*_bounds(fused_lstm.RECURRENT_KERNELS))], 2
+            kernels, version = [k for k in _OF_LSTM if operator.inputs[k] >= 0], 2
         elif code in CHANNEL_AXIS:
             kernels, version = [1], _HYBRID_VERSIONS[code]
         else:
@@ -58,10 +69,15 @@ def dynamic(content: bytes) -> bytes:
             stored, scale = weights(graph.array(index), axis)
             operator.inputs[k] = graph.constant(graph.name(index), stored, quantization(scale, 0, axis or 0))
         operator.opcodeIndex = graph.opcode(code, version)
-    return graph.pack()
 
 
 _FLOAT16 = (float(np.finfo(np.float16).min), float(np.finfo(np.float16).max))
+#: What a fused LSTM may have in int8 beside float values; biases and layer normalisation stay.
+_OF_LSTM = [
+    *range(fused_lstm.KERNELS.start, fused_lstm.RECURRENT_KERNELS.stop),
+    *range(fused_lstm.PEEPHOLES.start, fused_lstm.PEEPHOLES.stop),
+    fused_lstm.PROJECTION,
+]
 #: The versions of these ops that know int8 weights beside float values.
 _HYBRID_VERSIONS = {Op.FULLY_CONNECTED: 9, Op.CONV_2D: 5, Op.DEPTHWISE_CONV_2D: 6}
 
@@ -71,7 +87,3 @@ def _worthwhile(graph: Graph, index: int) -> np.ndarray | None:
         return None
     value = graph.value(index)
     return value if value is not None and value.size >= WORTHWHILE else None
-
-
-def _bounds(places: slice) -> tuple[int, int]:
-    return places.start, places.stop

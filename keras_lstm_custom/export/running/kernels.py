@@ -34,8 +34,8 @@ class Rule:
 
 def broken_rules(content: bytes) -> list[tuple[Rule, str]]:
     """Return the rules that a file breaks, each with the first tensor at fault; without one, it runs on CMSIS-NN."""
-    graph = Graph(content)
-    found = ((rule, next(rule.broken(graph), None)) for rule in RULES)
+    parts = Graph(content).parts
+    found = ((rule, next((name for part in parts for name in rule.broken(part)), None)) for rule in RULES)
     return [(rule, name) for rule, name in found if name is not None]
 
 
@@ -127,10 +127,10 @@ def cmsis_nn_bytes(content: bytes) -> int:
     32 or 64 bytes a unit. One buffer is shared by all convolutions and products: the largest that one asks for, with
     Helium or without.
     """
-    graph = Graph(content)
-    kept = sum(_lstm_bytes(graph, operator) for operator in _integer_lstms(graph))
-    kept += sum(_kept_sums(graph, operator) for operator in graph.of(Op.FULLY_CONNECTED))
-    return kept + max((_scratch_bytes(graph, operator) for operator in graph.operators), default=0)
+    parts = Graph(content).parts
+    kept = sum(_lstm_bytes(part, operator) for part in parts for operator in _integer_lstms(part))
+    kept += sum(_kept_sums(part, operator) for part in parts for operator in part.of(Op.FULLY_CONNECTED))
+    return kept + max((_scratch_bytes(part, operator) for part in parts for operator in part.operators), default=0)
 
 
 def _width(graph: Graph, operator: Any) -> int:
