@@ -1,4 +1,4 @@
-r"""A recurrence over time in JAX, with a gradient of its own.
+r"""The LSTM's recurrence in JAX, with a gradient of its own.
 
 Forward, the gates are kept. Backward, one step of the LSTM is, with the kept gates,
 
@@ -18,7 +18,6 @@ Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, sin
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -40,14 +39,8 @@ class Affine(NamedTuple):
     recurrent_masks: tuple[Tensor, ...]  #: r: likewise, `(batch, units)`
 
 
-class Kind(NamedTuple):
-    """The equations of one cell, forward and backward."""
-
-    forward: Callable  #: (z, state) -> (new state, kept)
-    backward: Callable  #: (kept, dh, [dc]) -> (dz, [dc before the step])
-
-
-def _lstm_forward(z, state):
+def _step(z, state):
+    """Return the new state, and what `_step_back` needs."""
     z_i, z_f, z_g, z_o = jnp.split(z, 4, axis=1)
     i, f, g, o = jax.nn.sigmoid(z_i), jax.nn.sigmoid(z_f), jnp.tanh(z_g), jax.nn.sigmoid(z_o)
     _, c_before = state
@@ -55,60 +48,47 @@ def _lstm_forward(z, state):
     return (o * jnp.tanh(c), c), (i, f, g, o, c_before)
 
 
-def _lstm_backward(kept, dh, rest):
+def _step_back(kept, dh, dc):
+    """Return dz, and dc before the step."""
     i, f, g, o, c_before = kept
     tanh_c = jnp.tanh(f * c_before + i * g)  # cheaper than to keep it
-    dc = rest[0] + dh * o * (1 - tanh_c * tanh_c)
+    dc = dc + dh * o * (1 - tanh_c * tanh_c)
     dz = [dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g * g), dh * tanh_c * o * (1 - o)]
-    return jnp.concatenate(dz, axis=1), (dc * f,)
-
-
-def _rnn_forward(z, state):
-    h = jnp.tanh(z)
-    return (h,), (h,)
-
-
-def _rnn_backward(kept, dh, rest):
-    (h,) = kept
-    return dh * (1 - h * h), ()
-
-
-KINDS = {"lstm": Kind(_lstm_forward, _lstm_backward), "vanilla_rnn": Kind(_rnn_forward, _rnn_backward)}
+    return jnp.concatenate(dz, axis=1), dc * f
 
 
 def recurrence(
-    kind: str, x: Tensor, state: tuple[Tensor, ...], affine: Affine, mask: Tensor | None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+    x: Tensor, state: tuple[Tensor, Tensor], affine: Affine, mask: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Return `h` of all steps, and the final state.
 
     Args:
-        kind: a key of `KINDS`.
         x: `(timesteps, batch, features)`.
-        state: initial state, each `(batch, units)`.
+        state: h and c to start from, each `(batch, units)`.
         affine: weights and dropout masks. The masks are data: no gradient goes to them.
         mask: `(timesteps, batch, 1)` booleans: a masked step keeps the state. Or None.
     """
-    return _compiled(kind, jax.default_backend() == "cpu", x, state, affine, mask)
+    return _compiled(jax.default_backend() == "cpu", x, state, affine, mask)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _recurrence(kind, on_cpu, x, state, affine, mask):
-    hs, final, _ = _way(on_cpu)[0](kind, False, x, state, affine, mask)
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _recurrence(on_cpu, x, state, affine, mask):
+    hs, final, _ = _way(on_cpu)[0](False, x, state, affine, mask)
     return hs, final
 
 
 # So that eager calls, too, compile once for each shape.
-_compiled = jax.jit(_recurrence, static_argnums=(0, 1))
+_compiled = jax.jit(_recurrence, static_argnums=(0,))
 
 
-def _forward_and_keep(kind, on_cpu, x, state, affine, mask):
-    hs, final, kept = _way(on_cpu)[0](kind, True, x, state, affine, mask)
+def _forward_and_keep(on_cpu, x, state, affine, mask):
+    hs, final, kept = _way(on_cpu)[0](True, x, state, affine, mask)
     return (hs, final), (kept, x, hs, state, affine, mask)
 
 
-def _gradient(kind, on_cpu, residuals, incoming):
+def _gradient(on_cpu, residuals, incoming):
     affine = residuals[-2]
-    d_x, d_state, sums = _way(on_cpu)[1](kind, *residuals, incoming)
+    d_x, d_state, sums = _way(on_cpu)[1](*residuals, incoming)
     return d_x, d_state, type(affine)(*joined(sums, affine), None, None), None
 
 
@@ -119,7 +99,7 @@ def _way(on_cpu):
     return (_forward, _backward) if on_cpu else (jax_accelerator.forward, jax_accelerator.backward)
 
 
-def _forward(kind, keep, x, state, affine, mask):
+def _forward(keep, x, state, affine, mask):
     kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
     of_x, of_h = product(kernel, input_masks), product(recurrent_kernel, recurrent_masks)
     add_bias = (lambda z: z) if bias is None else (lambda z: z + bias)
@@ -135,7 +115,7 @@ def _forward(kind, keep, x, state, affine, mask):
 
     def step(state, of_step):
         x, read = of_step
-        new, kept = KINDS[kind].forward(of_both(x, state[0]), state)
+        new, kept = _step(of_both(x, state[0]), state)
         if mask is not None:
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
         return new, (new[0], kept if keep else ())
@@ -144,7 +124,7 @@ def _forward(kind, keep, x, state, affine, mask):
     return hs, final, kept
 
 
-def _backward(kind, kept, x, hs, state, affine, mask, incoming):
+def _backward(kept, x, hs, state, affine, mask, incoming):
     d_hs, d_final = incoming
     h_before = jnp.concatenate([state[0][None], hs[:-1]])
     exact = jnp.promote_types(hs.dtype, jnp.float32)
@@ -158,16 +138,16 @@ def _backward(kind, kept, x, hs, state, affine, mask, incoming):
     to_x, to_h = transposed_product(kernel, input_masks), transposed_product(recurrent_kernel, recurrent_masks)
 
     def step(carry, of_step):
-        (dh, *rest), sums = carry
+        (dh, dc), sums = carry
         kept, x, h, d_h, read = of_step
         dh = dh + d_h
-        dz, rest_before = KINDS[kind].backward(kept, dh, rest)
+        dz, dc_before = _step_back(kept, dh, dc)
         dh_before = to_h(dz)
         if mask is not None:
             dz = jnp.where(read, dz, jnp.zeros((), dz.dtype))
             dh_before = jnp.where(read, dh_before, dh)
-            rest_before = tuple(jnp.where(read, new, old) for new, old in zip(rest_before, rest, strict=True))
-        return ((dh_before, *rest_before), jax.tree.map(jnp.add, sums, weights(x, h, dz))), to_x(dz)
+            dc_before = jnp.where(read, dc_before, dc)
+        return ((dh_before, dc_before), jax.tree.map(jnp.add, sums, weights(x, h, dz))), to_x(dz)
 
     parts = by_mask(kernel, input_masks), by_mask(recurrent_kernel, recurrent_masks), bias
     sums = jax.tree.map(lambda part: jnp.zeros(part.shape, exact), parts)
