@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_lstm_custom.equations.weight_layout import GATES
 from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.structures import Tensor
 
@@ -60,14 +61,14 @@ class Chrono(keras.initializers.RandomUniform):
         self.input_bias: bool = input_bias
 
     def __call__(self, shape, dtype=None):
-        if len(shape) != 1 or shape[0] % 4:
+        if len(shape) != 1 or shape[0] % len(GATES):
             raise ArgumentError(
                 "Chrono gives the bias of an LSTM.",
                 expected="the shape (4 * units,)",
                 received=str(tuple(shape)),
                 remedy="Use it as `bias_initializer`.",
             )
-        return self.by_gate(("i", "f", "g", "o"), shape[0] // 4, dtype)
+        return self.by_gate(GATES, shape[0] // len(GATES), dtype)
 
     def by_gate(self, gates: Sequence[str], units: int, dtype: Any = None) -> Tensor:
         """Return the packed bias `(gates * units,)` of a cell."""

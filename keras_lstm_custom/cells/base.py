@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -19,16 +19,22 @@ from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
 from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
 from keras_lstm_custom.structures import Tensor
 
+#: What decides what a cell computes.
+METHODS = ("__call__", "call", "project_inputs", "step")
+
 
 class EquationCell(keras.layers.Layer):
     """Mixin in front of a Keras cell: Keras keeps weights and options, the step is our equation.
 
-    A subclass names its state and step tuples and writes `step`; everything that runs a cell
-    (the cell itself, the engines, the tracer) goes through `project_inputs` and `step`.
+    A subclass is the row of its cell: it names gates, state and step tuples and writes `step`. Everything that runs,
+    shows or exports a cell asks these, and goes through `project_inputs` and `step`.
     """
 
     keras_class: ClassVar[type]  #: the Keras cell whose arguments, weights and packing it shares
-    kind: ClassVar[str]  #: which equations, in one word
+    kind: ClassVar[str]  #: what it is called in files, in one word; nothing asks it what it computes
+    #: The function of `equations` that `step` is, without `features`: engines that have it written out know it by it.
+    equation: Callable | None = None
+    registered: ClassVar[Mapping[str, Callable]]  #: the `METHODS` of the class that named the equation
     title: ClassVar[str] = ""  #: what people call the cell; its kind unless it says otherwise
     #: What a step computes, in words (`symbols.described` has the defaults), and its equations for `report`.
     symbols: Any = MappingProxyType({})  #: `Symbol`s by name
@@ -42,6 +48,8 @@ class EquationCell(keras.layers.Layer):
     def __init_subclass__(cls, **kwargs: Any):
         """Give the class the signature of its Keras counterpart plus its own options."""
         super().__init_subclass__(**kwargs)
+        if "equation" in vars(cls):  # as they are now: what is assigned later is not the equation
+            cls.registered = {name: getattr(cls, name) for name in METHODS}
         if hasattr(cls, "keras_class"):
             signature = signature_with(cls.keras_class, own_options(cls))
             cls.__signature__ = ClassSignature(signature)  # type: ignore
@@ -69,7 +77,7 @@ class EquationCell(keras.layers.Layer):
 
     @property
     def features(self) -> frozenset[str]:
-        """Return what it has beyond the plain equations of its kind; an engine that does not know one refuses."""
+        """Return what it has beyond the plain `equation`; an engine that does not know one refuses."""
         return frozenset()
 
     @property
@@ -172,13 +180,18 @@ class EquationCell(keras.layers.Layer):
             ArgumentError: it is not.
         """
         new = self.step(z_x, state, recurrent_dropout)
-        expected = ", ".join(f"{name} {tuple(s.shape)}" for name, s in zip(state._fields, state, strict=True))
         if getattr(new, "_fields", None) != self.step_type._fields:
             came = getattr(new, "_fields", type(new).__name__)
             raise _undeclared(self, f"a {self.step_type.__name__} of {', '.join(self.step_type._fields)}", came)
-        if any(a.shape[-1] != b.shape[-1] for a, b in zip(new, state, strict=False)):
-            came = ", ".join(f"{name} {tuple(s.shape)}" for name, s in zip(state._fields, new, strict=False))
-            raise _undeclared(self, f"the new state first: {expected}", came)
+        # What is no state may be of any width.
+        declared = [*(tuple(s.shape) for s in state), *[(state[0].shape[0], None)] * (len(new) - len(state))]
+        came = [tuple(getattr(value, "shape", ())) for value in new]
+        if not all(map(_fits, came, declared)):
+            expected, received = (
+                ", ".join(f"{name} {shape}" for name, shape in zip(new._fields, shapes, strict=True))
+                for shapes in (declared, came)
+            )
+            raise _undeclared(self, f"the new state first: {expected}", received)
         return new
 
     def tapped_step(self, z_x: Tensor, state: Any, taps: Any) -> Any:
@@ -220,6 +233,11 @@ class EquationCell(keras.layers.Layer):
 def _apart(x: Tensor, width: int) -> list[Tensor]:
     """Return the first `width` of the last axis, and what is behind it if there is anything."""
     return [x] if x.shape[-1] == width else ops.split(x, [width], axis=-1)
+
+
+def _fits(shape: tuple, declared: tuple) -> bool:
+    """Return whether a shape is the one declared, where both are known."""
+    return len(shape) == len(declared) and all(a == b or None in (a, b) for a, b in zip(shape, declared, strict=True))
 
 
 def _undeclared(cell: EquationCell, expected: str, received: Any) -> ArgumentError:

@@ -1,29 +1,20 @@
-"""Whether a cell computes what its kind says: the equations that were registered for it, and nothing else.
+"""Whether a cell computes what its class says: the methods of the class that named the equation, and nothing else.
 
-`kind` is inherited, and so says nothing of a subclass that changes the step, nor of a cell or class to which another
-function was assigned. What runs, looks into or exports a cell by other means than the cell's own step asks here.
+`equation` is inherited, and so says nothing of a subclass that changes the step, nor of a cell or class to which
+another function was assigned. What runs, looks into or exports a cell by other means than its own step asks here.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from keras_lstm_custom.cells.base import EquationCell
-from keras_lstm_custom.cells.gru_cell import GRUCell
-from keras_lstm_custom.cells.lstm_cell import LSTMCell
-from keras_lstm_custom.cells.vanilla_rnn_cell import VanillaRNNCell
-
-#: What decides what a cell computes, as it was when this module was loaded: what is assigned later is not it.
-_REGISTERED = {
-    cell_class.kind: {name: getattr(cell_class, name) for name in ("__call__", "call", "project_inputs", "step")}
-    for cell_class in (GRUCell, LSTMCell, VanillaRNNCell)
-}
-KINDS = tuple(_REGISTERED)
+from keras_lstm_custom.cells.as_ours import OURS
+from keras_lstm_custom.cells.base import METHODS, EquationCell
 
 
-def changed_methods(cell: Any) -> list[str]:
-    """Return the methods of a cell that are not those of the equations of its kind; of an unknown kind all."""
-    registered = _REGISTERED.get(getattr(cell, "kind", ""), dict.fromkeys(("call", "project_inputs", "step")))
+def changed_methods(cell: EquationCell) -> list[str]:
+    """Return the methods of a cell that are not those of its equation; where it names none, all."""
+    registered = getattr(cell, "registered", dict.fromkeys(("call", "project_inputs", "step")))
     return [name for name, function in registered.items() if _function(cell, name) is not function]
 
 
@@ -37,8 +28,8 @@ def lost_by_rebuilding(part: Any) -> list[str]:
 
     Those are functions assigned to the object; and to one of our classes, which a conversion exchanges for Keras'.
     """
-    assigned = [name for name in (*_REGISTERED["lstm"], "inner_loop", "run_loop") if name in vars(part)]
-    return assigned or (changed_methods(part) if type(part) in (GRUCell, LSTMCell, VanillaRNNCell) else [])
+    assigned = [name for name in (*METHODS, "inner_loop", "run_loop") if name in vars(part)]
+    return assigned or (changed_methods(part) if type(part) in OURS.values() else [])
 
 
 _CALLS = {name: getattr(EquationCell, name) for name in ("__call__", "call")}

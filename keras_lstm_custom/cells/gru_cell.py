@@ -43,6 +43,7 @@ class GRUCell(EquationCell, keras.layers.GRUCell):
 
     keras_class = keras.layers.GRUCell
     kind = "gru"
+    equation = staticmethod(gru_step)
     gates = ("z", "r", "n")
     state_type = RNNState
     step_type = GRUStep
@@ -53,6 +54,10 @@ class GRUCell(EquationCell, keras.layers.GRUCell):
         "n": Symbol("candidate", "signed"),
         "h": Symbol("hidden state", "signed"),
     }
+
+    @property
+    def features(self):
+        return frozenset() if self.reset_after else frozenset({"reset_after=False"})
 
     @property
     def formulas(self):

@@ -71,6 +71,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
 
     keras_class = keras.layers.LSTMCell
     kind = "lstm"
+    equation = staticmethod(lstm_step)
     title = "LSTM"
     state_type = LSTMState
     step_type = LSTMStep

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import keras
 
 from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.structures import RNNState
 
 
@@ -32,7 +33,8 @@ class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
         `(h, new states)`.
 
     Raises:
-        ArgumentError: an option is not usable, or the step returns something else than the cell declares.
+        ArgumentError: an option is not usable, what the cell declares does not go together, or the step returns
+            something else.
     """
 
     keras_class = keras.layers.SimpleRNNCell
@@ -40,7 +42,7 @@ class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        if "kind" not in vars(cls):  # another class has other equations
+        if "kind" not in vars(cls):
             cls.kind = cls.__name__
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -48,8 +50,41 @@ class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
         self.state_size = [self.units] * len(self.state_type._fields)
 
     def build(self, input_shape):
+        _check_declared(self)
         self.add_packed_weights(input_shape[-1])
         self.built = True
 
     def get_initial_state(self, batch_size=None):
         return [keras.ops.zeros((batch_size, width), dtype=self.compute_dtype) for width in self.state_size]
+
+
+def _check_declared(cell: RecurrentCell) -> None:
+    """Raise `ArgumentError` unless gates, states and step of a cell go together."""
+    gates = cell.gates if type(cell).gates is not EquationCell.gates else ()
+    if isinstance(gates, str) or not gates or len(set(gates)) < len(gates):
+        raise _error(cell, "`gates`, the names of the kernels' blocks, each once", repr(gates), 'gates = ("f", "n")')
+    states = cell.state_type._fields
+    steps = getattr(getattr(cell, "step_type", None), "_fields", ())
+    if states[0] != "h" or steps[: len(states)] != states:
+        raise _error(
+            cell,
+            "`state_type`, a named tuple that begins with h, and `step_type`, one that begins with the same fields",
+            f"{', '.join(states)} and {', '.join(steps) or 'no step_type'}",
+            'step_type = NamedTuple("Step", [("h", Any), ("f", Any)])',
+        )
+    if len(cell.state_size) != len(states):
+        raise _error(
+            cell,
+            f"`state_size` with a width for each of {', '.join(states)}",
+            repr(cell.state_size),
+            "self.state_size = [self.units] * n after super().__init__()",
+        )
+
+
+def _error(cell: RecurrentCell, expected: str, received: str, example: str) -> ArgumentError:
+    return ArgumentError(
+        f"What {type(cell).__name__} declares does not go together.",
+        expected=expected,
+        received=received,
+        remedy=f"Write, for example, {example}; docs/your-own-cell.md has a whole cell.",
+    )

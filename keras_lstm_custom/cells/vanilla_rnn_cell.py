@@ -39,6 +39,7 @@ class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
 
     keras_class = keras.layers.SimpleRNNCell
     kind = "vanilla_rnn"
+    equation = staticmethod(rnn_step)
     gates = ("h",)
     state_type = RNNState
     step_type = RNNStep

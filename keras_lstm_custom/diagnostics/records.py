@@ -159,6 +159,8 @@ class CellTrace(LayerTrace):
 
 #: The record that has a name for each thing that a step computes, by the step's type.
 RECORDS: dict[type, type[LayerTrace]] = {LSTMStep: GateTrace, RNNStep: RNNTrace}
+#: The records of files of earlier versions, by the kind that stands in them.
+EARLIER: dict[str, type[LayerTrace]] = {LSTMCell.kind: GateTrace, VanillaRNNCell.kind: RNNTrace}
 
 
 def record(step_type: type, plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> LayerTrace:

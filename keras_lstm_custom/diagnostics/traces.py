@@ -12,12 +12,12 @@ import pandas as pd
 
 from keras_lstm_custom.array_files import read_arrays
 from keras_lstm_custom.diagnostics.records import (
+    EARLIER,
     RECORDS,
     Array,
     CellTrace,
     GateTrace,
     LayerTrace,
-    RNNTrace,
     made,
 )
 from keras_lstm_custom.errors import ArgumentError, DataError
@@ -94,8 +94,8 @@ def _read_back(plain: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
         about = Description.from_json(plain.pop("about"))
         record = made(classes[plain.pop("record")], {**plain, "about": about}, arrays)
     else:
-        kind = plain.pop("kind")  # of files of earlier versions, in which traces were of two classes
-        record = made({"lstm": GateTrace, "vanilla_rnn": RNNTrace}[kind], plain, arrays)
+        kind = plain.pop("kind")  # of files of earlier versions, in which all traces were of these classes
+        record = made(EARLIER[kind], plain, arrays)
     _check(record, arrays)
     return record
 

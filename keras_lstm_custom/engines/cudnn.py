@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_lstm_custom.engines import compaction, fast_path, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+from keras_lstm_custom.equations import lstm_step
 from keras_lstm_custom.equations.weight_layout import to_cudnn
 
 NOT_NVIDIA = "needs an NVIDIA GPU: MIOpen has the gates in another order"
@@ -48,7 +49,7 @@ def _tensorflow_lstm(x, h, c, weights, units):
         input_c=c[:, None],
         params=weights,
         sequence_lengths=tf.fill([batch], timesteps),
-        rnn_mode="lstm",
+        rnn_mode="lstm",  # a name of TensorFlow's
         is_training=True,  # without it there is no gradient, and inference, too, may be differentiated
         time_major=False,
     )
@@ -98,7 +99,11 @@ BINDINGS = {
 
 def supports(request: Request) -> Support:
     """Serve every mask, direction and state of the LSTM without recurrent dropout, on a GPU."""
-    reason = fast_path.refusal(request, *BINDINGS) or fast_path.whole_layer_refusal(request) or _refusal(request)
+    reason = (
+        fast_path.refusal(request, *BINDINGS, known=(lstm_step,))
+        or fast_path.whole_layer_refusal(request)
+        or _refusal(request)
+    )
     if reason:
         return Support(False, reason)
     computes = BINDINGS[keras.backend.backend()].computes.get(request.cell.compute_dtype)
@@ -132,8 +137,6 @@ def run(request: Request) -> Result:
 def _refusal(request: Request) -> str | None:
     binding = BINDINGS[keras.backend.backend()]
     cell = request.cell
-    if cell.kind != "lstm":
-        return f"knows the LSTM, not {cell.kind!r}"
     if cell.compute_dtype not in binding.dtypes:
         return f"computes in {' or '.join(binding.dtypes)}, not in {cell.compute_dtype}"
     if request.use_cudnn is False:

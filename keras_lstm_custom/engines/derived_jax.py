@@ -1,5 +1,8 @@
 """The derived recurrence in JAX: `lax.scan` forward, and backward over the kept states and products.
 
+On a CPU what all steps read goes by gate. XLA reads a step's part of a tensor where it computes with it, and does not
+vectorise a loop over a part of that part: a tanh of one gate of packed gates takes twice as long.
+
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports JAX.
 """
 
@@ -53,12 +56,12 @@ def _run(step, inputs, data, keep=False):
             products.append(a @ kernels[number])
             return products[-1]
 
-        new = tuple(step(serve, z_t, state, weights, dropout))
+        new = tuple(step(serve, _joined(z_t), state, weights, dropout))
         if mask is not None:
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
-        return new, (new[0], (state, products) if keep else ())
+        return new, (new[0], (state, [_by_gate(z, step.gates) for z in products]) if keep else ())
 
-    final, (hs, kept) = jax.lax.scan(body, state, (z_x, mask), unroll=steps_at_once())
+    final, (hs, kept) = jax.lax.scan(body, state, (_by_gate(z_x, step.gates), mask), unroll=steps_at_once())
     return ((hs, final), kept) if keep else (hs, final)
 
 
@@ -71,6 +74,7 @@ def _gradient(step, inputs, data, kept, incoming):
     def body(carry, of_step):
         (dh, *rest), d_weights = carry
         z_t, (state, products), d_h, read = of_step
+        z_t, products = _joined(z_t), list(map(_joined, products))
         d_new = (dh + d_h, *rest)
         kept_back = None
         if mask is not None:
@@ -97,7 +101,7 @@ def _gradient(step, inputs, data, kept, incoming):
 
     zeros = tuple(jnp.zeros(w.shape, exact if jnp.issubdtype(w.dtype, jnp.floating) else w.dtype) for w in weights)
     (d_state, d_weights), (dz_x, d_products, operands) = jax.lax.scan(
-        body, (d_final, zeros), (z_x, kept, d_hs, mask), reverse=True, unroll=steps_at_once()
+        body, (d_final, zeros), (_by_gate(z_x, step.gates), kept, d_hs, mask), reverse=True, unroll=steps_at_once()
     )
     d_kernels = [
         _kernel_gradient(a, dz_x if dz is None else dz, exact).astype(kernel.dtype)
@@ -111,10 +115,24 @@ def _gradient(step, inputs, data, kept, incoming):
 _recurrence = differentiable(_run, partial(_run, keep=True), _gradient)
 
 
+def _by_gate(z, gates):
+    """Return the gates that stand side by side in z as tensors of their own, on a CPU."""
+    apart = jax.default_backend() == "cpu" and z.shape[-1] % gates == 0
+    return jnp.split(z, gates, axis=-1) if apart else [z]
+
+
+def _joined(gates):
+    return jnp.concatenate(gates, axis=-1)
+
+
 def _kernel_gradient(a, dz, dtype):
     """Return Σ aᵀ dz over all steps and rows, summed in float32 at least."""
-    a, dz = (array.reshape(-1, array.shape[-1]) for array in (a, dz))
-    return jnp.matmul(a.T, dz, preferred_element_type=dtype)
+
+    def rows(x):
+        *blocks, _, width = x.shape[1:]
+        return jnp.moveaxis(x, 0, -3).reshape(*blocks, -1, width)
+
+    return jnp.matmul(jnp.swapaxes(rows(a), -1, -2), rows(dz), preferred_element_type=dtype)
 
 
 @jax.custom_vjp
@@ -123,4 +141,4 @@ def _linked(a, z, kernel):
     return z
 
 
-_linked.defvjp(lambda a, z, kernel: (z, kernel), lambda kernel, dz: (dz @ kernel.T, dz, jnp.zeros_like(kernel)))
+_linked.defvjp(lambda a, z, kernel: (z, kernel), lambda kernel, dz: (dz @ kernel.mT, dz, jnp.zeros_like(kernel)))

@@ -8,6 +8,7 @@ computed again, and dW = Σ_t a_tᵀ dz_t is one product over all steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -26,17 +27,24 @@ class Step:
     def __init__(self, cell: Any, dropout: int):
         """Take the cell, and how many recurrent dropout masks come."""
         self._cell, self._dropout = cell, dropout
+        self.gates = len(cell.gates)
 
     def __call__(
         self, serve: Serve, z_x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], dropout: Sequence[Tensor]
     ) -> list[Tensor]:
         """Return the new state, each product computed by `serve`."""
+        with self.holding(weights):
+            return self.run(serve, z_x, state, dropout)
+
+    def holding(self, weights: Sequence[Tensor]) -> AbstractContextManager:
+        """Return a context in which the cell has these weights. For many calls of `run`: it takes long to open."""
+        return keras.StatelessScope(state_mapping=list(zip(self._cell.weights, weights, strict=True)))
+
+    def run(self, serve: Serve, z_x: Tensor, state: Sequence[Tensor], dropout: Sequence[Tensor]) -> list[Tensor]:
+        """Do what a call does, inside `holding`."""
         cell, count = self._cell, iter(range(1_000_000))
         masks = None if not self._dropout else dropout[0] if self._dropout == 1 else list(dropout)
-        with (
-            keras.StatelessScope(state_mapping=list(zip(cell.weights, weights, strict=True))),
-            products_by(lambda a, kernel: serve(next(count), a, kernel)),
-        ):
+        with products_by(lambda a, kernel: serve(next(count), a, kernel)):
             new = cell.state_of(cell.checked_step(z_x, cell.state_type(*state), masks))
         # Functions of Keras that compute float64 in float32 (tanh does, on JAX) must not change what the loop carries.
         return [

@@ -1,5 +1,8 @@
 """The derived recurrence in TensorFlow: a loop forward, and one backward over the kept states and products.
 
+In inference under XLA the inputs of all steps go by gate, for the reason that `derived_jax` has; measured, it does not
+pay where a gradient's tensors are written beside.
+
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports TensorFlow.
 """
 
@@ -11,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_lstm_custom.engines.derived_step import Step
-from keras_lstm_custom.keras_hooks import unrecorded
+from keras_lstm_custom.keras_hooks import recording_gradients, unrecorded
 from keras_lstm_custom.structures import Tensor
 
 
@@ -24,19 +27,21 @@ def recurrence(
     dropout: Sequence[Tensor],
 ) -> tuple[Tensor, list[Tensor]]:
     """Return `h` of all steps, and the final state; arguments as of `derived_jax.recurrence`."""
-    loops = _Loops(Step(cell, len(dropout)), mask, list(dropout), len(state))
     # XLA compiles once for each number of steps, so the number must be static.
     compiled = z_x.shape[0] is not None and not tf.executing_eagerly()
+    loops = _Loops(Step(cell, len(dropout)), mask, list(dropout), len(state), compiled)
     forward: Callable = _compiled(loops.forward) if compiled else loops.forward
     backward: Callable = _compiled(loops.backward) if compiled else loops.backward
+    keep = recording_gradients()
 
     @tf.custom_gradient
     def run(z_x, *tensors):
-        state, weights = tensors[: loops.states], tensors[loops.states :]
-        hs, final, kept = forward(z_x, list(state), list(weights))
+        arguments = z_x, list(tensors[: loops.states]), list(tensors[loops.states :])
+        hs, final, *kept = forward(*arguments, keep)
 
         def gradient(d_hs, *d_final):
-            dz_x, d_state, d_weights = backward(z_x, list(state), list(weights), kept, d_hs, list(d_final))
+            values = kept if keep else forward(*arguments, True)[2:]
+            dz_x, d_state, d_weights = backward(*arguments, values, d_hs, list(d_final))
             return (dz_x, *d_state, *d_weights)
 
         return (hs, *final), gradient
@@ -60,14 +65,15 @@ def _compiled(loop: Callable) -> Callable:
 class _Loops:
     """Both loops over one step."""
 
-    def __init__(self, step: Step, mask: Tensor | None, dropout: list[Tensor], states: int):
-        self.step, self.mask, self.dropout, self.states = step, mask, dropout, states
+    def __init__(self, step: Step, mask: Tensor | None, dropout: list[Tensor], states: int, compiled: bool):
+        self.step, self.mask, self.dropout, self.states, self.compiled = step, mask, dropout, states, compiled
 
-    def forward(self, z_x, state, weights):
-        """Return h of all steps, the final state, and for each step the state before it and its products."""
+    def forward(self, z_x, state, weights, keep):
+        """Return h of all steps, the final state, and to `keep` for each step the state before it and its products."""
         kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
         count = _length(z_x)
-        of_step = _reader([z_x, self.mask])
+        apart = self.compiled and not keep and z_x.shape[-1] % self.step.gates == 0
+        of_step = _reader([tf.split(z_x, self.step.gates, axis=-1) if apart else [z_x], self.mask])
 
         def one(t, state):
             z_t, read = of_step(t)
@@ -77,15 +83,17 @@ class _Loops:
                 products.append(tf.matmul(a, kernels[number]))
                 return products[-1]
 
-            new = self.step(serve, z_t, state, weights, self.dropout)
+            new = self.step(serve, tf.concat(z_t, axis=-1), state, weights, self.dropout)
             if self.mask is not None:
                 new = [tf.where(read, n, s) for n, s in zip(new, state, strict=True)]
-            return new, [*new, *products]
+            return new, [new, products] if keep else new[:1]
 
         final, kept = _loop(one, count, state, example=one(0, state)[1])
-        states, products = kept[: self.states], kept[self.states :]
+        if not keep:
+            return kept[0], final
+        states, products = kept
         before = [tf.concat([first[None], after[:-1]], axis=0) for first, after in zip(state, states, strict=True)]
-        return states[0], final, (before, products)
+        return states[0], final, before, products
 
     def backward(self, z_x, state, weights, kept, d_hs, d_final):
         """Return the gradients of the inputs, the initial state and the weights."""
@@ -94,12 +102,11 @@ class _Loops:
         with tf.GradientTape() as tape:
             tape.watch(weights)
             kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
-        of_step = _reader([z_x, d_hs, self.mask, *before, *products])
+        of_step = _reader([z_x, d_hs, self.mask, before, products])
 
         def one(t, carried):
             (dh, *rest), d_weights = carried[: self.states], carried[self.states :]
-            z_t, d_h, read, *tensors = of_step(t)
-            state, products = tensors[: self.states], tensors[self.states :]
+            z_t, d_h, read, state, products = of_step(t)
             d_new = [dh + d_h, *rest]
             d_kept = None
             if self.mask is not None:
@@ -138,36 +145,41 @@ def _length(tensor):
 
 
 def _reader(tensors):
-    """Return t -> the tensors of step t; None stays None."""
+    """Return t -> the tensors of step t, in the same structure; None stays None."""
     arrays = [
         None
         if x is None
         else tf.TensorArray(x.dtype, _length(x), element_shape=x.shape[1:], clear_after_read=False).unstack(x)
-        for x in tensors
+        for x in tf.nest.flatten(tensors)
     ]
-    return lambda t: [None if array is None else array.read(t) for array in arrays]
+    return lambda t: tf.nest.pack_sequence_as(tensors, [None if array is None else array.read(t) for array in arrays])
 
 
 def _loop(one, count, carried, example, backwards=False):
     """Run `one` over all steps; return what is carried at the end, and what each step gives, in the order of time."""
-    arrays = [tf.TensorArray(x.dtype, count, element_shape=x.shape) for x in example]
+    arrays = [tf.TensorArray(x.dtype, count, element_shape=x.shape) for x in tf.nest.flatten(example)]
 
     def body(n, carried, arrays):
         t = count - 1 - n if backwards else n
         new, given = one(t, carried)
         new = [tf.ensure_shape(after, before.shape) for after, before in zip(new, carried, strict=True)]
-        return n + 1, new, [array.write(t, value) for array, value in zip(arrays, given, strict=True)]
+        return n + 1, new, [array.write(t, x) for array, x in zip(arrays, tf.nest.flatten(given), strict=True)]
 
     _, carried, arrays = tf.while_loop(
         lambda n, *_: n < count, body, (0, carried, arrays), maximum_iterations=count, parallel_iterations=1
     )
-    return carried, [array.stack() for array in arrays]
+    return carried, tf.nest.pack_sequence_as(example, [array.stack() for array in arrays])
 
 
 def _kernel_gradient(a, dz):
     """Return Σ aᵀ dz over all steps and rows."""
-    a, dz = (tf.reshape(x, (-1, x.shape[-1])) for x in (a, dz))
-    return tf.matmul(a, dz, transpose_a=True)
+
+    def rows(x):
+        blocks = range(1, len(x.shape) - 2)
+        x = tf.transpose(x, [*blocks, 0, len(x.shape) - 2, len(x.shape) - 1]) if blocks else x
+        return tf.reshape(x, (*x.shape[: len(blocks)], -1, x.shape[-1]))
+
+    return tf.matmul(rows(a), rows(dz), transpose_a=True)
 
 
 @tf.custom_gradient

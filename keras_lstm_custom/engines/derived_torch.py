@@ -43,15 +43,17 @@ def _loop(cell, z_x, state, weights, mask, dropout):
     kernels = step.kernels(torch.matmul, z_x[0], state, weights, dropout)
     books: list[Book] = [[] for _ in kernels]
     hooked = [_Kernel.apply(kernel, book) for kernel, book in zip(kernels, books, strict=True)]
+    product = _Product.apply if torch.is_grad_enabled() else lambda a, kernel, _: a @ kernel
 
     def serve(number: int, a: Tensor, _: Tensor) -> Tensor:
-        return _Product.apply(a, hooked[number], books[number])
+        return product(a, hooked[number], books[number])
 
     hs = []
-    for t, z_t in enumerate(z_x.unbind()):
-        new = step(serve, z_t, state, weights, dropout)
-        state = new if mask is None else [torch.where(mask[t], *pair) for pair in zip(new, state, strict=True)]
-        hs.append(state[0])
+    with step.holding(weights):
+        for t, z_t in enumerate(z_x.unbind()):
+            new = step.run(serve, z_t, state, dropout)
+            state = new if mask is None else [torch.where(mask[t], *pair) for pair in zip(new, state, strict=True)]
+            hs.append(state[0])
     return torch.stack(hs), state
 
 
@@ -133,8 +135,8 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_kernel):
         if ctx.book:
-            a, dz = (torch.cat(tensors) for tensors in zip(*ctx.book, strict=True))
-            d_kernel = d_kernel + a.t() @ dz
+            a, dz = (torch.cat(tensors, dim=-2) for tensors in zip(*ctx.book, strict=True))
+            d_kernel = d_kernel + a.mT @ dz
             ctx.book.clear()
         return d_kernel, None
 
@@ -151,9 +153,9 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dz):
         a, kernel = ctx.saved_tensors
-        da = dz @ kernel.t() if ctx.needs_input_grad[0] else None
+        da = dz @ kernel.mT if ctx.needs_input_grad[0] else None
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself is to be differentiated
-            return da, a.t() @ dz, None
+            return da, a.mT @ dz, None
         if ctx.needs_input_grad[1]:
             ctx.book.append((a, dz))
         return da, None, None

@@ -1,7 +1,8 @@
-"""What the fast engines share: which cells they know, and how they take dropout masks."""
+"""What the fast engines share: which equations they know, and how they take dropout masks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -9,42 +10,42 @@ from keras import ops
 
 from keras_lstm_custom.cells.equations_of import changed_methods
 from keras_lstm_custom.engines.contract import Request
+from keras_lstm_custom.equations import lstm_step, rnn_step
 from keras_lstm_custom.structures import Tensor
 
-#: The activations each kind of cell must have: a fast engine has the derivatives of these only.
-ACTIVATIONS = {
-    "lstm": {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid},
-    "vanilla_rnn": {"activation": keras.activations.tanh},
-    "gru": {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid},
-}
+#: The activations that a cell must have, of those it has: a fast engine has the derivatives of these only.
+ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
 
-
-#: Those that engines with loops of their own know.
-LOOP_KINDS = ("lstm", "vanilla_rnn")
+#: What an engine has written out, as `EquationCell.equation` names it.
+Equations = Collection[Callable]
+#: Those of which most engines have a loop written out.
+WRITTEN_OUT: Equations = (lstm_step, rnn_step)
 
 #: How the names of the backends are written.
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
 
 
-def refusal(request: Request, *backends: str, kinds: tuple[str, ...] = LOOP_KINDS) -> str | None:
-    """Return why no fast engine that knows these cells, or none for these backends, can serve the request, or None."""
+def refusal(request: Request, *backends: str, known: Equations = WRITTEN_OUT) -> str | None:
+    """Return why no fast engine that knows these equations, or none for these backends, can serve it, or None."""
     active = keras.backend.backend()
     if backends and active not in backends:
         return f"needs the {' or '.join(BACKENDS[b] for b in backends)} backend, and {active!r} is active"
-    return equations_refusal(request.cell, kinds) or loop_refusal(request)
+    return equations_refusal(request.cell, known) or loop_refusal(request)
 
 
-def equations_refusal(cell: Any, kinds: tuple[str, ...] = LOOP_KINDS) -> str | None:
-    """Return why no engine with equations of its own for these kinds computes what the cell does, or None."""
-    if cell.kind not in kinds:
-        return f"knows the cells {', '.join(kinds)}, not {cell.kind!r}"
+def equations_refusal(cell: Any, known: Equations = WRITTEN_OUT) -> str | None:
+    """Return why no engine that has these equations written out computes what the cell does, or None."""
+    if cell.equation not in known:
+        names = ", ".join(equation.__name__ for equation in known)
+        return f"has {names} written out, and {type(cell).__qualname__} computes another step"
+    name = cell.equation.__name__
     changed = changed_methods(cell)
     if changed:
-        return f"has the equations of {cell.kind!r} only, and {type(cell).__name__} has its own {' and '.join(changed)}"
+        return f"has {name} written out, and {type(cell).__name__} has its own {' and '.join(changed)}"
     if cell.features:
-        return f"has the plain equations of {cell.kind!r} only, without {', '.join(sorted(cell.features))}"
-    for name, function in ACTIVATIONS[cell.kind].items():
-        if getattr(cell, name) is not function:
+        return f"has {name} written out without {', '.join(sorted(cell.features))}"
+    for name, function in ACTIVATIONS.items():
+        if getattr(cell, name, function) is not function:
             return f"has the gradient of {name}={function.__name__!r} only"
     return None
 

@@ -1,4 +1,4 @@
-"""The recurrence in JAX for a GPU or TPU: as few operations in the loops as can be, for each is a launch.
+"""The LSTM's recurrence in JAX for a GPU or TPU: as few operations in the loops as can be, for each is a launch.
 
 Inputs are projected before the loop, and the weights' gradients are one product each after it. Forward, z is kept
 as it is; from it the coefficients of the backward step are computed for all steps at once, so that the backward
@@ -7,9 +7,6 @@ each gate the products of all gates are one. Loaded on first use, since it impor
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 from jax import numpy as jnp
@@ -25,16 +22,7 @@ def steps_at_once() -> int:
     return 1 if jax.default_backend() == "cpu" else UNROLL
 
 
-class Kind(NamedTuple):
-    """The equations of one cell, forward and backward. All steps have the axis of time in front."""
-
-    forward: Callable  #: (z, state) -> new state
-    kept: Callable  #: (z, new state) -> what one step keeps next to h
-    coefficients: Callable  #: (kept by all steps, hs, initial state) -> what z is multiplied with, the rest
-    backward: Callable  #: (the two for one step, dh, [dc]) -> dz, [dc before the step]
-
-
-def _lstm_forward(z, state):
+def _step(z, state):
     i, f, g, o = _gates(z)
     c = f * state[1] + i * g
     return o * jnp.tanh(c), c
@@ -45,43 +33,25 @@ def _gates(z):
     return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
 
 
-def _lstm_coefficients(kept, hs, state):
+def _coefficients(kept, c_start):
+    """Return what dz is made by, of all steps: the factors of each gate, and those from dh to dc and from dc on."""
     z, c = kept
     i, f, g, o = _gates(z)
-    c_before = jnp.concatenate([state[1][None], c[:-1]])
+    c_before = jnp.concatenate([c_start[None], c[:-1]])
     tanh_c = jnp.tanh(f * c_before + i * g)  # not of c: a masked step has kept another
     to_z = [g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)]
-    return jnp.stack(to_z, axis=2), (o * (1 - tanh_c * tanh_c), f)
+    return jnp.stack(to_z, axis=2), o * (1 - tanh_c * tanh_c), f
 
 
-def _lstm_backward(to_z, rest_of_them, dh, rest):
-    h_to_c, f = rest_of_them
-    dc = rest[0] + dh * h_to_c
+def _step_back(coefficients, dh, dc):
+    to_z, h_to_c, f = coefficients
+    dc = dc + dh * h_to_c
     of_o = jnp.arange(4)[:, None] == 3
-    return to_z * jnp.where(of_o, dh[:, None], dc[:, None]), (dc * f,)
+    return to_z * jnp.where(of_o, dh[:, None], dc[:, None]), dc * f
 
 
-def _rnn_forward(z, state):
-    return (jnp.tanh(z[:, 0]),)
-
-
-def _rnn_coefficients(kept, hs, state):
-    return (1 - hs * hs)[:, :, None], ()
-
-
-def _rnn_backward(to_z, _, dh, rest):
-    return to_z * dh[:, None], ()
-
-
-KINDS = {
-    "lstm": Kind(_lstm_forward, lambda z, new: (z, new[1]), _lstm_coefficients, _lstm_backward),
-    "vanilla_rnn": Kind(_rnn_forward, lambda z, new: (), _rnn_coefficients, _rnn_backward),
-}
-
-
-def forward(kind, keep, x, state, affine, mask):
+def forward(keep, x, state, affine, mask):
     """Return h of all steps, the final state, and what all steps keep for `backward`."""
-    equations = KINDS[kind]
     z_x = product(affine.kernel, affine.input_masks)(x)
     z_x = _by_gate(z_x if affine.bias is None else z_x + affine.bias, state[0].shape[1])
     of_h, _ = _recurrent_products(affine)
@@ -89,35 +59,34 @@ def forward(kind, keep, x, state, affine, mask):
     def step(state, of_step):
         z_x, read = of_step
         z = z_x + of_h(state[0])
-        new = equations.forward(z, state)
+        new = _step(z, state)
         if mask is not None:
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
-        return new, (new[0], equations.kept(z, new) if keep else ())
+        return new, (new[0], (z, new[1]) if keep else ())
 
     final, (hs, kept) = jax.lax.scan(step, state, (z_x, mask), unroll=UNROLL)
     return hs, final, kept
 
 
-def backward(kind, kept, x, hs, state, affine, mask, incoming):
+def backward(kept, x, hs, state, affine, mask, incoming):
     """Return the gradients of the inputs, of the state, and of the columns of the weights and the bias."""
-    equations = KINDS[kind]
     d_hs, d_final = incoming
-    to_z, others = equations.coefficients(kept, hs, state)
+    to_z, *others = _coefficients(kept, state[1])
     if mask is not None:
         to_z = jnp.where(mask[..., None], to_z, jnp.zeros((), to_z.dtype))
     _, to_h = _recurrent_products(affine)
 
     def step(carry, of_step):
-        dh, *rest = carry
-        to_z, others, d_h, read = of_step
+        dh, dc = carry
+        coefficients, d_h, read = of_step
         dh = dh + d_h
-        dz, before = equations.backward(to_z, others, dh, rest)
-        before = (to_h(dz), *before)
+        dz, dc_before = _step_back(coefficients, dh, dc)
+        dh_before = to_h(dz)
         if mask is not None:
-            before = tuple(jnp.where(read, new, old) for new, old in zip(before, (dh, *rest), strict=True))
-        return before, dz
+            dh_before, dc_before = jnp.where(read, dh_before, dh), jnp.where(read, dc_before, dc)
+        return (dh_before, dc_before), dz
 
-    d_state, dz = jax.lax.scan(step, d_final, (to_z, others, d_hs, mask), reverse=True, unroll=UNROLL)
+    d_state, dz = jax.lax.scan(step, d_final, ((to_z, *others), d_hs, mask), reverse=True, unroll=UNROLL)
     dz = dz.reshape(*dz.shape[:2], -1)
     h_before = jnp.concatenate([state[0][None], hs[:-1]])
     exact = jnp.promote_types(hs.dtype, jnp.float32)  # what the weights' gradients are summed in

@@ -1,4 +1,4 @@
-r"""A recurrence over time in JAX, with a gradient of its own.
+r"""The LSTM's recurrence in JAX, with a gradient of its own.
 
 Forward, the gates are kept. Backward, one step of the LSTM is, with the kept gates,
 
@@ -18,7 +18,6 @@ Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, sin
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -41,14 +40,8 @@ class Affine(NamedTuple):
     recurrent_masks: tuple[Tensor, ...]  #: r: likewise, `(batch, units)`
 
 
-class Kind(NamedTuple):
-    """The equations of one cell, forward and backward."""
-
-    forward: Callable  #: (z, state) -> (new state, kept)
-    backward: Callable  #: (kept, dh, [dc]) -> (dz, [dc before the step])
-
-
-def _lstm_forward(z, state):
+def _step(z, state):
+    """Return the new state, and what `_step_back` needs."""
     z_i, z_f, z_g, z_o = jnp.split(z, 4, axis=1)
     i, f, g, o = jax.nn.sigmoid(z_i), jax.nn.sigmoid(z_f), jnp.tanh(z_g), jax.nn.sigmoid(z_o)
     _, c_before = state
@@ -56,54 +49,41 @@ def _lstm_forward(z, state):
     return (o * jnp.tanh(c), c), (i, f, g, o, c_before)
 
 
-def _lstm_backward(kept, dh, rest):
+def _step_back(kept, dh, dc):
+    """Return dz, and dc before the step."""
     i, f, g, o, c_before = kept
     tanh_c = jnp.tanh(f * c_before + i * g)  # cheaper than to keep it
-    dc = rest[0] + dh * o * (1 - tanh_c * tanh_c)
+    dc = dc + dh * o * (1 - tanh_c * tanh_c)
     dz = [dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g * g), dh * tanh_c * o * (1 - o)]
-    return jnp.concatenate(dz, axis=1), (dc * f,)
-
-
-def _rnn_forward(z, state):
-    h = jnp.tanh(z)
-    return (h,), (h,)
-
-
-def _rnn_backward(kept, dh, rest):
-    (h,) = kept
-    return dh * (1 - h * h), ()
-
-
-KINDS = {"lstm": Kind(_lstm_forward, _lstm_backward), "vanilla_rnn": Kind(_rnn_forward, _rnn_backward)}
+    return jnp.concatenate(dz, axis=1), dc * f
 
 
 def recurrence(
-    kind: str, x: Tensor, state: tuple[Tensor, ...], affine: Affine, mask: Tensor | None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+    x: Tensor, state: tuple[Tensor, Tensor], affine: Affine, mask: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Return `h` of all steps, and the final state.
 
     Args:
-        kind: a key of `KINDS`.
         x: `(timesteps, batch, features)`.
-        state: initial state, each `(batch, units)`.
+        state: h and c to start from, each `(batch, units)`.
         affine: weights and dropout masks. The masks are data: no gradient goes to them.
         mask: `(timesteps, batch, 1)` booleans: a masked step keeps the state. Or None.
     """
     on_cpu = jax.default_backend() == "cpu"
     weights, dropout = affine[:3], affine[3:]
-    return _compiled((kind, on_cpu), (x, state, weights), (dropout, mask))
+    return _compiled(on_cpu, (x, state, weights), (dropout, mask))
 
 
-def _run(setting, inputs, data, keep=False):
-    (kind, on_cpu), (x, state, weights), (dropout, mask) = setting, inputs, data
-    hs, final, kept = _way(on_cpu)[0](kind, keep, x, state, Affine(*weights, *dropout), mask)
+def _run(on_cpu, inputs, data, keep=False):
+    (x, state, weights), (dropout, mask) = inputs, data
+    hs, final, kept = _way(on_cpu)[0](keep, x, state, Affine(*weights, *dropout), mask)
     return ((hs, final), (hs, kept)) if keep else (hs, final)
 
 
-def _gradient(setting, inputs, data, kept, incoming):
-    (kind, on_cpu), (x, state, weights), (dropout, mask), (hs, kept) = setting, inputs, data, kept
+def _gradient(on_cpu, inputs, data, kept, incoming):
+    (x, state, weights), (dropout, mask), (hs, kept) = inputs, data, kept
     affine = Affine(*weights, *dropout)
-    d_x, d_state, sums = _way(on_cpu)[1](kind, kept, x, hs, state, affine, mask, incoming)
+    d_x, d_state, sums = _way(on_cpu)[1](kept, x, hs, state, affine, mask, incoming)
     return d_x, d_state, joined(sums, affine)
 
 
@@ -115,7 +95,7 @@ def _way(on_cpu):
     return (_forward, _backward) if on_cpu else (jax_accelerator.forward, jax_accelerator.backward)
 
 
-def _forward(kind, keep, x, state, affine, mask):
+def _forward(keep, x, state, affine, mask):
     kernel, recurrent_kernel, bias, input_masks, recurrent_masks = affine
     of_x, of_h = product(kernel, input_masks), product(recurrent_kernel, recurrent_masks)
     add_bias = (lambda z: z) if bias is None else (lambda z: z + bias)
@@ -131,7 +111,7 @@ def _forward(kind, keep, x, state, affine, mask):
 
     def step(state, of_step):
         x, read = of_step
-        new, kept = KINDS[kind].forward(of_both(x, state[0]), state)
+        new, kept = _step(of_both(x, state[0]), state)
         if mask is not None:
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
         return new, (new[0], kept if keep else ())
@@ -140,7 +120,7 @@ def _forward(kind, keep, x, state, affine, mask):
     return hs, final, kept
 
 
-def _backward(kind, kept, x, hs, state, affine, mask, incoming):
+def _backward(kept, x, hs, state, affine, mask, incoming):
     d_hs, d_final = incoming
     h_before = jnp.concatenate([state[0][None], hs[:-1]])
     exact = jnp.promote_types(hs.dtype, jnp.float32)
@@ -154,16 +134,16 @@ def _backward(kind, kept, x, hs, state, affine, mask, incoming):
     to_x, to_h = transposed_product(kernel, input_masks), transposed_product(recurrent_kernel, recurrent_masks)
 
     def step(carry, of_step):
-        (dh, *rest), sums = carry
+        (dh, dc), sums = carry
         kept, x, h, d_h, read = of_step
         dh = dh + d_h
-        dz, rest_before = KINDS[kind].backward(kept, dh, rest)
+        dz, dc_before = _step_back(kept, dh, dc)
         dh_before = to_h(dz)
         if mask is not None:
             dz = jnp.where(read, dz, jnp.zeros((), dz.dtype))
             dh_before = jnp.where(read, dh_before, dh)
-            rest_before = tuple(jnp.where(read, new, old) for new, old in zip(rest_before, rest, strict=True))
-        return ((dh_before, *rest_before), jax.tree.map(jnp.add, sums, weights(x, h, dz))), to_x(dz)
+            dc_before = jnp.where(read, dc_before, dc)
+        return ((dh_before, dc_before), jax.tree.map(jnp.add, sums, weights(x, h, dz))), to_x(dz)
 
     parts = by_mask(kernel, input_masks), by_mask(recurrent_kernel, recurrent_masks), bias
     sums = jax.tree.map(lambda part: jnp.zeros(part.shape, exact), parts)

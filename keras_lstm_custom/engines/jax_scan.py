@@ -1,14 +1,15 @@
-"""The scan engine for JAX: `jax.lax.scan` with a gradient of its own."""
+"""The scan engine for JAX: the LSTM by `jax.lax.scan`, with a gradient of its own."""
 
 from __future__ import annotations
 
 from keras_lstm_custom.engines import fast_path, masking, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+from keras_lstm_custom.equations import lstm_step
 
 
 def supports(request: Request) -> Support:
-    """Serve every mask, direction, state, dropout and dtype of both cells, under JAX."""
-    reason = fast_path.refusal(request, "jax")
+    """Serve every mask, direction, state, dropout and dtype of the LSTM, under JAX."""
+    reason = fast_path.refusal(request, "jax", known=(lstm_step,))
     return Support(False, reason) if reason else Support(True, "custom gradient, compiled by XLA")
 
 
@@ -24,7 +25,6 @@ def run(request: Request) -> Result:
     mask = masking.in_running_order(request)
     x = jnp.flip(request.sequences, axis=1) if request.go_backwards else request.sequences
     hs, state = recurrence(
-        cell.kind,
         jnp.swapaxes(x, 0, 1),
         tuple(request.initial_state),
         Affine(*fast_path.weights_of(cell), input_masks, recurrent_masks),
@@ -34,4 +34,4 @@ def run(request: Request) -> Result:
     return Result(outputs, list(state), ENGINE.name)
 
 
-ENGINE = Engine("jax_scan", "jax.lax.scan with a gradient of its own", supports, run)
+ENGINE = Engine("jax_scan", "the LSTM by jax.lax.scan, with a gradient of its own", supports, run)

@@ -14,6 +14,7 @@ import keras
 
 from keras_lstm_custom.engines import fast_path
 from keras_lstm_custom.engines.contract import Request, Support
+from keras_lstm_custom.equations import lstm_step
 from keras_lstm_custom.structures import Tensor
 
 
@@ -42,23 +43,36 @@ def _portable(request: Request) -> bool:
     if request.cell.compute_dtype == "bfloat16":  # XLA's products of bfloat16 on a CPU are slow
         return False
     # Keras' own inference loop is only the faster one where it is a plain LSTM in float32.
-    plain = request.mask is None and request.cell.kind == "lstm" and request.cell.compute_dtype == "float32"
-    return request.training or not plain
+    gated = request.cell.equation is lstm_step
+    return request.training or not (gated and request.mask is None and request.cell.compute_dtype == "float32")
 
 
 def _derived(request: Request) -> bool:
+    backend = keras.backend.backend()
+    if backend == "jax":  # in inference on a CPU the generic loop is compiled to the same, or better
+        return request.training or _on_gpu()
+    if backend == "torch":
+        return True
     if fast_path.equations_refusal(request.cell) is None:
         return False
-    # TensorFlow's forward loop keeps what a gradient would need, which in inference costs more than it saves.
-    return request.training or keras.backend.backend() != "tensorflow"
+    # Without a gradient it pays where XLA compiles it, over a fixed number of steps; its products of bfloat16 are slow.
+    return request.training or (
+        request.sequences.shape[1] not in (None, 1) and request.cell.compute_dtype != "bfloat16"
+    )
 
 
 def _torch_nn(request: Request) -> bool:
-    if request.cell.kind == "gru":  # `torch_loop` does not know it
+    if fast_path.equations_refusal(request.cell):  # `torch_loop` does not know it
         return True
     if request.mask is not None:  # moving the steps costs more than the loop does, but for its gradient on a GPU
         return request.training and _on_cuda(request.sequences)
     return request.sequences.shape[1] not in (2, 3, 4)  # a call of torch.lstm costs more than the steps themselves
+
+
+def _on_gpu() -> bool:
+    import jax
+
+    return jax.default_backend() != "cpu"
 
 
 def _on_cuda(tensor: Tensor) -> bool:
@@ -80,8 +94,9 @@ RULES: dict[str, Rule] = {
     ),
     "derived": Rule(
         _derived,
-        "could serve, but is measured faster only for cells whose equations no other engine has written out, and under "
-        "TensorFlow in training only",
+        "could serve, but is measured faster only for cells whose equations no other engine has written out; without "
+        "training not on JAX on a CPU, and under TensorFlow only over a fixed number of steps, more than one, and not "
+        "in bfloat16",
     ),
     "torch_nn": Rule(
         _torch_nn,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from math import isqrt
 
 import numpy as np
+from keras import tree
 
 from keras_lstm_custom.engines.contract import Request
 from keras_lstm_custom.errors import message
@@ -34,13 +35,13 @@ def explained(request: Request) -> Iterator[None]:
 
 def _advice(request: Request) -> str:
     batch, timesteps, features = request.sequences.shape
-    units, packed = request.cell.units, request.cell.kernel.shape[-1]
+    packed, states = request.cell.kernel.shape[-1], sum(tree.flatten(request.cell.state_size))
     size = np.dtype("float16" if request.cell.compute_dtype == "bfloat16" else request.cell.compute_dtype).itemsize
 
     def mebibytes(steps, width):
         return f"{batch * steps * width * size / 2**20:,.0f} MiB"
 
-    kept = packed + 2 * units
+    kept = packed + states
     large = {
         f"projected inputs ({timesteps}, {batch}, {packed})": mebibytes(timesteps, packed),
         f"inputs ({batch}, {timesteps}, {features})": mebibytes(timesteps, features),
@@ -53,7 +54,7 @@ def _advice(request: Request) -> str:
         now = " (it is set; a smaller one keeps less)" if request.checkpoint_every else ""
         remedy = f"checkpoint_every={every}{now} keeps gates of {every} steps at a time, {fewer}. {remedy}"
     return message(
-        f"There is too little memory to run {request.cell.kind!r} over these sequences.",
+        f"There is too little memory to run the {request.cell.title or request.cell.kind} over these sequences.",
         expected="memory for " + ", ".join(f"{name}: {bytes_}" for name, bytes_ in large.items()),
         received="a device that has less left",
         remedy=remedy,

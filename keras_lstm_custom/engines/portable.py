@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import keras
@@ -32,7 +33,7 @@ def run(request: Request) -> Result:
     mask = masking.in_running_order(request)
     x = tf.reverse(request.sequences, axis=[1]) if request.go_backwards else request.sequences
     z_x = project(tf.transpose(x, [1, 0, 2]), kernel, bias, request.dropout.inputs, _product)
-    hs, state = _recurrence(cell.kind, _compiled(request) and not tf.executing_eagerly())(
+    hs, state = _recurrence(cell.equation, _compiled(request) and not tf.executing_eagerly())(
         z_x,
         request.initial_state,
         recurrent_kernel,
@@ -65,10 +66,10 @@ def _compiled(request: Request) -> bool:
 
 
 @cache
-def _recurrence(kind: str, compiled: bool):
+def _recurrence(equation: Callable, compiled: bool):
     from keras_lstm_custom.engines.tensorflow_recurrence import Recurrence
 
-    return Recurrence(kind, compiled=compiled)
+    return Recurrence(equation, compiled=compiled)
 
 
 ENGINE = Engine(

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_lstm_custom.equations import lstm_step, rnn_step
 from keras_lstm_custom.errors import EngineError
 from keras_lstm_custom.keras_hooks import unrecorded
 from keras_lstm_custom.structures import Tensor
@@ -32,7 +33,6 @@ from keras_lstm_custom.structures import Tensor
 class Kind(NamedTuple):
     """The equations of one cell, forward and backward."""
 
-    gates: int
     forward: Callable[[Tensor, list[Tensor]], tuple[list[Tensor], list[Tensor]]]  #: (z, state) -> new state, kept
     #: (kept over all steps) -> (coefficients over all steps, their values where a step is masked)
     coefficients: Callable[[Tensor], tuple[list[Tensor], list[float]]]
@@ -76,21 +76,21 @@ def _rnn_backward(coefficients, d_state):
 
 
 KINDS = {
-    "lstm": Kind(4, _lstm_forward, _lstm_coefficients, _lstm_backward),
-    "vanilla_rnn": Kind(1, _rnn_forward, _rnn_coefficients, _rnn_backward),
+    lstm_step: Kind(_lstm_forward, _lstm_coefficients, _lstm_backward),
+    rnn_step: Kind(_rnn_forward, _rnn_coefficients, _rnn_backward),
 }
 
 
 class Recurrence:
-    """One kind of cell with a given way to run its loops, compiled by XLA or as plain graph.
+    """The equations of one cell with a given way to run its loops, compiled by XLA or as plain graph.
 
     Args:
-        kind: a key of `KINDS`.
+        equation: a key of `KINDS`.
         compiled: whether XLA compiles the loops; worth it when the number of steps is static.
     """
 
-    def __init__(self, kind: str, *, compiled: bool):
-        self.kind = KINDS[kind]
+    def __init__(self, equation: Callable, *, compiled: bool):
+        self._equations = KINDS[equation]
         self._run_forward: Callable = self._forward
         self._run_backward: Callable = self._backward
         if compiled:
@@ -143,11 +143,11 @@ class Recurrence:
         z_of, mask_of = steps.read(z_x), steps.read(mask)
         hs, saved = steps.write(state[0]), ()
         if keep:
-            _, example = self.kind.forward(z_x[0], state)
+            _, example = self._equations.forward(z_x[0], state)
             saved = tuple(steps.write(value) for value in example)
 
         def body(t, state, hs, saved):
-            new, kept = self.kind.forward(z_of(t) + product(state[0]), state)
+            new, kept = self._equations.forward(z_of(t) + product(state[0]), state)
             if mask is not None:
                 new = [tf.where(mask_of(t), n, s) for n, s in zip(new, state, strict=True)]
             saved = tuple(array.write(t, value) for array, value in zip(saved, kept, strict=False))
@@ -160,7 +160,7 @@ class Recurrence:
 
     def _backward(self, incoming, mask, dropout):
         d_hs, d_state, kept, h_before, recurrent_kernel = incoming
-        coefficients, when_masked = self.kind.coefficients(kept)
+        coefficients, when_masked = self._equations.coefficients(kept)
         if mask is not None:
             coefficients = [
                 tf.where(mask, k, tf.cast(value, k.dtype)) for k, value in zip(coefficients, when_masked, strict=True)
@@ -172,7 +172,7 @@ class Recurrence:
 
         def body(t, d_state, dz):
             dh = d_state[0] + d_h_of(t)
-            dz_t, d_rest = self.kind.backward([k(t) for k in coefficients_of], [dh, *d_state[1:]])
+            dz_t, d_rest = self._equations.backward([k(t) for k in coefficients_of], [dh, *d_state[1:]])
             dh_before = to_h(dz_t)
             if mask is not None:
                 dh_before = tf.where(mask_of(t), dh_before, dh)

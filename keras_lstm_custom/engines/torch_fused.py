@@ -17,9 +17,9 @@ FORWARD: Any = getattr(torch.ops.aten, "_thnn_fused_lstm_cell", None)
 BACKWARD: Any = getattr(torch.ops.aten, "_thnn_fused_lstm_cell_backward_impl", None)
 
 
-def serves(kind: str, z_x) -> bool:
-    """Return whether these steps can run: an LSTM on a GPU, under a torch that has the kernels."""
-    return kind == "lstm" and z_x.is_cuda and FORWARD is not None and BACKWARD is not None
+def serves(z_x) -> bool:
+    """Return whether these steps can run: on a GPU, under a torch that has the kernels."""
+    return z_x.is_cuda and FORWARD is not None and BACKWARD is not None
 
 
 def forward(keep, z_x, recurrent_kernel, mask, dropout, state):

@@ -30,7 +30,7 @@ def run(request: Request) -> Result:
         return z_x.to(recurrent_kernel.dtype)  # inside `torch.autocast` a product comes in another
 
     hs, state = recurrence(
-        cell.kind,
+        cell.equation,
         projected,
         (x.transpose(0, 1), kernel, bias),
         fast_path.initial_state_of(request),

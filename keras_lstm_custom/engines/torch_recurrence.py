@@ -19,6 +19,7 @@ import torch
 
 from keras_lstm_custom.engines import torch_fused, torch_graphs
 from keras_lstm_custom.engines.torch_products import kernel_gradient, masked_product, product, transposed_product
+from keras_lstm_custom.equations import lstm_step, rnn_step
 from keras_lstm_custom.structures import Tensor
 
 FEW_STEPS = 4  #: up to so many are left to torch's own gradient
@@ -87,13 +88,13 @@ def _rnn_backward(coefficients, dh, rest):
 
 
 KINDS = {
-    "lstm": Kind(_lstm_step, 1, _lstm_forward, _lstm_coefficients, _lstm_backward),
-    "vanilla_rnn": Kind(_rnn_step, 0, _rnn_forward, _rnn_coefficients, _rnn_backward),
+    lstm_step: Kind(_lstm_step, 1, _lstm_forward, _lstm_coefficients, _lstm_backward),
+    rnn_step: Kind(_rnn_step, 0, _rnn_forward, _rnn_coefficients, _rnn_backward),
 }
 
 
 def recurrence(
-    kind: str,
+    equation: Callable,
     projected: Callable[..., Tensor],
     sources: Sequence[Tensor | None],
     state: Sequence[Tensor],
@@ -104,7 +105,7 @@ def recurrence(
     """Return `h` of all steps, and the final state.
 
     Args:
-        kind: a key of `KINDS`.
+        equation: a key of `KINDS`.
         projected: makes of `sources` the projected inputs `(timesteps, batch, gates * units)`.
         sources: the inputs, the kernel and the bias. A gradient of the gradient projects them again, instead of
             all training having to keep what comes of it.
@@ -115,14 +116,14 @@ def recurrence(
     """
     z_x = projected(*sources)
     if len(z_x) <= FEW_STEPS and not dropout:
-        return _step_by_step(KINDS[kind].step, z_x, list(state), recurrent_kernel, mask)
+        return _step_by_step(KINDS[equation].step, z_x, list(state), recurrent_kernel, mask)
     masks = torch.stack(list(dropout)) if dropout else None
     # Not inside the Function: there the gradient mode is always off.
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, recurrent_kernel, *state))
-    way = "fused" if torch_fused.serves(kind, z_x) else kind
+    way = (torch_fused.serves(z_x) and FUSED.get(equation)) or WAYS[equation]
     if torch_graphs.serves(z_x):
-        way = f"{way} in graphs"
-    again = KINDS[kind].step, projected  # for a gradient of the gradient
+        way = IN_GRAPHS[way]
+    again = KINDS[equation].step, projected  # for a gradient of the gradient
     hs, *final = _Recurrence.apply(way, keep, again, tuple(sources), z_x, recurrent_kernel, mask, masks, *state)
     return hs, final
 
@@ -141,7 +142,7 @@ def _step_by_step(step, z_x, state, recurrent_kernel, mask, dropout=None):
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, way, keep, again, sources, z_x, recurrent_kernel, mask, dropout, *state):
-        hs, final, saved = WAYS[way].forward(keep, z_x, recurrent_kernel, mask, dropout, state)
+        hs, final, saved = way.forward(keep, z_x, recurrent_kernel, mask, dropout, state)
         if keep:
             ctx.way, ctx.again, ctx.states = way, again, len(state)
             ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, *sources, *state, *saved)
@@ -157,7 +158,7 @@ class _Recurrence(torch.autograd.Function):
             z_x = projected(*sources)
             gradients = _differentiable_gradient(step, incoming, z_x, state, recurrent_kernel, mask, dropout)
         else:
-            gradients = WAYS[ctx.way].backward(incoming, hs, recurrent_kernel, mask, dropout, saved)
+            gradients = ctx.way.backward(incoming, hs, recurrent_kernel, mask, dropout, saved)
         dz, d_kernel, d_state = gradients
         return None, None, None, None, dz, d_kernel, None, None, *d_state
 
@@ -227,11 +228,12 @@ def _backward(kind, incoming, hs, recurrent_kernel, mask, dropout, saved):
     return dz, kernel_gradient(states[0][:-1], dz, dropout), [dh, *rest]
 
 
-WAYS = {name: Way(partial(_forward, kind), partial(_backward, kind)) for name, kind in KINDS.items()}
-WAYS["fused"] = Way(torch_fused.forward, torch_fused.backward)
+WAYS = {equation: Way(partial(_forward, kind), partial(_backward, kind)) for equation, kind in KINDS.items()}
+#: Those that torch has a kernel of its own for, on a GPU.
+FUSED = {lstm_step: Way(torch_fused.forward, torch_fused.backward)}
 
 
-def _in_graphs(name: str, way: Way) -> Way:
+def _in_graphs(way: Way) -> Way:
     """Return the same way, recorded as CUDA graphs."""
 
     def of_steps(z_x, mask, state, constants):
@@ -244,7 +246,7 @@ def _in_graphs(name: str, way: Way) -> Way:
         dz, d_kernel, d_state = way.backward(incoming, hs, kernel, mask, dropout, saved)
         return dz, *d_state, d_kernel, None
 
-    steps = torch_graphs.Steps(name, of_steps, gradient)
+    steps = torch_graphs.Steps(way, of_steps, gradient)
 
     def forward(keep, z_x, recurrent_kernel, mask, dropout, state):
         hs, final, before = torch_graphs.forward(steps, keep, z_x, mask, state, (recurrent_kernel, dropout))
@@ -259,4 +261,4 @@ def _in_graphs(name: str, way: Way) -> Way:
     return Way(forward, backward)
 
 
-WAYS |= {f"{name} in graphs": _in_graphs(name, way) for name, way in WAYS.items()}
+IN_GRAPHS = {way: _in_graphs(way) for way in (*WAYS.values(), *FUSED.values())}

@@ -31,7 +31,8 @@ def project(
 
     Args:
         x: `(..., features)`.
-        kernel: `(features, gates * units)`; the blocks of `units` columns are the gates in order.
+        kernel: `(features, gates * units)`; the blocks of `units` columns are the gates in order. Without `mask` both
+            may have axes in front, for several products: `(heads, batch, features)` and `(heads, features, ...)`.
         bias: `(gates * units,)`, or None.
         mask: dropout mask. None for no dropout; one tensor that broadcasts against `x` and is
             shared by the gates; or a sequence with one tensor for each gate.

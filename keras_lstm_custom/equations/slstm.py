@@ -49,12 +49,11 @@ def slstm_step(
     Returns:
         `SLSTMStep(h, c, n, m, i, f, g, o)`, each `(batch, units)`.
     """
-    heads = recurrent_kernel.shape[0]
+    heads, width, _ = recurrent_kernel.shape
     h = state.h if recurrent_dropout is None else state.h * recurrent_dropout
-    of_heads = [
-        ops.split(project(part, recurrent_kernel[k]), 4, axis=-1) for k, part in enumerate(ops.split(h, heads, axis=-1))
-    ]
-    of_gates = [ops.concatenate(parts, axis=-1) for parts in zip(*of_heads, strict=True)]
+    # A product for each head: (heads, batch, units / heads).
+    u = project(ops.transpose(ops.reshape(h, (-1, heads, width)), (1, 0, 2)), recurrent_kernel)
+    of_gates = [ops.reshape(ops.transpose(part, (1, 0, 2)), ops.shape(h)) for part in ops.split(u, 4, axis=-1)]
     z_i, z_f, z_g, z_o = (x + u for x, u in zip(ops.split(z_x, 4, axis=-1), of_gates, strict=True))
     forgotten = ops.log_sigmoid(z_f) + state.m
     m = ops.maximum(z_i, forgotten)

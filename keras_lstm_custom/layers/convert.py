@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-from keras_lstm_custom.cells import GRUCell, LSTMCell, VanillaRNNCell
+from keras_lstm_custom.cells.as_ours import OURS
 from keras_lstm_custom.cells.equations_of import lost_by_rebuilding
 from keras_lstm_custom.errors import ConversionError
 from keras_lstm_custom.layers.gru import GRU
@@ -21,22 +21,16 @@ from keras_lstm_custom.models.rebuild import plain_graph, rebuild
 from keras_lstm_custom.models.walk import cells_of, described, outermost, recurrent_layers, walk
 from keras_lstm_custom.options import own_options
 
+#: The layers that Keras has, too.
+_LAYERS = (GRU, LSTM, VanillaRNN)
 #: Ours and Keras', class by class.
 COUNTERPARTS: dict[type, type] = {
-    GRU: keras.layers.GRU,
-    GRUCell: keras.layers.GRUCell,
-    LSTM: keras.layers.LSTM,
-    LSTMCell: keras.layers.LSTMCell,
-    VanillaRNN: keras.layers.SimpleRNN,
-    VanillaRNNCell: keras.layers.SimpleRNNCell,
+    **{layer: layer.keras_class for layer in _LAYERS},
+    **{ours: theirs for theirs, ours in OURS.items()},
 }
 _EXCHANGED = {*COUNTERPARTS, *COUNTERPARTS.values()}
 #: The cells that Keras' layers make for themselves.
-CELLS: dict[type, type] = {
-    keras.layers.GRU: keras.layers.GRUCell,
-    keras.layers.LSTM: keras.layers.LSTMCell,
-    keras.layers.SimpleRNN: keras.layers.SimpleRNNCell,
-}
+CELLS: dict[type, type] = {layer.keras_class: layer.cell_class.keras_class for layer in _LAYERS}
 
 
 def from_keras(model: keras.Model) -> keras.Model:

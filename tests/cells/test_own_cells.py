@@ -15,6 +15,7 @@ from keras import ops
 import keras_lstm_custom as klc
 from keras_lstm_custom import equations
 from keras_lstm_custom.errors import ArgumentError, InputError
+from keras_lstm_custom.structures import RNNState
 from tests.gradients import outputs_and_gradients
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-cell.md"
@@ -157,6 +158,8 @@ BROKEN = {
     "other names": (lambda step: Pair(step.h, step.s), r"PairStep of h, s, z"),
     "no names": (lambda step: tuple(step), r"PairStep of h, s, z.*Received: tuple"),
     "another width": (lambda step: step._replace(h=step.s), r"h \(.*, 5\).*Received: h \(.*, 2\)"),
+    "one row of all": (lambda step: step._replace(h=ops.mean(step.h, axis=0)), r"h \(.*, 5\).*Received: h \(5,\)"),
+    "a number": (lambda step: step._replace(z=1.0), r"z \(.*None\).*z \(\)"),
     "exchanged states": (lambda step: step._replace(h=step.s, s=step.h), r"new state first"),
 }
 
@@ -173,3 +176,33 @@ def test_a_step_that_returns_something_else_than_it_declares(broken, engine):
     layer = type("BrokenLayer", (OwnLayer,), {"cell_class": Broken})(UNITS, engine=engine)
     with pytest.raises(ArgumentError, match=f"(?s)step of Broken.*{says}"):
         layer(np.zeros((BATCH, TIMESTEPS, FEATURES), "float32"))
+
+
+class Turned(NamedTuple):
+    """A step whose new state is not first."""
+
+    z: object
+    h: object
+
+
+DECLARED = {
+    "no gates": ({"gates": klc.RecurrentCell.gates}, r"`gates`.*Received: \(\)"),
+    "a gate twice": ({"gates": ("h", "h")}, r"`gates`.*\('h', 'h'\)"),
+    "gates in one word": ({"gates": "zrn"}, r"`gates`.*'zrn'"),
+    "the state last": ({"state_type": RNNState, "step_type": Turned}, r"begins with the same fields.*h and z, h"),
+    "no step": ({"step_type": None}, r"no step_type"),
+    "another first state": ({"state_type": Turned, "step_type": Turned}, r"begins with h.*z, h and z, h"),
+    "too few widths": ({"state_type": Pair, "state_size": [5]}, r"a width for each of h, s.*\[5\]"),
+}
+
+
+@pytest.mark.parametrize("declared", DECLARED)
+def test_a_row_that_does_not_go_together(declared):
+    """It would run with the wrong field as its state."""
+    attributes, says = DECLARED[declared]
+    attributes = dict(attributes)
+    widths = attributes.pop("state_size", None)
+    cell = type("Odd", (Own,), attributes)(UNITS)
+    cell.state_size = widths or cell.state_size[: len(cell.state_type._fields)]
+    with pytest.raises(ArgumentError, match=f"(?s)Odd declares.*{says}.*What to do"):
+        cell.build((None, FEATURES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -61,6 +62,7 @@ class Case:
     zero_state: bool = False
     checkpoint_every: int | None = None
     dtype: str = "float32"
+    activation: Any = "tanh"
     batch: int = BATCH
     units: int = UNITS
     features: int = FEATURES
@@ -112,6 +114,7 @@ def layer_of(case: Case, weights=None):
         go_backwards=case.go_backwards,
         zero_output_for_mask=case.zero_output_for_mask,
         use_bias=case.use_bias,
+        activation=case.activation,
         checkpoint_every=case.checkpoint_every,
         recurrent_initializer="zeros",  # the weights are set below; the default needs a QR that bfloat16 has not
         dtype=case.dtype,

@@ -110,7 +110,7 @@ def test_torch_has_its_own_way():
 @pytest.mark.parametrize(
     ("case", "options", "reason"),
     [
-        (Case("vanilla_rnn"), {}, "knows the LSTM"),
+        (Case("vanilla_rnn"), {}, "lstm_step written out"),
         (Case(recurrent_dropout=1), {}, "recurrent dropout"),
         (Case(inputs_dropout=4), {}, "not one for each"),
         (Case(dtype="float64"), {}, "not in float64"),

@@ -218,7 +218,7 @@ def test_torch_nn_is_the_gru(mask, options):
 
 def test_torch_nn_has_one_form_of_the_gru():
     explained = klc.GRU(4, reset_after=False).explain_engine((3, 6, 2))
-    assert "reset_after=True" in explained.answers["torch_nn"].reason
+    assert "without reset_after=False" in explained.answers["torch_nn"].reason
     assert explained.chosen == "derived"
 
 
