@@ -55,6 +55,10 @@ class GRUCell(EquationCell, keras.layers.GRUCell):
     }
 
     @property
+    def features(self):
+        return frozenset() if self.reset_after else frozenset({"reset_after=False"})
+
+    @property
     def formulas(self):
         seen = r"r_t \odot (U_n h_{t-1} + d_n)" if self.reset_after else r"U_n (r_t \odot h_{t-1})"
         kept = "[z_t * h_{t-1}]"

@@ -34,15 +34,18 @@ def refusal(request: Request, *backends: str, kinds: tuple[str, ...] = LOOP_KIND
     return equations_refusal(request.cell, kinds) or loop_refusal(request)
 
 
-def equations_refusal(cell: Any, kinds: tuple[str, ...] = LOOP_KINDS) -> str | None:
-    """Return why no engine with equations of its own for these kinds computes what the cell does, or None."""
+def equations_refusal(
+    cell: Any, kinds: tuple[str, ...] = LOOP_KINDS, features: frozenset[str] = frozenset()
+) -> str | None:
+    """Return why no engine with equations of its own for these kinds, and features, computes what the cell does."""
     if cell.kind not in kinds:
         return f"knows the cells {', '.join(kinds)}, not {cell.kind!r}"
     changed = changed_methods(cell)
     if changed:
         return f"has the equations of {cell.kind!r} only, and {type(cell).__name__} has its own {' and '.join(changed)}"
-    if cell.features:
-        return f"has the plain equations of {cell.kind!r} only, without {', '.join(sorted(cell.features))}"
+    unknown = cell.features - features
+    if unknown:
+        return f"has the equations of {cell.kind!r} without {', '.join(sorted(unknown))}"
     for name, function in ACTIVATIONS[cell.kind].items():
         if getattr(cell, name) is not function:
             return f"has the gradient of {name}={function.__name__!r} only"
