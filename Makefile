@@ -26,6 +26,8 @@ NEUTRAL := tests/equations tests/cells tests/layers tests/conformance tests/pari
 #: Keras' own tests: five minutes of compilation on JAX, one on the others.
 SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
 
+CXX_FILES = $(wildcard keras_lstm_custom/engines/native/src/*.h keras_lstm_custom/engines/native/src/*.cc benchmarks/*.cc)
+
 .PHONY: demo test test-backends native lint bench clean
 
 demo: .venv/demo
@@ -45,6 +47,7 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if command -v clang-format; then clang-format --dry-run -Werror $(CXX_FILES); fi
 
 bench: .venv/bench native
 	$(BIN)/python benchmarks/speed.py $(ARGS)

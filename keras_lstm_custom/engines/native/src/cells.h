@@ -29,8 +29,8 @@ struct Tile {
 template <int GATES, int APART = 0>
 struct Columns : Tile<GATES == 1 ? kNR : GATES, APART> {
   using Base = Tile<GATES == 1 ? kNR : GATES, APART>;
-  static constexpr int kGates = GATES, kZ = GATES + APART;      // blocks of weights, and sums, for a unit
-  static constexpr int kVectors = Base::kColumns / kGates;      // of units, in a panel
+  static constexpr int kGates = GATES, kZ = GATES + APART;  // blocks of weights, and sums, for a unit
+  static constexpr int kVectors = Base::kColumns / kGates;  // of units, in a panel
   static constexpr int kUnits = kVectors * kLanes;
   static_assert(APART == 0 || kVectors == 1, "APART counts gates where the tile needs columns");
 
@@ -68,7 +68,7 @@ struct Back {
 
 // i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of z;  c = f c' + i g;  h = o tanh(c), with c' of the step before.
 struct Lstm : Columns<4> {
-  static constexpr bool kMemory = true;   // has c
+  static constexpr bool kMemory = true;    // has c
   static constexpr bool kCarries = false;  // h of the step before goes into h other than by U
   static constexpr bool kOptions = false;
   static constexpr Extra kExtra = Extra::none;

@@ -50,11 +50,13 @@ struct Runs {
   }
 
   static constexpr CellRow row(const char* name) {
-    return {name,       E::kGates,         E::kMemory,         E::kExtra != Extra::none, E::kOptions, gates_size,
-            cells_size, workspace<Forward>, workspace<Backward>, forward,                  backward};
+    return {name,       E::kGates,  E::kMemory,         E::kExtra != Extra::none, E::kOptions,
+            gates_size, cells_size, workspace<Forward>, workspace<Backward>,      forward,
+            backward};
   }
 };
 
+// clang-format off
 constexpr CellRow kCells[] = {
     Runs<Lstm>::row("lstm"),
     Runs<LstmOptions<false>>::row("lstm_options"),
@@ -62,6 +64,7 @@ constexpr CellRow kCells[] = {
     Runs<Gru>::row("gru"),
     Runs<VanillaRnn>::row("vanilla_rnn"),
 };
+// clang-format on
 
 constexpr Core kCore{KLC_TEXT(KLC_SET), kCells, sizeof kCells / sizeof *kCells};
 

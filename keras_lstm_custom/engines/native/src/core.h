@@ -30,11 +30,11 @@ struct Options {
 struct Request {
   Shape shape;
   const float *x, *h0, *c0, *kernel, *recurrent;
-  const float* extra;                 // further weights of a cell that has them; or null
-  const unsigned char* mask;          // (batch, steps), nonzero = read the step; or null
-  const float *x_dropout, *dropout;   // (gates, batch, features) on x and (gates, batch, units) on h; or null
-  const float* noise;                 // (batch, steps, zoned states * units), 1 = keep the old value, h before c; or null
-  bool reverse;                       // read x, mask and noise from their last step to their first
+  const float* extra;                // further weights of a cell that has them; or null
+  const unsigned char* mask;         // (batch, steps), nonzero = read the step; or null
+  const float *x_dropout, *dropout;  // (gates, batch, features) on x and (gates, batch, units) on h; or null
+  const float* noise;                // (batch, steps, zoned states * units), 1 = keep the old value, h before c; or null
+  bool reverse;                      // read x, mask and noise from their last step to their first
   Options options;
 };
 
@@ -55,9 +55,9 @@ struct Backward : Request {
 // A cell: what it is, and how it is run.
 struct CellRow {
   const char* name;
-  int64_t gates;        // blocks of `units` columns that its weights are packed of
-  bool memory;          // it has c
-  bool extra, options;  // it has further weights, and options
+  int64_t gates;                        // blocks of `units` columns that its weights are packed of
+  bool memory;                          // it has c
+  bool extra, options;                  // it has further weights, and options
   int64_t (*gates_size)(const Shape&);  // floats
   int64_t (*cells_size)(const Shape&);
   int64_t (*forward_workspace)(const Forward&, int threads);

@@ -201,8 +201,8 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   if (call.ok()) cell.backward(a, memory, p);
 }
 
-TF_OpDefinitionBuilder* define(const char* name, std::initializer_list<const char*> inputs,
-                               std::initializer_list<const char*> outputs, std::initializer_list<const char*> attributes) {
+TF_OpDefinitionBuilder* define(const char* name, std::initializer_list<const char*> inputs, std::initializer_list<const char*> outputs,
+                               std::initializer_list<const char*> attributes) {
   TF_OpDefinitionBuilder* builder = TF_NewOpDefinitionBuilder(name);
   for (const char* i : {"x: float", "h0: float", "c0: float", "kernel: float", "recurrent: float", "extra: float", "mask: bool",
                         "x_dropout: float", "dropout: float", "noise: float"})
@@ -229,9 +229,9 @@ void register_operations(const char* forward_name, const char* backward_name) {
     shapes.same(2, C0);
   });
   TF_RegisterOpDefinition(forward, status);
-  TF_OpDefinitionBuilder* backward = define(
-      backward_name, {"y: float", "gates: float", "cells: float", "d_y: float", "d_h: float", "d_c: float"},
-      {"d_x: float", "d_h0: float", "d_c0: float", "d_kernel: float", "d_recurrent: float", "d_extra: float", "d_bias: float"}, {});
+  TF_OpDefinitionBuilder* backward =
+      define(backward_name, {"y: float", "gates: float", "cells: float", "d_y: float", "d_h: float", "d_c: float"},
+             {"d_x: float", "d_h0: float", "d_c0: float", "d_kernel: float", "d_recurrent: float", "d_extra: float", "d_bias: float"}, {});
   TF_OpDefinitionBuilderSetShapeInferenceFunction(backward, [](TF_ShapeInferenceContext* context, TF_Status* status) {
     Shapes shapes(context, status);
     for (int input : {X, H0, C0, KERNEL, RECURRENT, EXTRA}) shapes.same(input, input);

@@ -102,8 +102,7 @@ struct SeenByGates {
 
   void write_x(float* to, const float* x, const float* dropout, int64_t b) const {
     if (!dropout) return copy(to, x, features);
-    for (int64_t g = 0; g < gates; g++)
-      multiply_rows(to + g * features, x, dropout + (g * batch + b) * features, features);
+    for (int64_t g = 0; g < gates; g++) multiply_rows(to + g * features, x, dropout + (g * batch + b) * features, features);
   }
 };
 

@@ -180,8 +180,9 @@ static double run(const Problem& p, unsigned seed, int places) {
   cell.forward(f, memory.data(), parallel);
   Floats d[INPUTS];
   for (int k = 0; k < INPUTS; k++) d[k].assign(in[k].size(), NAN);
-  Backward b{asked, y.data(), gates.data(), cells.data(), p.d_y.data(), p.d_h.data(), p.d_c.data(), d[X].data(), d[H].data(), d[C].data(),
-             d[KERNEL].data(), d[RECURRENT].data(), d[BIAS].data(), p.c.extra ? d[EXTRA].data() : nullptr};
+  Backward b{
+      asked,       y.data(),    gates.data(), cells.data(),     p.d_y.data(),        p.d_h.data(),   p.d_c.data(),
+      d[X].data(), d[H].data(), d[C].data(),  d[KERNEL].data(), d[RECURRENT].data(), d[BIAS].data(), p.c.extra ? d[EXTRA].data() : nullptr};
   memory.assign(cell.backward_workspace(b, p.c.threads), NAN);
   cell.backward(b, memory.data(), parallel);
 
@@ -242,11 +243,23 @@ static bool calls_at_once() {
 
 int main(int count, char** arguments) {
   const int places = count > 1 ? std::atoi(arguments[1]) : 8;  // of each gradient that are compared
-  const double tolerance = 2e-5;  // float32 sums of a few thousand terms; a wrong term is of order 1
-  const Shape shapes[] = {{1, 1, 1, 1}, {1, 100, 3, 16}, {2, 7, 5, 3}, {5, 50, 2, 17}, {7, 9, 70, 20}, {13, 30, 8, 33}, {200, 3, 4, 5},
-                          {2, 3, 5, 81}, {4, 1, 70, 256},  // of few steps: weights that are not packed before, but the last units'
+  const double tolerance = 2e-5;                               // float32 sums of a few thousand terms; a wrong term is of order 1
+  const Shape shapes[] = {{1, 1, 1, 1},
+                          {1, 100, 3, 16},
+                          {2, 7, 5, 3},
+                          {5, 50, 2, 17},
+                          {7, 9, 70, 20},
+                          {13, 30, 8, 33},
+                          {200, 3, 4, 5},
+                          {2, 3, 5, 81},
+                          {4, 1, 70, 256},  // of few steps: weights that are not packed
+                                            // before, but the last units'
                           {3, 2, 20, 650},  // more weights than a cache holds
-                          {0, 3, 2, 5}, {2, 0, 3, 5}, {2, 3, 0, 5}, {2, 0, 0, 17}, {0, 0, 0, 5}};  // nothing to run, or to read
+                          {0, 3, 2, 5},
+                          {2, 0, 3, 5},
+                          {2, 3, 0, 5},
+                          {2, 0, 0, 17},
+                          {0, 0, 0, 5}};  // nothing to run, or to read
   bool good = calls_at_once();
   for (const char* name : {"baseline", "avx2", "avx512"}) {
     const Core* core = choose_core(name);
@@ -264,14 +277,25 @@ int main(int count, char** arguments) {
           auto bit = [&](int n) { return (bits >> n & 1) != 0; };
           Options o;
           if (cell->options) o = {bit(4) ? .4f : 0.f, bit(5) ? .3f : 0.f, bit(6) ? .6f : 0.f};
-          const Case c{cell, &equations, shape, bit(0), bit(1), bit(3), bit(2), seed % 3 != 0, cell->extra && seed % 5 != 0,
-                       o.zoned() && seed % 2, o, 1 + (int)(seed % 3)};
+          const Case c{cell,
+                       &equations,
+                       shape,
+                       bit(0),
+                       bit(1),
+                       bit(3),
+                       bit(2),
+                       seed % 3 != 0,
+                       cell->extra && seed % 5 != 0,
+                       o.zoned() && seed % 2,
+                       o,
+                       1 + (int)(seed % 3)};
           const double error = run(Problem(c, seed), seed + 1, places);
           if (!(error <= tolerance)) {
-            std::printf("WRONG %s: %s batch %d steps %d features %d units %d mask %d dropout %d x_dropout %d reverse %d bias %d extra %d "
-                        "noise %d clip %g zoneout %g %g threads %d: error %g\n",
-                        name, cell->name, (int)shape.batch, (int)shape.steps, (int)shape.features, (int)shape.units, c.mask, c.dropout,
-                        c.x_dropout, c.reverse, c.bias, c.extra, c.noise, o.cell_clip, o.zoneout, o.cell_zoneout, c.threads, error);
+            std::printf(
+                "WRONG %s: %s batch %d steps %d features %d units %d mask %d dropout %d x_dropout %d reverse %d bias %d extra %d "
+                "noise %d clip %g zoneout %g %g threads %d: error %g\n",
+                name, cell->name, (int)shape.batch, (int)shape.steps, (int)shape.features, (int)shape.units, c.mask, c.dropout, c.x_dropout,
+                c.reverse, c.bias, c.extra, c.noise, o.cell_clip, o.zoneout, o.cell_zoneout, c.threads, error);
             good = false;
           }
           worst = std::fmax(worst, error);

@@ -12,6 +12,7 @@ namespace klc {
 namespace {
 
 #define KLC_INLINE static inline __attribute__((always_inline))
+#define KLC_HERE __attribute__((always_inline))  // of a lambda: its vectors stay in registers of the function around it
 
 // A product's tile is at most kMR rows of kNR vectors, whose sums stay in registers: with 6 rows of 4 sums, and 4 weights,
 // 32 registers are full. The constants here and in plan.h are those that `benchmarks/core.cc` was fastest with.
