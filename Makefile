@@ -39,6 +39,8 @@ first = $(firstword $(foreach v,$(1),$(shell for p in python$(v) $$HOME/.pyenv/v
 #: Keras' own tests: five minutes of compilation on JAX, one on the others.
 SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
 
+CXX_FILES = $(wildcard keras_lstm_custom/engines/native/src/*.h keras_lstm_custom/engines/native/src/*.cc benchmarks/*.cc)
+
 .PHONY: demo test test-backends test-colab test-floor test-nightly wheels native stubs lint bench clean
 
 demo: .venv/demo
@@ -74,6 +76,7 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy $(STUBBED)
+	if command -v clang-format; then clang-format --dry-run -Werror $(CXX_FILES); fi
 
 bench: .venv/bench native
 	$(BIN)/python benchmarks/speed.py $(ARGS)

@@ -1,4 +1,4 @@
-"""One LSTM layer in every framework, for `speed.py`: `return_sequences`, float32, random weights and input.
+"""One LSTM or GRU layer in every framework, for `speed.py`: `return_sequences`, float32, random weights and input.
 
 Training is one forward and backward pass of the sum of squares of all outputs, for the gradients of all weights;
 inference is one forward pass, of Keras' layers and ours in the function that `predict` runs: in a `tf.function` of the
@@ -20,25 +20,25 @@ CANDIDATES = {
 
 
 def tensorflow():
-    """`keras.layers.LSTM`, as a graph and compiled by XLA, and each engine of ours."""
+    """The layer of Keras, as a graph and compiled by XLA, and each engine of ours."""
     import keras
     import tensorflow as tf
 
     import keras_lstm_custom as klc
 
-    def candidates(shape, training, only=None):
+    def candidates(shape, training, only=None, cell="LSTM"):
         batch, steps, features, units = shape
         keras.utils.set_random_seed(0)
         x = tf.random.normal((batch, steps, features))
         made = {}
         for name in [only] if only else CANDIDATES["tensorflow"]:
             if name in ENGINES:
-                layer = klc.LSTM(units, return_sequences=True, engine=name)
+                layer = getattr(klc, cell)(units, return_sequences=True, engine=name)
                 layer.build(x.shape)
                 if not layer.explain_engine(shape[:3], training=training).chosen:
                     continue  # as the native engine that is not built
             else:
-                layer = keras.layers.LSTM(units, return_sequences=True)
+                layer = getattr(keras.layers, cell)(units, return_sequences=True)
             compiled = name == "keras XLA"
             if training:
                 made[name] = _graph(tf, layer, x, training, compiled)
@@ -54,24 +54,25 @@ def tf_keras():
     import tensorflow as tf
     import tf_keras
 
-    def candidates(shape, training, only=None):
+    def candidates(shape, training, only=None, cell="LSTM"):
         batch, steps, features, units = shape
         x = tf.random.normal((batch, steps, features))
-        return {"tf_keras": _graph(tf, tf_keras.layers.LSTM(units, return_sequences=True), x, training)}
+        return {"tf_keras": _graph(tf, getattr(tf_keras.layers, cell)(units, return_sequences=True), x, training)}
 
     return candidates, tensorflow_product(tf)
 
 
 def torch():
-    """`torch.nn.LSTM`."""
+    """The layer of `torch.nn`."""
     import torch
 
     torch.set_num_threads(harness.THREADS)
 
-    def candidates(shape, training, only=None):
+    def candidates(shape, training, only=None, cell="LSTM"):
         batch, steps, features, units = shape
         torch.manual_seed(0)
-        layer, x = torch.nn.LSTM(features, units, batch_first=True), torch.randn(batch, steps, features)
+        layer = getattr(torch.nn, cell)(features, units, batch_first=True)
+        x = torch.randn(batch, steps, features)
 
         def train():
             layer.zero_grad()
@@ -110,14 +111,16 @@ def jax_scan(weights, x):
 
 
 def jax():
-    """`jax.lax.scan` over the equations."""
+    """`jax.lax.scan` over the equations; of the LSTM only."""
     import jax
     import jax.numpy as jnp
 
     def loss(weights, x):
         return (jax_scan(weights, x) ** 2).sum()
 
-    def candidates(shape, training, only=None):
+    def candidates(shape, training, only=None, cell="LSTM"):
+        if cell != "LSTM":
+            return {}
         batch, steps, features, units = shape
         keys = jax.random.split(jax.random.key(0), 3)
         x = jax.random.normal(keys[0], (batch, steps, features))

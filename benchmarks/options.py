@@ -23,7 +23,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 #: What Keras has for each of our layers.
 TWINS = {"LSTM": "LSTM", "VanillaRNN": "SimpleRNN", "GRU": "GRU", "SLSTM": "LSTM", "own": "LSTM"}
 #: (batch, steps, features, units)
-SHAPES = [(1, 100, 32, 128), (32, 100, 32, 128), (64, 100, 64, 256), (32, 500, 16, 64), (32, 1, 64, 256)]
+SHAPES = [(1, 100, 32, 128), (32, 100, 32, 128), (64, 100, 64, 256), (128, 50, 128, 512), (32, 500, 16, 64)]
+SHAPES += [(32, 1, 64, 256)]
 #: name: (our layer and Keras', masked?, options of the layer)
 OPTIONS = {
     "plain": ("LSTM", False, {}),
@@ -50,6 +51,7 @@ OPTIONS = {
     "slstm": ("SLSTM", False, {"heads": 4}),
     "own cell": ("own", False, {}),
 }
+WAYS = {True: "training", False: "inference"}
 SECONDS, MOST = 1.5, 30  #: how long each row is measured, and how many turns at most
 
 
@@ -114,22 +116,38 @@ def measure(functions) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def means(rows: list[dict[str, float]]) -> list[str]:
+    """Return how many times as fast as Keras, and as `reference`, each is over shapes of more than one step."""
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+
+    def mean(slow: str, name: str) -> float:
+        return statistics.geometric_mean(row[slow] / row[name] for row in rows)
+
+    return [f"{name} {mean('keras', name):.2f} (reference {mean('reference', name):.2f})" for name in names[1:]]
+
+
 def main() -> None:
     """Measure and print one row at a time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*OPTIONS, []], help="which options; all if none is named")
-    parser.add_argument("--shape", type=int, nargs=4, action="append", help="instead of the five shapes")
+    parser.add_argument("--shape", type=int, nargs=4, action="append", help="instead of the six shapes")
     arguments = parser.parse_args()
     for name in arguments.names or OPTIONS:
         layer, masked, options = OPTIONS[name]
+        found = {True: [], False: []}
         for shape in arguments.shape or SHAPES:
             for training in (True, False):
                 if not training and "dropout" in name:
                     continue  # no dropout there
                 median = measure(candidates(tuple(shape), layer, masked, options, training))
+                if shape[1] > 1:
+                    found[training].append(median)
                 figures = [f"{key} {ms:.2f} ({median['keras'] / ms:.2f})" for key, ms in median.items()]
-                way = "training" if training else "inference"
+                way = WAYS[training]
                 print(f"{name:<20} {', '.join(map(str, shape)):<18} {way:<10}", *figures, flush=True)
+        for training, rows in found.items():
+            if rows:
+                print(f"{name:<20} {'geometric mean':<18} {WAYS[training]:<10}", *means(rows), flush=True)
 
 
 if __name__ == "__main__":

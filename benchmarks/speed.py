@@ -1,11 +1,11 @@
 """How fast training and inference are, against Keras, torch and JAX.
 
-    python benchmarks/speed.py [--quick] [--out runs/speed]
+    python benchmarks/speed.py [--quick] [--cell GRU] [--out runs/speed]
 
 One layer with `return_sequences`, float32: each engine of ours and `auto`, `keras.layers.LSTM` as a graph and compiled
 by XLA, tf_keras, torch.nn.LSTM and a scan of JAX, what is not installed left out. Training is one forward and
 backward pass of the sum of squares of all outputs, for the gradients of all weights; inference is one forward pass.
-Then peak memory, each candidate in a process of its own, and whole models by `model.fit`.
+Then peak memory, each candidate in a process of its own, and whole models by `model.fit`; both of the LSTM only.
 
 Prints tables, and writes the figures (JSON, with versions and machine) and a picture. `latency.py` has `predict`,
 single sequences and single steps.
@@ -32,13 +32,14 @@ FULL = [
 ]
 MEMORY_QUICK = [(64, 100, 64, 256)]
 MEMORY = [(16, 4096, 4, 16), *MEMORY_QUICK, (128, 50, 128, 512)]
+GATES = {"LSTM": 4, "GRU": 3}
 MODES = {True: "training", False: "inference"}
 NAMES = [name for names in layers.CANDIDATES.values() for name in names]
 RATIOS = [("keras", "auto"), ("keras", "native"), ("keras", "portable"), ("keras XLA", "auto"), ("tf_keras", "auto")]
 RATIOS += [("torch", "auto"), ("torch", "native"), ("jax", "auto")]
 
 
-def measure_layers(shapes, rounds, console) -> tuple[list[dict], dict]:
+def measure_layers(shapes, rounds, console, cell="LSTM") -> tuple[list[dict], dict]:
     """Return one row for each shape and mode, and the GFLOP/s of products."""
     rows = []
     with harness.workers("layers", list(layers.CANDIDATES), console.print) as workers, harness.bar(console) as progress:
@@ -49,9 +50,10 @@ def measure_layers(shapes, rounds, console) -> tuple[list[dict], dict]:
             for mode in MODES:
                 progress.update(step, description=f"{label(shape)} {MODES[mode]}")
                 done = harness.take_turns(
-                    workers, rounds, lambda share: progress.advance(step, share), shape=shape, training=mode
+                    workers, rounds, lambda share: progress.advance(step, share), shape=shape, training=mode, cell=cell
                 )
-                flops = (3 if mode else 1) * 2 * shape[0] * shape[1] * (shape[2] + shape[3]) * 4 * shape[3]
+                gates = GATES[cell]
+                flops = (3 if mode else 1) * 2 * shape[0] * shape[1] * (shape[2] + shape[3]) * gates * shape[3]
                 rows.append({"shape": shape, "training": mode, "limit_ms": flops / limit / 1e6, "candidates": done})
     return rows, peak
 
@@ -152,18 +154,22 @@ def model_table(rows) -> Table:
 
 def main() -> None:
     """Read the command line, measure, print, and write what was measured."""
-    arguments = harness.options(__doc__, "speed").parse_args()
-    quick = arguments.quick
+    parser = harness.options(__doc__, "speed")
+    parser.add_argument("--cell", choices=GATES, default="LSTM")
+    arguments = parser.parse_args()
+    quick, cell = arguments.quick, arguments.cell
     console = Console(width=harness.WIDTH)
     result = harness.environment()
     console.print(harness.describe(result))
-    rows, peak = measure_layers(QUICK if quick else FULL, 3 if quick else 9, console)
+    rows, peak = measure_layers(QUICK if quick else FULL, 3 if quick else 9, console, cell)
     for mode in MODES:
         console.print(layer_table(rows, peak, mode))
     table, ratios = ratio_table(rows)
     console.print(table)
-    result |= {"peak_gflops": peak, "layers": rows, "ratios": ratios}
+    result |= {"cell": cell, "peak_gflops": peak, "layers": rows, "ratios": ratios}
     harness.write(arguments.out, result)  # what is measured is kept, whatever comes after
+    if cell != "LSTM":
+        return
     missing = {name for name in NAMES if not any(name in row["candidates"] for row in rows)}
     memory = measure_memory(MEMORY_QUICK if quick else MEMORY, missing, console)
     console.print(memory_table(memory))

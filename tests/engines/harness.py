@@ -20,7 +20,7 @@ FAST = {"tensorflow": ["native", "portable"], "jax": ["jax_scan"], "torch": ["to
 BATCH, TIMESTEPS, FEATURES, UNITS = 4, 6, 3, 5  # all different, so that no axis can stand in for another
 #: The cells that every fast engine knows, and their gates.
 LAYERS = {"lstm": (klc.LSTM, 4), "vanilla_rnn": (klc.VanillaRNN, 1)}
-#: Cells and options that only the derived engine runs fast.
+#: Cells and options that the derived engine runs fast on every backend.
 DERIVED: dict[str, tuple[type, dict]] = {
     "gru": (klc.GRU, {}),
     "gru before": (klc.GRU, {"reset_after": False}),
@@ -32,7 +32,16 @@ DERIVED: dict[str, tuple[type, dict]] = {
     "zoneout": (klc.LSTM, {"zoneout": 0.3, "cell_zoneout": 0.2}),
     "slstm": (klc.SLSTM, {"heads": 5}),
 }
-KINDS: dict[str, tuple[type, dict]] = {kind: (layer, {}) for kind, (layer, _) in LAYERS.items()} | DERIVED
+#: Those that native knows beside `LAYERS`.
+NATIVE = {kind: DERIVED[kind] for kind in ("gru", "peepholes", "coupled", "zoneout")} | {
+    "cell clip": (klc.LSTM, {"cell_clip": 0.5, "recurrent_weight_dropout": 0.2}),
+    "plain coupled": (klc.LSTM, {"coupled": True}),
+    "all options": (
+        klc.LSTM,
+        {"peepholes": True, "coupled": True, "cell_clip": 0.4, "zoneout": 0.3, "cell_zoneout": 0.2},
+    ),
+}
+KINDS: dict[str, tuple[type, dict]] = {kind: (layer, {}) for kind, (layer, _) in LAYERS.items()} | DERIVED | NATIVE
 
 #: Every shape of mask: 1 = read the step.
 MASKS = {

@@ -196,7 +196,7 @@ def test_a_model_learns_in_fit_and_comes_back_from_a_file(kind, tmp_path, rng):
         [
             keras.Input((6, 3)),
             keras.layers.Masking(),
-            keras.layers.Bidirectional(layer_class(5, **options, dropout=0.1, recurrent_dropout=0.1)),
+            keras.layers.Bidirectional(layer_class(5, **options, dropout=0.1, recurrent_dropout=0.1, engine="derived")),
             keras.layers.Dense(1),
         ]
     )
@@ -244,7 +244,7 @@ def test_a_step_that_is_no_function_is_refused(cell, why):
 
 
 def test_it_refuses_what_asks_for_every_step_or_for_no_loop():
-    case = Case("gru")
+    case = Case("slstm")
     data = arrays(case)
     layer = layer_of(case, data["weights"])
     request = request_of(case, layer, data)

@@ -102,9 +102,10 @@ def forward_with(**changed):
         "kernel": tf.zeros([3, 16]),
         "recurrent": tf.zeros([4, 16]),
     }
-    inputs |= {"mask": tf.zeros([0, 0], tf.bool), "x_dropout": nothing, "dropout": nothing, "bias": nothing}
-    options = {"reverse": False, "keep": False, "sequences": True}
-    return library.load().operations.keras_lstm_custom_lstm_forward(**{**inputs, **options, **changed})
+    inputs |= {"mask": tf.zeros([0, 0], tf.bool)}
+    inputs |= dict.fromkeys(("extra", "x_dropout", "dropout", "noise", "bias"), nothing)
+    options = {"cell": "lstm", "reverse": False, "keep": False, "sequences": True}
+    return library.load().operations.keras_lstm_custom_forward(**{**inputs, **options, **changed})
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,8 @@ def forward_with(**changed):
         ("x_dropout", [1, 2, 3], r"`x_dropout` does not fit. Expected: \(4, 2, 3\)"),
         ("x", [5, 3], r"`x` must have 3 axes"),
         ("x", [2**31, 2**31, 0], "`h0` does not fit"),
+        ("extra", [16], r"`extra` does not fit. Expected: \(0\). Received: \(16\)"),
+        ("noise", [2, 5, 4], r"`noise` does not fit. Expected: \(2, 5, 0\)"),
     ],
     ids=str,
 )
@@ -131,6 +134,15 @@ def test_shapes_that_do_not_fit_are_named(built, name, shape, message):
     forward_with()
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         forward_with(**{name: tf.zeros(shape, tf.bool if name == "mask" else tf.float32)})
+
+
+def test_cells_and_options_that_do_not_fit_are_named(built):
+    import tensorflow as tf
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no cell 'mgu'"):
+        forward_with(cell="mgu")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="'lstm' has no options"):
+        forward_with(cell_clip=1.0)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -274,8 +286,8 @@ def test_it_really_ran(built, kind):
     assert layer.last_engine == "native"
     assert "compiled loops" in layer.explain_engine(X.shape).answers["native"].reason
     graph = tf.function(lambda x: layer(x)).get_concrete_function(tf.constant(X)).graph
-    name = {"lstm": "LstmForward", "vanilla_rnn": "VanillaRnnForward"}[kind]
-    assert f"KerasLstmCustom>{name}" in {operation.type for operation in graph.get_operations()}
+    (operation,) = [o for o in graph.get_operations() if o.type == "KerasLstmCustom>Forward"]
+    assert operation.get_attr("cell").decode() == kind
 
 
 @pytest.mark.parametrize("kind", LAYERS)

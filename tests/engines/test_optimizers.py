@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 
 import keras
 import numpy as np
@@ -37,10 +38,20 @@ def test_there_are_optimizers():
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_one_step_gives_the_weights_of_the_reference(optimizer):
     """One model with a branch for each engine, all of the same weights; its batch size and length are open."""
-    engines = ["reference", *FAST]
-    branches = [[klc.LSTM(4, return_sequences=True, engine=e), klc.VanillaRNN(3, engine=e)] for e in engines]
+    check([klc.LSTM, klc.VanillaRNN], ["reference", *FAST], optimizer)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("optimizer", ["Adafactor", "Muon"])
+def test_the_other_cells_of_native(optimizer):
+    check([partial(klc.LSTM, peepholes=True, coupled=True), klc.GRU], ["reference", "native"], optimizer)
+
+
+def check(layers, engines, optimizer):
+    first, last = layers
+    branches = [[first(4, return_sequences=True, engine=e), last(3, engine=e)] for e in engines]
     x = keras.Input((None, 3))
-    model = keras.Model(x, keras.layers.Add()([rnn(lstm(x)) for lstm, rnn in branches]))
+    model = keras.Model(x, keras.layers.Add()([above(below(x)) for below, above in branches]))
     before = [weight for layer in branches[0] for weight in layer.get_weights()]
     for branch in branches[1:]:
         for layer, first in zip(branch, branches[0], strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.engines.harness import FAST, LAYERS
+from tests.engines.harness import FAST, KINDS, LAYERS, NATIVE
 from tests.gradients import loss_coefficients, outputs_and_gradients
 
 UNITS = 4
@@ -18,23 +18,26 @@ OPTIONS = [
     {"checkpoint_every": 2, "return_sequences": True},
     {"unroll": True},
 ]
+#: What has equations of its own: each cell on each fast engine, and those of native alone.
+SERVED = [(kind, engine) for kind in LAYERS for engine in FAST] + [(k, "native") for k in NATIVE if "native" in FAST]
+WITH_REFERENCE = SERVED + [(kind, "reference") for kind in LAYERS]
 
 
 def case_of(kind, engine, options, shape, masked):
     """Return a layer, x and states; skip what the engine does not serve."""
-    layer = LAYERS[kind][0](UNITS, engine=engine, return_state=True, seed=1, **options)
+    layer_class, of_kind = KINDS[kind]
+    layer = layer_class(UNITS, engine=engine, return_state=True, seed=1, **of_kind, **options)
     layer.build((None, None, shape[2]))
     if not layer.explain_engine((3, shape[1], shape[2]), masked=masked, training=True).answers[engine].ok:
         pytest.skip("the engine does not serve this")
     rng = np.random.default_rng(0)
-    states = [rng.normal(size=(shape[0], UNITS)).astype("float32") for _ in range(2 if kind == "lstm" else 1)]
+    states = [rng.normal(size=(shape[0], UNITS)).astype("float32") for _ in layer.state_size]
     return layer, np.ones(shape, "float32"), states
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("engine", [*FAST, "reference"])
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("kind", "engine"), WITH_REFERENCE)
 def test_without_timesteps_the_state_stays(kind, engine, options, masked):
     layer, x, states = case_of(kind, engine, options, (3, 0, 2), masked)
     check_that_the_state_stays(
@@ -65,8 +68,7 @@ def check_that_the_state_stays(layer, states, outputs, gradients):
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 2), (0, 0, 2), (3, 5, 0), (3, 0, 0), (0, 0, 0)], ids=str)
-@pytest.mark.parametrize("engine", FAST)
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("kind", "engine"), SERVED)
 def test_other_sizes_of_zero_as_in_the_reference(kind, engine, shape):
     results = []
     for name in (engine, "reference"):
@@ -88,8 +90,7 @@ def test_without_timesteps_and_without_a_state(engine):
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("options", OPTIONS[:-1], ids=str)  # to unroll needs a length
-@pytest.mark.parametrize("engine", [*FAST, "reference"])
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("kind", "engine"), WITH_REFERENCE)
 def test_an_open_length_may_be_0(kind, engine, options, masked):
     import tensorflow as tf
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import pytest
 
@@ -12,6 +14,12 @@ pytestmark = pytest.mark.tensorflow
 
 UNITS, FEATURES = 4, 3
 LAYERS = {"lstm": (klc.LSTM, keras.layers.LSTM, 2), "vanilla_rnn": (klc.VanillaRNN, keras.layers.SimpleRNN, 1)}
+#: Cells of native alone. Keras has not all of them; then the reference engine, which is Keras' loop, stands in.
+_WITH_OPTIONS = partial(klc.LSTM, peepholes=True, coupled=True, zoneout=0.1)
+OTHERS = {
+    "gru": (klc.GRU, keras.layers.GRU, 1),
+    "options": (_WITH_OPTIONS, partial(_WITH_OPTIONS, engine="reference"), 2),
+}
 OPTIONS = [
     {},
     {"return_sequences": True, "return_state": True},
@@ -19,16 +27,16 @@ OPTIONS = [
     {"dropout": 0.2, "use_bias": False, "return_state": True},
     {"checkpoint_every": 4, "return_sequences": True},
 ]
-CASES = covering(
-    {
-        "kind": [*LAYERS],
-        "engine": ["native", "portable", "reference"],
-        "sizes": [(None, None), (None, 6), (2, None)],
-        "options": OPTIONS,
-        "masked": [False, True],
-        "state": [False, True],
-    }
-)
+COMMON = {
+    "sizes": [(None, None), (None, 6), (2, None)],
+    "options": OPTIONS,
+    "masked": [False, True],
+    "state": [False, True],
+}
+CASES = [
+    *covering({"kind": [*LAYERS], "engine": ["native", "portable", "reference"], **COMMON}),
+    *covering({"kind": [*OTHERS], "engine": ["native"], **COMMON}),
+]
 
 
 def known_shapes(layer, sizes, states, masked):
@@ -53,7 +61,7 @@ def known_shapes(layer, sizes, states, masked):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
 def test_they_are_those_of_keras(case):
-    ours, theirs, states = LAYERS[case["kind"]]
+    ours, theirs, states = (LAYERS | OTHERS)[case["kind"]]
     layer = ours(UNITS, engine=case["engine"], **case["options"])
     if case["engine"] == "native" and not layer.explain_engine((2, 3, FEATURES)).answers["native"].ok:
         pytest.skip("the native engine is not built")

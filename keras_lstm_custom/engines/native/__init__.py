@@ -1,4 +1,4 @@
-"""The native engine: LSTM and vanilla RNN in C++, vectorised for the processor, with gradients of their own."""
+"""The native engine: LSTM, GRU and vanilla RNN in C++, vectorised for the processor, with gradients of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import keras
 
 from keras_lstm_custom.engines import fast_path
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+from keras_lstm_custom.engines.native import rows
 
 
 def supports(request: Request) -> Support:
@@ -30,12 +31,16 @@ def run(request: Request) -> Result:
     def floats(tensors):
         return [None if t is None else tf.cast(tf.convert_to_tensor(t), tf.float32) for t in tensors]
 
+    cell = request.cell
+    handed = rows.ROWS[cell.equation].hand_over(cell)
+    *weights, extra = floats([handed.kernel, handed.recurrent_kernel, handed.bias, handed.extra])
     x, *state = floats([request.sequences, *request.initial_state])
+    features = handed.kernel.shape[0]
     outputs, state = recurrence(
-        request.cell.kind,
-        x,
+        handed._replace(kernel=weights[0], recurrent_kernel=weights[1], bias=weights[2], extra=extra),
+        x if x.shape[-1] == features else x[..., :features],
         state,
-        *floats(fast_path.weights_of(request.cell)),
+        noise=None if x.shape[-1] == features else x[..., features:],
         mask=None if request.mask is None else tf.cast(request.mask, tf.bool),
         x_dropout=floats(fast_path.masks_of(request.dropout.inputs)),
         dropout=floats(fast_path.masks_of(request.dropout.recurrent)),
@@ -43,14 +48,14 @@ def run(request: Request) -> Result:
         sequences=request.return_sequences,
         keep=request.training,
     )
-    outputs, *state = (tf.cast(t, request.cell.compute_dtype) for t in (outputs, *state))
+    outputs, *state = (tf.cast(t, cell.compute_dtype) for t in (outputs, *state))
     return Result(outputs, state, ENGINE.name)
 
 
 def _refusal(request: Request) -> str | None:
     if keras.backend.backend() != "tensorflow":
         return f"needs the TensorFlow backend, and {keras.backend.backend()!r} is active"
-    reason = fast_path.refusal(request)
+    reason = rows.refusal(request.cell) or fast_path.loop_refusal(request)
     if reason:
         return reason
     if "float64" in (request.cell.compute_dtype, request.cell.variable_dtype):

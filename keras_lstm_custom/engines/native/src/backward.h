@@ -1,27 +1,21 @@
 // Backward: windows of steps from the last to the first. In a window the loop computes dz and dh only; the
 // gradients of the weights and of x follow as products over the window, while it is still in the cache.
 #pragma once
+#include "backward_tiles.h"
 #include "cells.h"
 #include "core.h"
+#include "plan.h"
 #include "vector.h"
 
 namespace klc {
 namespace {
 
-// A matrix of weights (rows, gates * units) that dz is multiplied by transposed: (panels of rows, panels of units x kPanel,
-// kPanel). Packed in that form all at once; or null, and a panel of rows is packed just before it is used.
-struct Factor {
-  const float* weights;
-  int64_t rows;
-  float* packed;
-  static int64_t panel_size(const Sizes& sizes) { return sizes.panels * kPanel * kPanel; }
-};
-
 // Packs panel q. Here and below: inlined, it would cost the products registers.
 template <class Cell>
-__attribute__((noinline)) inline void pack_transposed(const Shape& s, const Sizes& sizes, const Factor& factor, int64_t q, float* out) {
-  for (int64_t p = 0; p < sizes.panels; p++)
-    for (int j = 0; j < kColumns; j++, out += kLanes * kPanel)
+__attribute__((noinline)) inline void pack_transposed(const Shape& s, const Factor& factor, int64_t q, float* out) {
+  const int64_t panels = Sizes<Cell>(s).panels;
+  for (int64_t p = 0; p < panels; p++)
+    for (int j = 0; j < Cell::kColumns; j++, out += kLanes * kPanel)
       for (int64_t k = 0; k < kPanel; k += kLanes) {
         Vector block[kLanes];
 #pragma GCC unroll 16
@@ -36,62 +30,68 @@ __attribute__((noinline)) inline void pack_transposed(const Shape& s, const Size
       }
 }
 
+// The rows of the weights' gradients: of the kernel, the bias, the cell's further weights and the recurrent kernel.
+template <class Cell>
+struct SumRows {
+  int64_t bias, extra, h, count;
+  explicit SumRows(const Shape& s) : bias(s.features), extra(bias + 1), h(extra + (Cell::kExtra != Extra::none)), count(h + s.units) {}
+};
+
 // Adds the parts' shares of one panel, in their order, and writes the weights' gradients.
 template <class Cell>
 __attribute__((noinline)) inline void unpack_panel(const Backward& a, const float* sums, int64_t stride, int64_t shares, int64_t p) {
   const Shape& s = a.shape;
-  for (int64_t k = 0; k < s.keys() + 1; k++)
-    for (int j = 0; j < kColumns; j++) {
-      const float* from = sums + (p * (s.keys() + 1) + k) * kPanel + j * kLanes;
+  const SumRows<Cell> rows(s);
+  for (int64_t k = 0; k < rows.count; k++) {
+    float* to = k < rows.bias    ? a.d_kernel + k * Cell::kGates * s.units
+                : k == rows.bias ? a.d_bias
+                : k < rows.h     ? a.d_extra
+                                 : a.d_recurrent + (k - rows.h) * Cell::kGates * s.units;
+    for (int j = 0; j < Cell::kColumns && to; j++) {
+      const float* from = sums + (p * rows.count + k) * Cell::kRow + j * kLanes;
       Vector total = load(from);
       for (int64_t i = 1; i < shares; i++) total += load(from + i * stride);
-      float* to = k < s.features    ? a.d_kernel + k * Cell::kGates * s.units
-                  : k == s.features ? a.d_bias
-                                    : a.d_recurrent + (k - s.features - 1) * Cell::kGates * s.units;
       store_some(to + Cell::column(s, p, j), total, Cell::count(s, p, j));
     }
+  }
 }
 
 template <class Cell, bool DROPOUT>
-struct BackwardRows {
-  static constexpr bool EACH = DROPOUT && Cell::kGates > 1;  // gates see x or h each through its own dropout mask
-  const Backward& a;
-  const Shape& s;
-  const Sizes sizes;
+struct BackwardRows : BackwardTiles<typename Cell::Base, DROPOUT> {
+  using Tiles = BackwardTiles<typename Cell::Base, DROPOUT>;
+  using Tiles::a, Tiles::s, Tiles::range, Tiles::rows, Tiles::window, Tiles::samples, Tiles::seen, Tiles::in, Tiles::sums, Tiles::dz_of;
+  static constexpr int kRow = Cell::kRow;
+  const Sizes<Cell> sizes;
+  const SumRows<Cell> sum_rows;
   const Factor recurrent, kernel;
   const Team team;
-  const Range range;
-  const int64_t rows;
-  const bool alone;               // no other part has a share of the weights' gradients
-  const int64_t window, samples;  // steps of a window, and rows of it
-  const SeenByGates seen;         // one row of what the weights saw, with a 1 for the bias: a sample
+  const bool alone;                    // no other part has a share of the weights' gradients
   const int64_t h_columns, x_columns;  // units and features, padded to panels
-  float* sums;  // (panels, features + 1 + units, kPanel): this part's share of the weights' gradients
-  bool fresh = true;  // nothing has been added to it
-  float *dz, *in, *dh, *dc, *carry, *dx;
-  float* room;  // of each member, for a panel of a factor
+  bool fresh = true;                   // nothing has been added to the sums
+  float *dh, *dc, *dx;
+  float* carry;  // of each row what dh of the step before starts from; null where that is 0
+  float* room;   // of each member, for a panel of a factor
 
   BackwardRows(const Backward& a, const Factor& recurrent, const Factor& kernel, const Team& team, Range range, Workspace& w)
-      : a(a), s(a.shape), sizes(a.shape), recurrent(recurrent), kernel(kernel), team(team), range(range),
-        rows(range.count()), alone(rows == s.batch), window(least(a.shape.steps, most(1, 192 / rows))), samples(window * rows),
-        seen(a.shape, a.x_dropout, a.dropout, 1), h_columns(sizes.unit_panels * kPanel), x_columns(sizes.feature_panels * kPanel) {
-    sums = w.take(sizes.panels * (s.keys() + 1) * kPanel);
-    dz = w.take(sizes.panels * samples * kPanel);
-    in = w.take(samples * seen.row);
+      : Tiles(a, Sizes<Cell>(a.shape), SumRows<Cell>(a.shape).count, range, w), sizes(a.shape), sum_rows(a.shape), recurrent(recurrent),
+        kernel(kernel), team(team), alone(rows == s.batch), h_columns(sizes.unit_panels * kPanel),
+        x_columns(sizes.feature_panels * kPanel) {
     dh = w.take(rows * h_columns);
     dc = w.take(Cell::kMemory ? sizes.panels * rows * kLanes : 0);
-    carry = w.take(a.mask ? rows * h_columns : 0);
+    carry = Cell::kCarries || a.mask ? w.take(rows * h_columns) : nullptr;
     dx = w.take(samples * x_columns);
-    room = w.take(sizes.brief ? team.members * Factor::panel_size(sizes) : 0);
+    room = w.take(sizes.brief ? team.members * recurrent.panel_size : 0);
   }
 
   int64_t time(int64_t t) const { return a.reverse ? s.steps - 1 - t : t; }
   bool masked(int64_t r, int64_t t) const { return a.mask && !a.mask[(range.begin + r) * s.steps + time(t)]; }
-  float* sums_of(int64_t p) const { return sums + p * (s.keys() + 1) * kPanel; }
+  float* sums_of(int64_t p) const { return sums + p * sum_rows.count * kRow; }
   float* dc_of(int64_t p, int64_t r) const { return dc + (p * rows + r) * kLanes; }
 
   void start() {
     clear(dh, rows * h_columns);
+    if (carry) clear(carry, rows * h_columns);  // of all columns, as of dh
+    for (int64_t p = 0; Cell::kExtra == Extra::peepholes && p < sizes.panels; p++) clear(sums_of(p) + sum_rows.extra * kRow, kRow);
     for (int64_t r = 0; r < rows; r++) {
       const int64_t at = (range.begin + r) * s.units;
       copy(dh + r * h_columns, a.d_h + at, s.units);
@@ -109,119 +109,81 @@ struct BackwardRows {
     float* to = row + seen.h;
     copy(to, h, s.units);
     if (DROPOUT && a.dropout)
-      for (int g = 0; g < Cell::kGates; g++)
-        multiply_rows(to + (1 + g) * s.units, h, a.dropout + (g * s.batch + b) * s.units, s.units);
+      for (int g = 0; g < Cell::kGates; g++) multiply_rows(to + (1 + g) * s.units, h, a.dropout + (g * s.batch + b) * s.units, s.units);
   }
 
   void step(int64_t p, int64_t r, int64_t t, int64_t sample) {
     const int64_t b = range.begin + r;
     for (int v = 0; v < Cell::kVectors; v++) {
       const int64_t unit = Cell::unit(p, v), n = Cell::count(s, p, v), at = (b * s.steps + t) * s.units + unit;
-      Vector dh_t = load(dh + r * h_columns + unit), z[Cell::kGates] = {};
-      if (a.d_y) dh_t += load_some(a.d_y + at, n);
+      Vector z[Cell::kZ] = {};
+      Back back{};
+      back.dh = load(dh + r * h_columns + unit);
+      if (a.d_y) back.dh += load_some(a.d_y + at, n);
       if (masked(r, t)) {  // the state was kept: its gradients pass on
-        store(carry + r * h_columns + unit, dh_t);
-      } else if constexpr (Cell::kMemory) {
-        const float* c = a.cells + sizes.at(t, p, b) * kLanes;
-        const Vector c_before = t ? load(a.cells + sizes.at(t - 1, p, b) * kLanes) : load_some(a.c0 + b * s.units + unit, n);
-        Vector dc_t = load(dc_of(p, r));
-        for (int g = 0; g < Cell::kGates; g++) z[g] = load(a.gates + sizes.at(t, p, b) * kPanel + g * kLanes);
-        Cell::gradient(z, load(c), c_before, dh_t, dc_t);
-        store(dc_of(p, r), dc_t);
+        back.carry = back.dh;
       } else {
-        Cell::gradient(z, load_some(a.y + at, n), dh_t);
-      }
-      // Lanes that no unit has hold what came of a weight of 0: NaN, if x is infinite.
-      for (int g = 0; g < Cell::kGates; g++)
-        store(dz + (p * samples + sample) * kPanel + (g * Cell::kVectors + v) * kLanes, some(z[g], n));
-    }
-  }
-
-  // out[m] (+)= dz[first + m] W^T for the columns of panel q, with the gates of some panels of units, from the first
-  // of which on out is written, not added to. With dropout each gate's share passes its mask.
-  template <int M, int COLUMNS>
-  KLC_INLINE void transposed(const BackwardRows& self, const float* w, const float* dropout, int64_t columns, int64_t q,
-                             Range gates, int64_t first, int64_t row, float* out, int64_t out_row, Coming coming) {
-    coming = coming.at(row, 0, gates.count() * kPanel);
-    Vector sums[M][COLUMNS];
-    for (int m = 0; m < M; m++)
-      for (int j = 0; j < COLUMNS; j++) sums[m][j] = gates.begin ? load(out + m * out_row + j * kLanes) : (Vector){};
-    if (!DROPOUT || !dropout) {
-      for (int64_t p = gates.begin; p < gates.end; p++)
-        multiply(sums, self.dz + (p * self.samples + first) * kPanel, kPanel, 0, kPanel, w + p * kPanel * kPanel, kPanel,
-                 kLanes, coming.at(0, (p - gates.begin) * kPanel, 0));
-    } else {
-      for (int g = 0; g < Cell::kGates; g++) {
-        Vector shares[M][COLUMNS];
-        zero(shares);
-        for (int64_t p = gates.begin; p < gates.end; p++)
-          multiply(shares, self.dz + (p * self.samples + first) * kPanel + g * Cell::kUnits, kPanel, 0, Cell::kUnits,
-                   w + (p * kPanel + g * Cell::kUnits) * kPanel, kPanel, kLanes,
-                   coming.at(0, (g * gates.count() + p - gates.begin) * Cell::kUnits, 0));
-        for (int m = 0; m < M; m++)
-          for (int j = 0; j < COLUMNS; j++) {
-            const int64_t b = self.range.begin + (first + m) % self.rows, column = q * kPanel + j * kLanes;
-            sums[m][j] += shares[m][j] * load_some(dropout + (g * self.s.batch + b) * columns + column, columns - column);
+        Vector d_extra[Cell::kGates] = {};
+        back.d_extra = d_extra;
+        back.h = load_some(a.y + at, n);
+        if constexpr (Cell::kCarries) back.h_before = load_some(t ? a.y + at - s.units : a.h0 + b * s.units + unit, n);
+        if constexpr (Cell::kMemory) {
+          back.c = load(a.cells + sizes.cells(t, p, b));
+          back.c_before = t ? load(a.cells + sizes.cells(t - 1, p, b)) : load_some(a.c0 + b * s.units + unit, n);
+          back.dc = load(dc_of(p, r));
+        }
+        for (int g = 0; g < Cell::kKept; g++) z[g] = load(a.gates + sizes.gates(t, p, b) + g * kLanes);
+        Cell::gradient(z, back, At{a, b, time(t), unit, n});
+        if constexpr (Cell::kMemory) store(dc_of(p, r), back.dc);
+        if (Cell::kExtra == Extra::peepholes && a.extra)
+          for (int g = 0; g < Cell::kGates; g++) {
+            float* to = sums_of(p) + sum_rows.extra * kRow + g * kLanes;
+            store(to, load(to) + d_extra[g]);
           }
       }
+      if (carry) store(carry + r * h_columns + unit, some(back.carry, n));
+      // Lanes that no unit has hold what came of a weight of 0: NaN, if x is infinite.
+      for (int g = 0; g < Cell::kZ; g++) store(dz_of(p, sample) + (g * Cell::kVectors + v) * kLanes, some(z[g], n));
     }
-    for (int m = 0; m < M; m++)
-      for (int j = 0; j < COLUMNS; j++) store(out + m * out_row + j * kLanes, sums[m][j]);
   }
 
-  // The same for some panels of columns and `count` rows of dz from `first` on. The gates go a few panels at a time,
-  // which stay in the cache for all rows.
-  void transposed_product(const Factor& factor, const float* dropout, int64_t member, Range panels, int64_t first, int64_t count,
-                          float* out, int64_t out_row) {
-    constexpr int64_t kAtATime = 8;
-    const int64_t columns = factor.rows, size = Factor::panel_size(sizes);
+  // The transposed product for some panels of columns.
+  void transposed_product(const Factor& factor, int64_t member, Range panels, int64_t first, int64_t count, float* out, int64_t out_row,
+                          const float* start = nullptr) {
+    const int64_t size = factor.panel_size;
     float* own = room + member * size;
     for (int64_t q = panels.begin; q < panels.end; q++) {
-      if (!factor.packed) pack_transposed<Cell>(s, sizes, factor, q, own);
+      if (!factor.packed) pack_transposed<Cell>(s, factor, q, own);
       const float* w = factor.packed ? factor.packed + q * size : own;
-      for (int64_t p = 0; p < sizes.panels; p += kAtATime) {
-        const int64_t vectors = least(kColumns, parts(columns - q * kPanel, kLanes));
-        const Range gates{p, least(p + kAtATime, sizes.panels)};
-        const bool last = q + 1 == panels.end && gates.end == sizes.panels;
-        const Coming coming{w + gates.end * kPanel * kPanel - (last ? panels.count() * size : 0), sizes.far};
-        in_blocks(count, [&](int64_t r, auto block) __attribute__((always_inline)) {
-          constexpr int M = decltype(block)::n;
-          float* to = out + r * out_row + q * kPanel;
-          switch (vectors) {
-            case 1: transposed<M, 1>(*this, w, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
-            case 2: transposed<M, 2>(*this, w, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
-            case 3: transposed<M, 3>(*this, w, dropout, columns, q, gates, first + r, r, to, out_row, coming); break;
-            default: transposed<M, 4>(*this, w, dropout, columns, q, gates, first + r, r, to, out_row, coming);
-          }
-        });
-      }
+      const float* next = factor.packed ? factor.packed + (q + 1 < panels.end ? q + 1 : panels.begin) * size : own;
+      Tiles::transposed_product(factor, w, q, next, first, count, out, out_row, start);
     }
   }
 
-  // sums[key] += in^T dz over the samples of a window, for `count` keys; with OWN a gate has an `in` of its own,
-  // `count` columns further on.
-  template <bool OWN>
-  void weight_sums(int64_t p, int64_t key, int64_t column, int64_t count, int64_t used) {
-    float* to = sums_of(p) + key * kPanel;
-    in_blocks(count, [&](int64_t first, auto block) __attribute__((always_inline)) {
-      constexpr int M = decltype(block)::n;
-      Vector total[M][kColumns];
-      for (int m = 0; m < M; m++)
-        for (int j = 0; j < kColumns; j++) total[m][j] = fresh ? (Vector){} : load(to + (first + m) * kPanel + j * kLanes);
-      // One sample is one row of both.
-      multiply<M, kColumns, OWN>(total, in + column + first, 1, count, used, dz + p * samples * kPanel, kPanel, kLanes,
-                                 {to, false}, seen.row);
-      for (int m = 0; m < M; m++)
-        for (int j = 0; j < kColumns; j++) store(to + (first + m) * kPanel + j * kLanes, total[m][j]);
-    });
-  }
-
+  // The gradients of the weights of a panel over a window.
   void weight_sums(int64_t p, int64_t used) {
-    if (!DROPOUT) return weight_sums<false>(p, 0, 0, s.keys() + 1, used);
-    const int64_t h = s.features + 1;
-    a.x_dropout ? weight_sums<EACH>(p, 0, 0, s.features, used) : weight_sums<false>(p, 0, 0, s.features, used);
-    weight_sums<false>(p, s.features, seen.x, 1, used);
-    a.dropout ? weight_sums<EACH>(p, h, seen.h + s.units, s.units, used) : weight_sums<false>(p, h, seen.h, s.units, used);
+    auto add = [&](auto each, auto apart, int64_t row, int64_t column, int64_t count) {
+      constexpr bool kEach = DROPOUT && decltype(each)::n && Cell::kGates > 1;
+      constexpr int kApart = decltype(apart)::n ? Cell::kApart : 0;
+      Tiles::template weight_sums<kEach, kApart>(p, sums_of(p) + row * kRow, fresh, column, count, used);
+    };
+    constexpr Rows<0> no{};
+    constexpr Rows<1> yes{};
+    if (!DROPOUT && Cell::kExtra == Extra::none) return add(no, no, 0, 0, sum_rows.count);
+    if (DROPOUT && a.x_dropout) {
+      add(yes, no, 0, 0, s.features);
+      add(no, no, sum_rows.bias, seen.x, 1);
+    } else {
+      add(no, no, 0, 0, s.features + 1);
+    }
+    // A recurrent bias has the row before h's, and its 1 stands before h.
+    constexpr bool kBias = Cell::kExtra == Extra::recurrent_bias;
+    if (DROPOUT && a.dropout) {
+      if (kBias) add(no, yes, sum_rows.extra, seen.x, 1);
+      add(yes, yes, sum_rows.h, seen.h + s.units, s.units);
+    } else {
+      add(no, yes, sum_rows.h - kBias, seen.h - kBias, s.units + kBias);
+    }
   }
 
   // dz of one step, then dh of the step before.
@@ -234,10 +196,7 @@ struct BackwardRows {
     });
     team.each([&](int64_t member) {
       const Range panels = team.share(sizes.unit_panels, member);
-      transposed_product(recurrent, a.dropout, member, panels, first, rows, dh, h_columns);
-      const int64_t begin = panels.begin * kPanel, count = panels.count() * kPanel;
-      for (int64_t r = 0; r < rows; r++)
-        if (masked(r, t)) copy(dh + r * h_columns + begin, carry + r * h_columns + begin, count);
+      transposed_product(recurrent, member, panels, first, rows, dh, h_columns, carry);
     });
   }
 
@@ -251,8 +210,7 @@ struct BackwardRows {
         if (complete) unpack_panel<Cell>(a, sums, 0, 1, p);
       }
       const Range some = team.share(used, member);
-      transposed_product(kernel, a.x_dropout, member, {0, sizes.feature_panels}, some.begin, some.count(),
-                         dx + some.begin * x_columns, x_columns);
+      transposed_product(kernel, member, {0, sizes.feature_panels}, some.begin, some.count(), dx + some.begin * x_columns, x_columns);
       for (int64_t k = some.begin; k < some.end; k++) {
         const int64_t b = range.begin + k % rows;
         copy(a.d_x + (b * s.steps + time(t + k / rows)) * s.features, dx + k * x_columns, s.features);
@@ -282,17 +240,17 @@ template <class Cell, bool DROPOUT>
 int64_t backward_with(const Backward& a, float* memory, const Parallel& p) {
   using Part = BackwardRows<Cell, DROPOUT>;
   const Shape& s = a.shape;
-  const Sizes sizes(s);
-  const Plan plan(s, p.threads);
+  const Sizes<Cell> sizes(s);
+  const Plan plan(s, sizes, p.threads);
   const Team team{p, plan.members}, all{p, plan.parts * plan.members};
   Workspace w{memory};
-  auto factor = [&](const float* weights, int64_t rows, int64_t panels) {
-    return Factor{weights, rows, sizes.brief ? nullptr : w.take(panels * Factor::panel_size(sizes))};
+  auto factor = [&](const float* weights, int64_t rows, const float* dropout, bool of_h, int64_t panels) {
+    const int64_t size = sizes.panels * Cell::kRow * kPanel;
+    return Factor{weights, rows, dropout, of_h, size, sizes.brief ? nullptr : w.take(panels * size)};
   };
-  const Factor recurrent = factor(a.recurrent, s.units, sizes.unit_panels);
-  const Factor kernel = factor(a.kernel, s.features, sizes.feature_panels);
-  const int64_t room =
-      room_of_part(s, plan.parts, [&](Range range, Workspace& own) { Part(a, recurrent, kernel, team, range, own); });
+  const Factor recurrent = factor(a.recurrent, s.units, a.dropout, true, sizes.unit_panels);
+  const Factor kernel = factor(a.kernel, s.features, a.x_dropout, false, sizes.feature_panels);
+  const int64_t room = room_of_part(s, plan.parts, [&](Range range, Workspace& own) { Part(a, recurrent, kernel, team, range, own); });
   float* parts_memory = w.take(room * plan.parts);
   if (!memory) return w.used;
   if (!sizes.brief)
@@ -302,7 +260,7 @@ int64_t backward_with(const Backward& a, float* memory, const Parallel& p) {
         const bool of_units = panel < sizes.unit_panels;
         const Factor& f = of_units ? recurrent : kernel;
         const int64_t q = of_units ? panel : panel - sizes.unit_panels;
-        pack_transposed<Cell>(s, sizes, f, q, f.packed + q * Factor::panel_size(sizes));
+        pack_transposed<Cell>(s, f, q, f.packed + q * f.panel_size);
       }
     });
   parallel(p, plan.parts, [&](int i) {

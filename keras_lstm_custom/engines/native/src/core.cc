@@ -11,54 +11,62 @@
 namespace klc {
 namespace {
 
-// What the gradient of the LSTM needs: the gates and c of each step. That of the vanilla RNN needs nothing.
-int64_t kept(const Shape& s, int64_t vectors) {
-  return s.kind == Kind::lstm ? s.steps * s.batch * Sizes(s).panels * vectors * kLanes : 0;
-}
-int64_t gates_size(const Shape& s) { return kept(s, Lstm::kGates); }
-int64_t cells_size(const Shape& s) { return kept(s, 1); }
-
-template <class Cell>
-int64_t forward_of(const Forward& a, float* memory, const Parallel& p) {
-  return a.x_dropout || a.dropout ? forward_with<Cell, true>(a, memory, p) : forward_with<Cell, false>(a, memory, p);
-}
-template <class Cell>
-int64_t backward_of(const Backward& a, float* memory, const Parallel& p) {
-  return a.x_dropout || a.dropout ? backward_with<Cell, true>(a, memory, p) : backward_with<Cell, false>(a, memory, p);
-}
-int64_t forward_any(const Forward& a, float* memory, const Parallel& p) {
-  return a.shape.kind == Kind::lstm ? forward_of<Lstm>(a, memory, p) : forward_of<VanillaRnn>(a, memory, p);
-}
-int64_t backward_any(const Backward& a, float* memory, const Parallel& p) {
-  return a.shape.kind == Kind::lstm ? backward_of<Lstm>(a, memory, p) : backward_of<VanillaRnn>(a, memory, p);
-}
-
-
 // Without rows or steps there is nothing to run: the state stays as it is, and so do its gradients on their way back.
 bool nothing(const Shape& s) { return s.batch == 0 || s.steps == 0; }
 
-int64_t forward_workspace(const Forward& a, int threads) { return nothing(a.shape) ? 0 : forward_any(a, nullptr, {threads, nullptr}); }
-int64_t backward_workspace(const Backward& a, int threads) { return nothing(a.shape) ? 0 : backward_any(a, nullptr, {threads, nullptr}); }
+// What the table says of a cell; the equations are E.
+template <class E>
+struct Runs {
+  static int64_t gates_size(const Shape& s) { return Sizes<E>(s).all_gates(); }
+  static int64_t cells_size(const Shape& s) { return Sizes<E>(s).all_cells(); }
 
-void forward(const Forward& a, float* memory, const Parallel& p) {
-  const Shape& s = a.shape;
-  if (!nothing(s)) return (void)forward_any(a, memory, p);
-  copy(a.h, a.h0, s.batch * s.units);
-  copy(a.c, a.c0, s.cells());
-}
+  static int64_t run(const Forward& a, float* memory, const Parallel& p) {
+    return a.x_dropout || a.dropout ? forward_with<E, true>(a, memory, p) : forward_with<E, false>(a, memory, p);
+  }
+  static int64_t run(const Backward& a, float* memory, const Parallel& p) {
+    return a.x_dropout || a.dropout ? backward_with<E, true>(a, memory, p) : backward_with<E, false>(a, memory, p);
+  }
+  template <class Asked>
+  static int64_t workspace(const Asked& a, int threads) {
+    return nothing(a.shape) ? 0 : run(a, nullptr, {threads, nullptr});
+  }
 
-void backward(const Backward& a, float* memory, const Parallel& p) {
-  const Shape& s = a.shape;
-  if (!nothing(s)) return (void)backward_any(a, memory, p);
-  const int64_t columns = s.gates() * s.units;
-  copy(a.d_h0, a.d_h, s.batch * s.units);
-  copy(a.d_c0, a.d_c, s.cells());
-  clear(a.d_kernel, s.features * columns);
-  clear(a.d_recurrent, s.units * columns);
-  clear(a.d_bias, columns);
-}
+  static void forward(const Forward& a, float* memory, const Parallel& p) {
+    const Shape& s = a.shape;
+    if (!nothing(s)) return (void)run(a, memory, p);
+    copy(a.h, a.h0, s.batch * s.units);
+    if (E::kMemory) copy(a.c, a.c0, s.batch * s.units);
+  }
+  static void backward(const Backward& a, float* memory, const Parallel& p) {
+    const Shape& s = a.shape;
+    if (!nothing(s)) return (void)run(a, memory, p);
+    const int64_t columns = E::kGates * s.units;
+    copy(a.d_h0, a.d_h, s.batch * s.units);
+    if (E::kMemory) copy(a.d_c0, a.d_c, s.batch * s.units);
+    clear(a.d_kernel, s.features * columns);
+    clear(a.d_recurrent, s.units * columns);
+    clear(a.d_bias, columns);
+    if (a.d_extra) clear(a.d_extra, columns);
+  }
 
-const Core kCore{KLC_TEXT(KLC_SET), gates_size, cells_size, forward_workspace, backward_workspace, forward, backward};
+  static constexpr CellRow row(const char* name) {
+    return {name,       E::kGates,  E::kMemory,         E::kExtra != Extra::none, E::kOptions,
+            gates_size, cells_size, workspace<Forward>, workspace<Backward>,      forward,
+            backward};
+  }
+};
+
+// clang-format off
+constexpr CellRow kCells[] = {
+    Runs<Lstm>::row("lstm"),
+    Runs<LstmOptions<false>>::row("lstm_options"),
+    Runs<LstmOptions<true>>::row("coupled_lstm"),
+    Runs<Gru>::row("gru"),
+    Runs<VanillaRnn>::row("vanilla_rnn"),
+};
+// clang-format on
+
+constexpr Core kCore{KLC_TEXT(KLC_SET), kCells, sizeof kCells / sizeof *kCells};
 
 }  // namespace
 

@@ -6,8 +6,8 @@
 
 namespace klc {
 
-// The inputs that every operation begins with, and how many axes they have.
-enum { X, H0, C0, KERNEL, RECURRENT };
+// The inputs that both operations begin with.
+enum { X, H0, C0, KERNEL, RECURRENT, EXTRA, MASK, X_DROPOUT, DROPOUT, NOISE, COMMON };
 
 class Shapes {
  public:

@@ -14,17 +14,19 @@ namespace klc {
 namespace {
 
 #define KLC_INLINE static inline __attribute__((always_inline))
+#define KLC_HERE __attribute__((always_inline))  // of a lambda: its vectors stay in registers of the function around it
 
-// How many rows a product takes at a time: with 6 rows of 4 sums, and 4 weights, 32 registers are full. And for how many
-// such blocks of rows weights are read where they lie rather than packed.
+// A product's tile is at most kMR rows of kNR vectors, whose sums stay in registers: with 6 rows of 4 sums, and 4 weights,
+// 32 registers are full. The constants here and in plan.h are those that `benchmarks/core.cc` was fastest with.
+// kFewUses: for how many tiles of rows weights are read where they lie rather than packed. kKeysToLine: see Prefetch.
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kMaxRows = 6, kFewUses = 16, kKeysToLine = 2;
+constexpr int kVectorBytes = 64, kMR = 6, kFewUses = 16, kKeysToLine = 2;
 #elif defined(__AVX2__)
-constexpr int kVectorBytes = 32, kMaxRows = 3, kFewUses = 3, kKeysToLine = 1;
+constexpr int kVectorBytes = 32, kMR = 3, kFewUses = 3, kKeysToLine = 1;
 #elif defined(__aarch64__)  // NEON: 32 registers, too, but of 6 rows g++ 12 keeps some sums in memory, of 5 none
-constexpr int kVectorBytes = 16, kMaxRows = 5, kFewUses = 3, kKeysToLine = 1;
+constexpr int kVectorBytes = 16, kMR = 5, kFewUses = 3, kKeysToLine = 1;
 #else
-constexpr int kVectorBytes = 16, kMaxRows = 3, kFewUses = 3, kKeysToLine = 1;
+constexpr int kVectorBytes = 16, kMR = 3, kFewUses = 3, kKeysToLine = 1;
 #endif
 
 // Whether a * b + c is rounded once.
@@ -35,10 +37,11 @@ constexpr int kVectorBytes = 16, kMaxRows = 3, kFewUses = 3, kKeysToLine = 1;
 #endif
 
 constexpr int kLanes = kVectorBytes / 4;
-constexpr int kLine = 16;    // floats of a cache line, which the widest vector fills
+constexpr int kNR = 4;
+constexpr int kAccumulators = kMR * kNR;
+constexpr int kPanel = kNR * kLanes;
+constexpr int kLine = 16;  // floats in a line of the cache, which the widest vector fills
 static_assert(kLine % kLanes == 0, "pieces of a workspace begin on vectors");
-constexpr int kColumns = 4;  // of vectors, that a product computes at a time
-constexpr int kPanel = kColumns * kLanes;
 
 typedef float Vector __attribute__((vector_size(kVectorBytes)));
 typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4)));
@@ -144,41 +147,49 @@ KLC_INLINE void clear(float* p, int64_t n) {
 // Weights that a product will need next, brought into the second-level cache while it computes: a line for every
 // kKeysToLine keys. Where there are several megabytes of weights, each panel would else be waited for; where there are
 // fewer, it costs time, and the line stays the same.
-struct Coming {
+struct Prefetch {
   const float* line;
   int64_t step;
-  Coming(const float* line, bool far) : line(line), step(far ? kLine : 0) {}
+  Prefetch(const float* line, bool far) : line(line), step(far ? kLine : 0) {}
   // Where to go on at some row and key of a product over `keys` keys.
-  Coming at(int64_t row, int64_t key, int64_t keys) const {
-    Coming there = *this;
-    there.line += (row * keys / kMaxRows + key) / kKeysToLine * step;
+  Prefetch at(int64_t row, int64_t key, int64_t keys) const {
+    Prefetch there = *this;
+    there.line += (row * keys / kMR + key) / kKeysToLine * step;
     return there;
   }
 };
 
+// The number of a column among others, where the last APART of them stand as many places further on.
+template <int COLUMNS, int APART>
+constexpr int apart(int j) {
+  return j < COLUMNS - APART ? j : j + APART;
+}
+
 // sums[row][column] += a[row][k] * w[k][column] over k, columns in vectors. With EACH every column has an `a` of
-// its own, `a_column` further on: a gate that sees h through its own dropout mask.
-template <int ROWS, int COLUMNS, bool EACH = false>
-KLC_INLINE void multiply(Vector (&sums)[ROWS][COLUMNS], const float* a, int64_t a_row, int64_t a_column, int64_t count,
-                         const float* w, int64_t w_row, int64_t w_column, Coming coming, int64_t a_key = 1) {
+// its own, `a_column` further on: a gate that sees h through its own dropout mask. The last columns may stand apart
+// among the sums or in a row of w.
+template <int COLUMNS, bool EACH = false, int SUMS_APART = 0, int W_APART = 0, int ROWS, int SUMS>
+KLC_INLINE void multiply(Vector (&sums)[ROWS][SUMS], const float* a, int64_t a_row, int64_t a_column, int64_t count, const float* w,
+                         int64_t w_row, int64_t w_column, Prefetch next, int64_t a_key = 1) {
+  static_assert(COLUMNS + SUMS_APART <= SUMS, "a column without a sum");
 #if defined(__AVX512F__)  // elsewhere there are too few registers
 #pragma GCC unroll 2
 #endif
   for (int64_t k = 0; k < count; k++, w += w_row, a += a_key) {
-    if (ROWS > kMaxRows / 2 && k % kKeysToLine == 0) {
-      __builtin_prefetch(coming.line, 0, 2);
-      coming.line += coming.step;
+    if (ROWS > kMR / 2 && k % kKeysToLine == 0) {
+      __builtin_prefetch(next.line, 0, 2);
+      next.line += next.step;
     }
     Vector weights[COLUMNS];
-#pragma GCC unroll 4
-    for (int j = 0; j < COLUMNS; j++) weights[j] = load(w + j * w_column);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
+    for (int j = 0; j < COLUMNS; j++) weights[j] = load(w + apart<COLUMNS, W_APART>(j) * w_column);
+#pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++) {
       Vector shared = all(a[r * a_row]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int j = 0; j < COLUMNS; j++) {
         if (EACH) shared = all(a[r * a_row + j * a_column]);
-        sums[r][j] += weights[j] * shared;
+        sums[r][apart<COLUMNS, SUMS_APART>(j)] += weights[j] * shared;
       }
     }
   }
@@ -190,139 +201,26 @@ KLC_INLINE void zero(Vector (&sums)[ROWS][COLUMNS]) {
     for (int j = 0; j < COLUMNS; j++) sums[r][j] = (Vector){};
 }
 
-// Calls f(first, Rows<n>) for blocks of n <= kMaxRows rows that cover 0 .. count-1 as evenly as can be.
+// Calls f(first, Rows<n>) for tiles of n <= MOST <= kMR rows that cover 0 .. count-1 as evenly as can be.
 template <int N>
 struct Rows {
   static constexpr int n = N;
 };
-template <class F>
-KLC_INLINE void in_blocks(int64_t count, F f) {
-  int64_t blocks = parts(count, kMaxRows), first = 0;
-  for (int64_t b = 0; b < blocks; b++) {
-    int64_t rows = (count - first + blocks - b - 1) / (blocks - b);
-    switch (rows) {
-      case 1: f(first, Rows<1>{}); break;
-      case 2: f(first, Rows<2>{}); break;
-      case 3: f(first, Rows<3>{}); break;
-#if defined(__AVX512F__) || defined(__aarch64__)
-      case 4: f(first, Rows<4>{}); break;
-      case 5: f(first, Rows<5>{}); break;
-#endif
-#if defined(__AVX512F__)
-      case 6: f(first, Rows<6>{}); break;
-#endif
-    }
+template <int MOST, int N = MOST, class F>
+KLC_INLINE void tile_of(int64_t rows, int64_t first, F f) {
+  if constexpr (N > 0) {
+    if (rows == N) return f(first, Rows<N>{});
+    tile_of<MOST, N - 1>(rows, first, f);
+  }
+}
+template <int MOST, class F>
+KLC_INLINE void in_tiles(int64_t count, F f) {
+  int64_t tiles = parts(count, MOST), first = 0;
+  for (int64_t i = 0; i < tiles; i++) {
+    const int64_t rows = (count - first + tiles - i - 1) / (tiles - i);
+    tile_of<MOST>(rows, first, f);
     first += rows;
   }
-}
-
-// Cuts a workspace into pieces that begin on cache lines. Without memory it only adds up.
-struct Workspace {
-  float* base;
-  int64_t used = 0;
-  float* take(int64_t n) {
-    float* p = base ? base + used : nullptr;
-    used += parts(n, kLine) * kLine;
-    return p;
-  }
-};
-
-// Runs f(0 .. count-1) in parallel.
-template <class F>
-inline void parallel(const Parallel& p, int64_t count, F f) {
-  if (count == 1 || p.threads == 1) {
-    for (int64_t i = 0; i < count; i++) f((int)i);
-    return;
-  }
-  p.run([](void* argument, int i) { (*(F*)argument)(i); }, &f, (int)count);
-}
-
-struct Range {
-  int64_t begin, end;
-  int64_t count() const { return end - begin; }
-};
-KLC_INLINE Range share(int64_t count, int64_t shares, int64_t i) { return {count * i / shares, count * (i + 1) / shares}; }
-
-// The threads that work on one part of the batch.
-struct Team {
-  const Parallel& threads;
-  int64_t members;
-
-  // Calls f(0 .. members-1) at the same time, and returns when all are done.
-  template <class F>
-  void each(F f) const {
-    parallel(threads, members, f);
-  }
-  Range share(int64_t count, int64_t member) const { return klc::share(count, members, member); }
-};
-
-// How many units the sizes of a shape come to, in vectors and panels.
-struct Sizes {
-  int64_t panels;                       // of all gates of some units
-  int64_t unit_panels, feature_panels;  // of kPanel columns, for the transposed weights
-  double weights;                       // floats
-  bool far;                             // more than the cache of a core holds
-  bool brief;                           // each is used so few times that to pack them all first would take longer
-  explicit Sizes(const Shape& s)
-      : panels(parts(s.units, kPanel / s.gates())),
-        unit_panels(parts(s.units, kPanel)),
-        feature_panels(parts(s.features, kPanel)),
-        weights((double)s.keys() * s.units * s.gates()),
-        far(weights > 4e5),
-        brief(!far && s.steps < 4 && s.steps * parts(s.batch, kMaxRows) <= kFewUses),
-        batch(s.batch) {}
-  // Where the kept values of a step, panel and row begin, in vectors (cells) or panels (gates).
-  int64_t at(int64_t t, int64_t p, int64_t b) const { return (t * panels + p) * batch + b; }
-
- private:
-  int64_t batch;
-};
-
-// How the work is shared out; it depends on the shape and the threads alone, so results repeat.
-//
-// Either each thread takes some rows of the batch through all steps: nobody waits, but everybody reads all weights at
-// every step. Or all threads take all rows, each thread some of the units, and meet after each step: where the weights
-// are more than the cache of a core holds and the rows too few to make up for that; and where a step is long beside the
-// microsecond that meeting takes, and there are few steps, or fewer rows than threads.
-struct Plan {
-  int64_t parts = 1;    // of the batch, at the same time
-  int64_t members = 1;  // threads that work on a part
-  Plan(const Shape& s, int threads) {
-    const Sizes sizes(s);
-    if (sizes.weights * s.batch * s.steps < 4e5) return;  // too little to share
-    const bool long_step = sizes.weights > 1.3e5;
-    if (sizes.far ? s.batch < 32 * threads : long_step && (sizes.brief || s.batch < threads))
-      members = threads;
-    else
-      parts = most(1, least(threads, s.batch));
-  }
-};
-
-// One row of what the weights see at a step: [x, h]; or where a gate sees one of them through its own dropout mask,
-// that one for each gate: [x_i, x_f, x_g, x_o, h, h_i, h_f, h_g, h_o]. The gradient has a 1 for the bias between them.
-struct SeenByGates {
-  int64_t gates, features, batch, x, h, row;
-  SeenByGates(const Shape& s, bool x_dropout, bool dropout, int64_t between)
-      : gates(s.gates()), features(s.features), batch(s.batch), x((x_dropout ? gates : 1) * s.features), h(x + between),
-        row(h + (dropout ? 1 + gates : 1) * s.units) {}
-
-  void write_x(float* to, const float* x, const float* dropout, int64_t b) const {
-    if (!dropout) return copy(to, x, features);
-    for (int64_t g = 0; g < gates; g++)
-      multiply_rows(to + g * features, x, dropout + (g * batch + b) * features, features);
-  }
-};
-
-// The room that the largest part takes; every part gets as much.
-template <class Take>
-inline int64_t room_of_part(const Shape& s, int64_t parts, Take take) {
-  int64_t room = 0;
-  for (int64_t i = 0; i < parts; i++) {
-    Workspace own{nullptr};
-    take(share(s.batch, parts, i), own);
-    room = most(room, own.used);
-  }
-  return room;
 }
 
 }  // namespace
