@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_lstm_custom.engines.native import build
+from tests.engines import activations
 from tests.engines.minimax import expm1_coefficients
 
 pytestmark = pytest.mark.skipif(
@@ -35,12 +36,10 @@ def test_under_sanitizers(sanitizer, tmp_path):
     run(build.link(["test_core", "dispatch"], tmp_path / "test_core", (), flags, build.BASELINE), places=1)
 
 
-@pytest.mark.parametrize("name", build.INSTRUCTION_SETS["x86_64"] if platform.machine() == "x86_64" else build.BASELINE)
+@pytest.mark.parametrize("name", activations.SETS)
 def test_activations_saturate_and_are_as_exact_as_documented(name, tmp_path):
-    """A four-thousandth of float32, most where something happens; all of it, in ten minutes: `test_activations 1`."""
-    flags = build.INSTRUCTION_SETS.get(platform.machine(), build.BASELINE)[name]
-    program = build.link(["test_activations"], tmp_path / "test_activations", (), flags, sets={})
-    done = subprocess.run([program, "99991", "499"], capture_output=True, text=True, check=False)
+    """A four-thousandth of float32, most where something happens."""
+    done = activations.check(name, tmp_path, 99991, 499)
     if done.returncode == 77:
         pytest.skip(f"this processor has no {name}")
     assert done.returncode == 0, done.stdout + done.stderr
