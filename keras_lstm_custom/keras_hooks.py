@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras and TensorFlow this package stands on; there are ten, all in this file.
+"""The undocumented parts of Keras, TensorFlow and torch this package stands on; there are eleven, all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -18,6 +18,7 @@
 9. In files of weights Keras names a layer after its class (`saving_lib`), and tells the layer where it reads.
 10. `Layer.__call__` looks up `call` on the layer itself, so that one layer's may be replaced for a while
    (`methods_replaced`).
+11. `_are_functorch_transforms_active` of `torch._C`: whether a transform of `torch.func` (jvp, vmap, ...) runs.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -131,6 +132,13 @@ def has_tangents(tensors: list[Tensor]) -> bool:
     """Return whether a `tf.autodiff.ForwardAccumulator` follows one of these tensors or variables."""
     watched = [getattr(t, "handle", t) for t in tensors if not isinstance(t, keras.KerasTensor)]
     return bool(import_module("tensorflow.python.eager.forwardprop_util").pack_tangents(watched).tangents)
+
+
+def inside_torch_func() -> bool:
+    """Return whether a transform of `torch.func` runs."""
+    import torch
+
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 class EngineRNN(keras.layers.RNN):

@@ -282,3 +282,12 @@ def test_a_layer_calls_the_function_that_stands_for_its_method():
     np.testing.assert_array_equal(inside, own + 1, err_msg=why)
     np.testing.assert_array_equal(ops.convert_to_numpy(model(own)), own, err_msg="the method was not put back")
     assert "call" not in vars(layer)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="needs the torch backend")
+def test_torch_says_when_a_transform_of_torch_func_runs():
+    import torch
+
+    seen = []
+    torch.func.vmap(lambda x: seen.append(keras_hooks.inside_torch_func()) or x)(torch.ones(2, 3))
+    assert [keras_hooks.inside_torch_func(), *seen] == [False, True], "torch changed `_are_functorch_transforms_active`"

@@ -116,6 +116,19 @@ def test_training_is_truncated_bptt(row, every, data):
 
 
 @NOT_ON_JAX
+def test_the_states_of_several_cells_are_reset(data):
+    """Keras' `reset_state` raises for those."""
+    cells = [keras.layers.LSTMCell(3), keras.layers.GRUCell(2)]
+    inputs = keras.Input(batch_shape=(SERIES, WINDOW, FEATURES))
+    model = keras.Model(inputs, keras.layers.RNN(cells, stateful=True)(inputs))
+    call = {"batch_size": SERIES, "callbacks": [timeseries.ResetStates()], "verbose": 0}
+    x = data[0][:, :WINDOW]
+    first = model.predict(x, **call)
+    assert all(np.abs(s).max() > 0 for s in map(keras.ops.convert_to_numpy, keras.tree.flatten(model.layers[1].states)))
+    np.testing.assert_array_equal(model.predict(x, **call), first)
+
+
+@NOT_ON_JAX
 def test_states_are_reset_where_series_start_again(data):
     x, y = data
     model = model_of(LAYERS[0])

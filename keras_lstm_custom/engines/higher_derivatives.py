@@ -1,8 +1,12 @@
-"""Derivatives of every order from engines that have the first one only, under TensorFlow.
+"""Derivatives of every order and in both modes, also where an engine does not have them.
 
-The engine computes the outputs and their gradient. What is a gradient of that gradient (a gradient penalty, a Hessian)
-is computed from the same inputs by the reference engine, whose plain operations TensorFlow can differentiate as often
-as it is asked to: slower, and only where it is asked for. In forward mode "auto" has the reference engine at once.
+JAX's engines have them all (`jax_derivatives`). torch differentiates its engines as often as it is asked to, but not
+in forward mode nor inside `torch.func`: there "auto" has the reference engine.
+
+Under TensorFlow a fast engine computes the outputs and their gradient. What is a gradient of that gradient (a gradient
+penalty, a Hessian) is computed from the same inputs by the reference engine, whose plain operations TensorFlow can
+differentiate as often as it is asked to: slower, and only where it is asked for. In forward mode "auto" has the
+reference engine at once.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import keras
 
 from keras_lstm_custom.engines import reference
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
-from keras_lstm_custom.keras_hooks import has_tangents, recording_gradients
+from keras_lstm_custom.keras_hooks import has_tangents, inside_torch_func, recording_gradients
 from keras_lstm_custom.structures import Tensor
 
 
@@ -28,10 +32,33 @@ def of_every_order(engine: Engine) -> Engine:
 
 def allows(engine: Engine, request: Request) -> Support:
     """Return whether "auto" may use the engine for the derivatives that are asked for."""
-    if engine.derivatives == "all" or keras.backend.backend() != "tensorflow" or not recording_gradients():
+    way = _FOLLOWED.get(keras.backend.backend())
+    if engine is reference.ENGINE or way is None or not way[0](request):
         return Support(True, "")
-    tensors = [request.sequences, *request.initial_state, *(w.value for w in request.cell.weights)]
-    return Support(not has_tangents(tensors), "could serve, but has no forward mode (tf.autodiff.ForwardAccumulator)")
+    return Support(False, f"could serve, but has no {way[1]}")
+
+
+def _followed_by_tensorflow(request: Request) -> bool:
+    return recording_gradients() and has_tangents(_tensors(request))
+
+
+def _followed_by_torch(request: Request) -> bool:
+    if inside_torch_func():
+        return True
+    from torch.autograd.forward_ad import unpack_dual
+
+    return any(unpack_dual(t).tangent is not None for t in _tensors(request) if not isinstance(t, keras.KerasTensor))
+
+
+def _tensors(request: Request) -> list[Tensor]:
+    return [request.sequences, *request.initial_state, *(weight.value for weight in request.cell.weights)]
+
+
+#: By backend: whether forward mode follows a request, and what a fast engine does not have then.
+_FOLLOWED = {
+    "tensorflow": (_followed_by_tensorflow, "forward mode (tf.autodiff.ForwardAccumulator)"),
+    "torch": (_followed_by_torch, "forward mode, nor any other transform of torch.func"),
+}
 
 
 def _run(engine: Engine, request: Request) -> Result:

@@ -49,8 +49,8 @@ def differentiable(run: Callable, keep: Callable, gradient: Callable) -> Callabl
             values = jax.tree.leaves(inputs)
 
             def of_moving(*given):
-                given = iter(given)
-                both = [next(given) if does else v for v, does in zip(values, moves, strict=True)]
+                rest = iter(given)
+                both = [next(rest) if does else v for v, does in zip(values, moves, strict=True)]
                 return jax.tree.leaves(run(setting, jax.tree.unflatten(tree, both), data))
 
             return jax.jvp(of_moving, moving(values), list(arrays[count:]))[1]

@@ -51,6 +51,15 @@ def copy_state(source: keras.Layer, target: keras.Layer) -> Twins:
     return twins
 
 
+def start_again(layer: Any) -> None:
+    """Set the states of a stateful layer to zeros; of several cells, too, where Keras' `reset_state` raises."""
+    if all(isinstance(state, keras.Variable) for state in layer.states or ()):
+        layer.reset_state()
+        return
+    for state in tree.flatten(layer.states):
+        state.assign(ops.zeros_like(state))
+
+
 def pairs(source: keras.Layer, target: keras.Layer, place: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield a layer and its copy, and so all layers inside them, each with its place.
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, DataError
+from keras_lstm_custom.models.state import start_again
 from keras_lstm_custom.models.walk import recurrent_layers
 from keras_lstm_custom.timeseries.checks import check_size
 
@@ -99,7 +100,7 @@ class ResetStates(keras.callbacks.Callback):
 
     def _reset(self):
         for layer in self._stateful():
-            layer.reset_state()
+            start_again(layer)
 
     def _stateful(self) -> list[keras.layers.RNN]:
         return [layer for layer in recurrent_layers(self.model).values() if layer.stateful]

@@ -55,6 +55,9 @@ def find_times(table: pd.DataFrame, time: str | None) -> Times | None:
             code = f"pd.to_datetime(table[{name!r}].astype('float').astype('int64'), unit={unit!r}, utc=True)"
             stamps = pd.Series(table[name].astype("float").astype("int64").to_numpy().astype(f"datetime64[{unit}]"))
             return Times(f"table['time'] = {code}", stamps, (name,))
+        if table[name].str.fullmatch(r"\d{4}-W\d\d").all():
+            code = f"pd.to_datetime(table[{name!r}] + '-1', format='%G-W%V-%u')"
+            return Times(f"table['time'] = {code}", pd.to_datetime(table[name] + "-1", format="%G-W%V-%u"), (name,))
         if table[name].str.fullmatch(r"\d{4}-?Q[1-4]").all():
             code = f"pd.PeriodIndex(table[{name!r}].str.replace('-', ''), freq='Q').to_timestamp()"
             stamps = pd.Series(pd.PeriodIndex(table[name].str.replace("-", ""), freq="Q").to_timestamp())

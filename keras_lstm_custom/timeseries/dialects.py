@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from keras_lstm_custom.timeseries.dialect_steps import mending
 from keras_lstm_custom.timeseries.dialect_times import find_times, read_stamps
 from keras_lstm_custom.timeseries.sheets import MISSING_CELLS
 
@@ -80,13 +81,19 @@ def _code(path: Path, content: bytes, time: str | None) -> Iterator[str]:
         return
     others = [c for c in table.columns if c not in times.used and not (c.startswith("Unnamed") or _is_empty(table[c]))]
     identity = _identity(table, times.stamps, others)
-    mending = [*_mending(times.stamps, identity), *_without_units(table[others]), *_filling(table[others])]
-    named = all(c in others or c in times.used for c in table.columns) and table.columns[0] == times.used[0]
-    if not options and not mending and identity is None and times.plain and named:
+    words = [c for c in others if c != identity and _is_text(table[c])]
+    others = [c for c in others if c not in words]
+    if not others:
+        return
+    mended = [*mending(times.stamps, identity), *_without_units(table[others]), *_filling(table[others])]
+    named = all(c in (*others, *words, *times.used) for c in table.columns) and table.columns[0] == times.used[0]
+    if not options and not mended and identity is None and times.plain and named and not words:
         return  # tidy as it stands: what is wrong is something else
     yield _call("table", path, options | {"dtype": dict.fromkeys(times.used, "str")})
     yield times.code
-    yield from mending
+    yield from mended
+    if words:
+        yield f"# left out, since they hold text: {', '.join(words[:5])}{' ...' if len(words) > 5 else ''}"
     order = ", ".join(repr(c) for c in [*([identity] if identity else []), *(c for c in others if c != identity)])
     name = path.with_name(f"{path.stem}-tidy.csv").as_posix()
     yield f"table.set_index('time')[[{order}]].to_csv({name!r})"
@@ -164,32 +171,6 @@ def _identity(table: pd.DataFrame, stamps: pd.Series, others: list[str]) -> str 
     return None
 
 
-def _mending(stamps: pd.Series, identity: str | None) -> Iterator[str]:
-    """Yield what puts stamps in order: sorted, once each, in equal steps."""
-    if identity is not None:
-        yield f"table = table.sort_values([{identity!r}, 'time'])"
-        return
-    twice = stamps[stamps.duplicated()]
-    ordered = stamps.drop_duplicates().sort_values()
-    step = ordered.diff().mode().iloc[0] if len(ordered) > 1 else pd.Timedelta(0)
-    if len(twice) and _clock_change(twice, step):
-        yield f"# {twice.iloc[0]} is there twice because clocks were put back; put your zone here:"
-        yield "table['time'] = table['time'].dt.tz_localize('Europe/Berlin', ambiguous='infer').dt.tz_convert('UTC')"
-        return
-    if len(twice):
-        yield f"# {len(twice)} stamps are there more than once, first {twice.iloc[0]}; the last row of each is kept:"
-        yield "table = table.drop_duplicates('time', keep='last')"
-    if not stamps.is_monotonic_increasing:
-        yield "table = table.sort_values('time')"
-    if len(ordered) > 2 and step > pd.Timedelta(0):
-        index = pd.DatetimeIndex(ordered)
-        holes = len(pd.date_range(index[0], index[-1], freq=step)) - len(index)
-        if 0 < holes <= len(index) and step < pd.Timedelta(days=27):
-            yield f"# {holes} rows are missing: straight lines between the known ones (or read with missing='keep')"
-            yield f"table = table.set_index('time').asfreq({pd.tseries.frequencies.to_offset(step).freqstr!r})"
-            yield "table = table.interpolate().reset_index()"
-
-
 def _is_empty(cells: pd.Series) -> bool:
     return bool((cells == "").all())
 
@@ -212,12 +193,11 @@ def _filling(table: pd.DataFrame) -> Iterator[str]:
         yield f"table[{columns!r}] = table[{columns!r}].interpolate(limit_direction='both')"
 
 
-def _clock_change(twice: pd.Series, step: pd.Timedelta) -> bool:
-    """Whether stamps that are there twice are those of one hour of the night, of a Sunday in autumn (or April)."""
-    hours = int(pd.Timedelta(hours=1) / step) if pd.Timedelta(0) < step <= pd.Timedelta(hours=1) else 0
-    days = twice.dt.normalize().value_counts()
-    nights = (twice.dt.hour <= 3) & (twice.dt.dayofweek == 6) & twice.dt.month.isin((3, 4, 9, 10, 11))
-    return bool(hours and nights.all() and (days == hours).all())
+def _is_text(cells: pd.Series) -> bool:
+    """Whether most of the cells that hold something hold no number, also not one with a unit."""
+    held = cells[~cells.str.lower().isin([*MISSING_CELLS, "-", "?"])].iloc[:500]
+    numbers = sum(len(c) < 60 and bool(_NUMERIC.fullmatch(c) or _WITH_UNIT.fullmatch(c)) for c in held)
+    return len(held) > 0 and numbers < len(held) / 2
 
 
 def _without_times(path: Path, table: pd.DataFrame, options: dict[str, Any]) -> Iterator[str]:

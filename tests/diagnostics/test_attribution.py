@@ -145,6 +145,19 @@ def test_the_way_is_cut_where_the_output_changes_abruptly(rng, x):
 
 
 @slow_on_jax
+def test_a_slope_that_jumps_takes_some_more_points_and_no_warning(rng, x):
+    """However short, the piece of the way around it is off by the same share of its length."""
+    smooth = randomised(sequential(layers.LSTM(UNITS), layers.Dense(1)), rng)
+    end, start = predicted(smooth, x)[0, 0], predicted(smooth, 0 * x)[0, 0]
+    bent = sequential(smooth, layers.Lambda(lambda z: ops.relu((z - 0.7 * start - 0.3 * end) / (end - start))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = attribute(bent, x[:1])
+    assert_complete(found)
+    assert 16 < found.points.max() < 800
+
+
+@slow_on_jax
 def test_what_has_no_gradient_is_told(rng, x):
     model = randomised(sequential(layers.Lambda(ops.round), layers.LSTM(UNITS), layers.Dense(1)), rng)
     with pytest.warns(UserWarning, match=r"3 of 3 rows .*no gradient"):

@@ -189,7 +189,7 @@ def test_second_derivatives(kind, way):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * max(1, np.abs(b).max()))
 
 
-@pytest.mark.parametrize("kind", ["gru", "gru before", "projection", "joint norm", "slstm"])
+@pytest.mark.parametrize("kind", ["gru", "joint norm", "slstm"])
 def test_a_model_learns_in_fit_and_comes_back_from_a_file(kind, tmp_path, rng):
     layer_class, options = DERIVED[kind]
     model = keras.Sequential(
@@ -201,7 +201,7 @@ def test_a_model_learns_in_fit_and_comes_back_from_a_file(kind, tmp_path, rng):
         ]
     )
     model.compile(keras.optimizers.Adam(0.02), "mse")
-    x = rng.normal(size=(11, 6, 3)).astype("float32")
+    x = rng.normal(size=(12, 6, 3)).astype("float32")  # one size of batches: each takes seconds to build
     x[:4, 4:] = 0
     losses = model.fit(x, x[:, 0, :1], batch_size=4, epochs=3, verbose=0).history["loss"]
     layer = model.layers[1].forward_layer if BACKEND != "jax" else None

@@ -90,50 +90,87 @@ def test_not_a_number_goes_through(built):
     assert np.isfinite(np.delete(outputs, 1, axis=0)).all()
 
 
-def forward_with(**changed):
-    """Run the forward operation of an LSTM of 4 units over 2 sequences of 5 steps of 3 features, with other inputs."""
+def inputs_of_both():
+    """What both operations of an LSTM of 4 units begin with, over 2 sequences of 5 steps of 3 features."""
     import tensorflow as tf
 
     nothing, state = tf.zeros([0]), tf.zeros([2, 4])
-    inputs = {
-        "x": tf.zeros([2, 5, 3]),
-        "h0": state,
-        "c0": state,
-        "kernel": tf.zeros([3, 16]),
-        "recurrent": tf.zeros([4, 16]),
-    }
-    inputs |= {"mask": tf.zeros([0, 0], tf.bool)}
-    inputs |= dict.fromkeys(("extra", "x_dropout", "dropout", "noise", "bias"), nothing)
-    options = {"cell": "lstm", "reverse": False, "keep": False, "sequences": True}
-    return library.load().operations.keras_lstm_custom_forward(**{**inputs, **options, **changed})
+    inputs = {"x": tf.zeros([2, 5, 3]), "h0": state, "c0": state}
+    inputs |= {"kernel": tf.zeros([3, 16]), "recurrent": tf.zeros([4, 16]), "mask": tf.zeros([0, 0], tf.bool)}
+    return inputs | dict.fromkeys(("extra", "x_dropout", "dropout", "noise"), nothing)
+
+
+def forward_with(**changed):
+    """Run the forward operation on these inputs, but for those that are changed."""
+    options = {"cell": "lstm", "bias": inputs_of_both()["dropout"], "reverse": False, "keep": False, "sequences": True}
+    return library.load().operations.keras_lstm_custom_forward(**{**inputs_of_both(), **options, **changed})
+
+
+def backward_with(**changed):
+    """Run the backward operation on what the forward operation kept, but for what is changed."""
+    kept = forward_with(keep=True)
+    inputs = inputs_of_both() | {"y": kept.y, "gates": kept.gates, "cells": kept.cells}
+    inputs |= {"d_y": kept.y, "d_h": kept.h, "d_c": kept.c}
+    return library.load().operations.keras_lstm_custom_backward(
+        **{**inputs, "cell": "lstm", "reverse": False, **changed}
+    )
+
+
+#: For each input one wrong shape or more, and what is said of it.
+WRONG_SHAPES = [
+    ("kernel", [9, 16], r"`kernel` does not fit. Expected: \(3, 16\). Received: \(9, 16\)"),
+    ("recurrent", [4, 15], r"`recurrent` does not fit. Expected: \(4, 16\)"),
+    ("c0", [2, 5], r"`c0` does not fit. Expected: \(2, 4\)"),
+    ("h0", [3, 4], r"`h0` does not fit. Expected: \(2, 4\)"),
+    ("h0", [2, 0], "at least one unit"),
+    ("mask", [2, 4], r"`mask` does not fit. Expected: \(2, 5\)"),
+    ("mask", [2, 0], r"`mask` does not fit. Expected: \(2, 5\)"),
+    ("dropout", [4, 2, 0], r"`dropout` does not fit. Expected: \(4, 2, 4\)"),
+    ("x_dropout", [1, 2, 3], r"`x_dropout` does not fit. Expected: \(4, 2, 3\)"),
+    ("x", [5, 3], r"`x` must have 3 axes"),
+    ("x", [2**31, 2**31, 0], "`h0` does not fit"),
+    ("extra", [16], r"`extra` does not fit. Expected: \(0\). Received: \(16\)"),
+    ("noise", [2, 5, 4], r"`noise` does not fit. Expected: \(2, 5, 0\)"),
+]
+ATTRIBUTES = {"cell", "cell_clip", "zoneout", "cell_zoneout", "reverse", "keep", "sequences", "name"}
+OF_FORWARD = [("bias", [15], r"`bias` does not fit. Expected: \(16\)")]
+OF_BACKWARD = [
+    ("y", [2, 4, 4], r"`y` does not fit. Expected: \(2, 5, 4\). Received: \(2, 4, 4\)"),
+    ("y", [0], r"`y` does not fit"),
+    ("gates", [7], r"`gates` does not fit. Expected: \(\d+\). Received: \(7\)"),
+    ("gates", [0], r"`gates` does not fit"),
+    ("cells", [7], r"`cells` does not fit. Expected: \(\d+\). Received: \(7\)"),
+    ("cells", [2, 5, 4], r"`cells` does not fit"),
+    ("d_y", [2, 5, 3], r"`d_y` does not fit. Expected: \(2, 5, 4\)"),
+    ("d_y", [2, 0, 4], r"`d_y` does not fit"),
+    ("d_h", [2, 3], r"`d_h` does not fit. Expected: \(2, 4\)"),
+    ("d_h", [0], r"`d_h` does not fit"),
+    ("d_c", [1, 4], r"`d_c` does not fit. Expected: \(2, 4\)"),
+]
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "message"),
-    [
-        ("kernel", [9, 16], r"`kernel` does not fit. Expected: \(3, 16\). Received: \(9, 16\)"),
-        ("recurrent", [4, 15], r"`recurrent` does not fit. Expected: \(4, 16\)"),
-        ("c0", [2, 5], r"`c0` does not fit. Expected: \(2, 4\)"),
-        ("h0", [3, 4], r"`h0` does not fit. Expected: \(2, 4\)"),
-        ("h0", [2, 0], "at least one unit"),
-        ("bias", [15], r"`bias` does not fit. Expected: \(16\)"),
-        ("mask", [2, 4], r"`mask` does not fit. Expected: \(2, 5\)"),
-        ("mask", [2, 0], r"`mask` does not fit. Expected: \(2, 5\)"),
-        ("dropout", [4, 2, 0], r"`dropout` does not fit. Expected: \(4, 2, 4\)"),
-        ("x_dropout", [1, 2, 3], r"`x_dropout` does not fit. Expected: \(4, 2, 3\)"),
-        ("x", [5, 3], r"`x` must have 3 axes"),
-        ("x", [2**31, 2**31, 0], "`h0` does not fit"),
-        ("extra", [16], r"`extra` does not fit. Expected: \(0\). Received: \(16\)"),
-        ("noise", [2, 5, 4], r"`noise` does not fit. Expected: \(2, 5, 0\)"),
-    ],
-    ids=str,
+    ("run", "name", "shape", "message"),
+    [(forward_with, *wrong) for wrong in WRONG_SHAPES + OF_FORWARD]
+    + [(backward_with, *wrong) for wrong in WRONG_SHAPES + OF_BACKWARD],
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_shapes_that_do_not_fit_are_named(built, name, shape, message):
+def test_shapes_that_do_not_fit_are_named(built, run, name, shape, message):
     import tensorflow as tf
 
-    forward_with()
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        forward_with(**{name: tf.zeros(shape, tf.bool if name == "mask" else tf.float32)})
+        run(**{name: tf.zeros(shape, tf.bool if name == "mask" else tf.float32)})
+
+
+def test_every_input_of_both_operations_is_among_these(built):
+    import inspect
+
+    operations = library.load().operations
+    for name, wrong in (("forward", WRONG_SHAPES + OF_FORWARD), ("backward", WRONG_SHAPES + OF_BACKWARD)):
+        parameters = inspect.signature(getattr(operations, f"keras_lstm_custom_{name}")).parameters
+        assert {name for name, *_ in wrong} == parameters.keys() - ATTRIBUTES
+    assert np.isfinite(backward_with().d_kernel).all()
+    assert forward_with().y.shape == (2, 5, 4)
 
 
 def test_cells_and_options_that_do_not_fit_are_named(built):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from tests.covering import covering
 from tests.engines.harness import FAST, KINDS, LAYERS, NATIVE
 from tests.gradients import loss_coefficients, outputs_and_gradients
 
@@ -20,7 +21,13 @@ OPTIONS = [
 ]
 #: What has equations of its own: each cell on each fast engine, and those of native alone.
 SERVED = [(kind, engine) for kind in LAYERS for engine in FAST] + [(k, "native") for k in NATIVE if "native" in FAST]
-WITH_REFERENCE = SERVED + [(kind, "reference") for kind in LAYERS]
+AXES = {"served": SERVED + [(kind, "reference") for kind in LAYERS], "options": OPTIONS, "masked": [False, True]}
+
+
+def cases(**axes):
+    """Return marks for any two of these."""
+    rows = [(*row["served"], row["options"], row["masked"]) for row in covering({**AXES, **axes})]
+    return pytest.mark.parametrize(("kind", "engine", "options", "masked"), rows, ids=str)
 
 
 def case_of(kind, engine, options, shape, masked):
@@ -35,9 +42,7 @@ def case_of(kind, engine, options, shape, masked):
     return layer, np.ones(shape, "float32"), states
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize(("kind", "engine"), WITH_REFERENCE)
+@cases()
 def test_without_timesteps_the_state_stays(kind, engine, options, masked):
     layer, x, states = case_of(kind, engine, options, (3, 0, 2), masked)
     check_that_the_state_stays(
@@ -81,16 +86,14 @@ def test_other_sizes_of_zero_as_in_the_reference(kind, engine, shape):
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("engine", [*FAST, "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_without_timesteps_and_without_a_state(engine):
     layer = LAYERS["lstm"][0](UNITS, engine=engine)
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(np.ones((3, 0, 2), "float32"))), np.zeros((3, UNITS)))
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("options", OPTIONS[:-1], ids=str)  # to unroll needs a length
-@pytest.mark.parametrize(("kind", "engine"), WITH_REFERENCE)
+@cases(options=OPTIONS[:-1])  # to unroll needs a length
 def test_an_open_length_may_be_0(kind, engine, options, masked):
     import tensorflow as tf
 
@@ -123,7 +126,7 @@ def test_an_open_length_may_be_0(kind, engine, options, masked):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("engine", [*FAST, "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_fit_and_predict_of_an_open_length(engine):
     model = keras.Sequential(
         [keras.Input((None, 2)), LAYERS["lstm"][0](UNITS, engine=engine, dropout=0.2), keras.layers.Dense(1)]

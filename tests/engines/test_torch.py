@@ -227,3 +227,40 @@ def test_auto_leaves_a_few_steps_to_the_loop(steps, taken):
     explained = klc.LSTM(4).explain_engine((1, steps, 2))
     assert explained.chosen == taken
     assert explained.answers["torch_nn"].ok is (taken == "torch_nn")
+
+
+@pytest.mark.parametrize(
+    ("layer_class", "options", "masked", "fast"),
+    [
+        (klc.LSTM, {}, False, "torch_nn"),
+        (klc.VanillaRNN, {}, True, "torch_loop"),
+        (klc.GRU, {"reset_after": False}, False, "derived"),
+    ],
+)
+def test_auto_does_what_torch_func_and_forward_mode_need(layer_class, options, masked, fast, x):
+    """Functions that write in place or bring a gradient of their own do not; the equations do."""
+    from torch.autograd import forward_ad
+    from torch.func import grad, hessian, jvp, vmap
+
+    mask = torch.tensor([[1, 1, 0, 1, 1, 0], [0, 1, 0, 1, 1, 1], [1] * 6], dtype=torch.bool) if masked else None
+    layers = [layer_class(4, engine=engine, **options) for engine in ("reference", "auto")]
+    for layer in layers:
+        layer.build(x.shape)
+        layer.set_weights(layers[0].get_weights())
+
+    def derivatives(layer):
+        def loss(x):
+            return (layer(x, mask=mask) ** 2).sum()
+
+        yield jvp(loss, (x,), (x,))[1]
+        yield hessian(loss)(x[:, :6])
+        yield vmap(grad(lambda row: (layer(row[None]) ** 2).sum()))(x)
+        with forward_ad.dual_level():
+            yield forward_ad.unpack_dual(loss(forward_ad.make_dual(x, x))).tangent
+        assert layer.last_engine == "reference"
+
+    for expected, got in zip(*(list(derivatives(layer)) for layer in layers), strict=True):
+        assert largest(expected) > 0
+        assert largest(got - expected) < 1e-5 * max(1, largest(expected))
+    layers[1](x, mask=mask)
+    assert layers[1].last_engine == fast

@@ -262,7 +262,8 @@ def test_damaged_models_are_loaded_or_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["folder", "", "s3://bucket/x", "/dev/full"])
-def test_a_report_that_cannot_be_written_is_said_before_the_work(folder, tmp_path, where):
+def test_a_report_that_cannot_be_written_is_said_before_the_work(folder, tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)  # so that what is written all the same lies there
     (tmp_path / "folder").mkdir()
     target = tmp_path / "folder" if where == "folder" else where
     done = call("export", folder / "model.keras", tmp_path / "out.tflite", "--json", target)

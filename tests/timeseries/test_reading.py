@@ -75,6 +75,14 @@ DIALECTS = {
     "epoch seconds with a point": (lines([f"{t}.0" for t in HOURS.astype("datetime64[s]").asi8]), ["unit='s'"]),
     "units in the cells": (lines(HOURS, [f"{v} kW" for v in VALUES]), ["removesuffix(' kW')"]),
     "blanks": (lines(HOURS.strftime("%Y-%m-%dT%H:%M"), header="time load", separator="  "), ["sep='\\\\s+'"]),
+    "stamps beside the hour": (
+        lines([HOURS[k] + pd.Timedelta(seconds=5 * (k % 3) - 4) for k in range(60)]),
+        ["dt.round('h')"],
+    ),
+    "a column of words": (
+        lines(HOURS, [f"{v},sunny" for v in VALUES], "time,load,sky"),
+        ["hold text: sky", "[['load']]"],
+    ),
     "compact months": (lines(pd.date_range("2001-01-01", periods=60, freq="MS").strftime("%Y%m")), ["format='%Y%m'"]),
 }
 
@@ -106,6 +114,13 @@ def test_quarters_are_recognised(tmp_path):
     assert list(frame.index) == list(pd.date_range("2001-01-01", periods=20, freq="QS"))
 
 
+def test_weeks_are_recognised(tmp_path):
+    mondays = pd.date_range("2020-11-30", periods=20, freq="W-MON")  # over the 53rd week of a year
+    with pytest.raises(DataError, match="%G-W%V") as caught:
+        timeseries.read_csv(write(tmp_path, lines(mondays.strftime("%G-W%V"))))
+    assert list(run(tmp_path, str(caught.value).partition("In pandas:\n")[2]).index) == list(mondays)
+
+
 def test_latin_1_and_utf_16_are_recognised(tmp_path):
     for encoding in ("cp1252", "utf-16"):
         text = lines(HOURS, header="time,höhe")
@@ -124,6 +139,19 @@ def test_the_hour_when_clocks_are_put_back_is_told_from_true_duplicates(tmp_path
     frame = timeseries.read_csv(path, zone="Europe/Berlin")
     assert list(frame.index) == list(LOCAL)
     assert [s.isoformat() for s in timeseries.next_times(frame.index, 1)] == ["2021-11-01T11:00:00+01:00"]
+
+
+@pytest.mark.parametrize(
+    ("start", "zone"), [("2021-03-27", "Europe/Berlin"), ("2021-03-13", "America/New_York"), ("2021-03-06", None)]
+)
+def test_the_hour_when_clocks_are_put_forward_is_told_from_a_hole(tmp_path, start, zone):
+    hours = pd.date_range(start, periods=60, freq="h", tz=zone)
+    stamps = hours.tz_localize(None) if zone else hours.delete(26)  # the same night, a week before
+    words = "is not there because clocks were put forward" if zone else "1 rows are missing"
+    with pytest.raises(DataError, match=words) as caught:
+        timeseries.read_csv(write(tmp_path, lines(stamps)))
+    frame = run(tmp_path, str(caught.value).partition("In pandas:\n")[2])
+    assert list(frame.index) == list(hours.tz_convert("UTC") if zone else hours)
 
 
 def test_offsets_that_change_need_the_name_of_the_zone_which_the_error_gives(tmp_path):

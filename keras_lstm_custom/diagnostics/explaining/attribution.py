@@ -121,6 +121,7 @@ def attribute(
         return work.result(method)
     left = work.integrate(_precision(model), tolerance, max_points)
     result = work.result(method)
+    left = left[np.abs(result.gap[left]) > tolerance * np.abs(result.delta[left])]  # of the whole, not of one piece
     if len(left):
         _warn(result, left, tolerance)
     return result

@@ -103,7 +103,10 @@ class Work:
                 flat = [part.reshape(len(part), -1) for part in parts]
                 change, size = some.high - some.low, sum(np.abs(part).sum(1) for part in flat)
                 allowed = ROUNDINGS * spacing * (size + np.abs(some.high) + np.abs(some.low))
-                allowed += tolerance * np.abs(self.prediction - self.reference)[some.row] * (some.stop - some.start)
+                # Half of the tolerance by the length of a panel, half shared by as many as there can be: where the
+                # slope jumps (a ReLU), the error of the panel around it falls no faster than its length.
+                share = (some.stop - some.start + min(1, points / max_points)) / 2
+                allowed += tolerance * np.abs(self.prediction - self.reference)[some.row] * share
                 split = ~(np.abs(sum(part.sum(1) for part in flat) - change) <= allowed)
                 if question.fixed:
                     split[:] = split.any()

@@ -10,6 +10,7 @@ import numpy as np
 from keras import tree
 
 from keras_lstm_custom.errors import InputError
+from keras_lstm_custom.models.state import start_again
 from keras_lstm_custom.models.walk import recurrent_layers, walk
 
 
@@ -21,11 +22,11 @@ def predictions(model: keras.Model, inputs: Sequence[np.ndarray], rows_at_once: 
     parts = []
     for start in range(0, len(inputs[0]), batch):
         for layer in stateful:
-            layer.reset_state()
+            start_again(layer)
         rows = [array[start : start + batch] for array in inputs]
         parts.append([keras.ops.convert_to_numpy(output) for output in tree.flatten(graph(rows, training=False))])
     for layer in stateful:
-        layer.reset_state()
+        start_again(layer)
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
