@@ -21,6 +21,7 @@ OPTIONS = [
 ]
 #: What has equations of its own: each cell on each fast engine, and those of native alone.
 SERVED = [(kind, engine) for kind in LAYERS for engine in FAST] + [(k, "native") for k in NATIVE if "native" in FAST]
+ENGINES = [*FAST, "reference"]
 AXES = {"served": SERVED + [(kind, "reference") for kind in LAYERS], "options": OPTIONS, "masked": [False, True]}
 
 
