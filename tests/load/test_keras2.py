@@ -213,7 +213,8 @@ def test_an_operation_on_an_output_is_named(tmp_path):
 
 
 def test_weights_that_do_not_fit_change_nothing(tmp_path):
-    source = k2.Sequential([l2.InputLayer((STEPS, FEATURES)), l2.GRU(UNITS), l2.Dense(1)])
+    layers = [l2.GRU(UNITS, name="gru"), l2.Dense(1, name="dense")]
+    source = k2.Sequential([l2.InputLayer((STEPS, FEATURES)), *layers])
     path = saved(source, tmp_path / "old.h5")
     first = [keras.Input((STEPS, FEATURES)), klc.GRU(UNITS, reset_after=False)]
     for rest, expected in (
