@@ -100,12 +100,12 @@ clean:
 .venv/dev: .venv/python pyproject.toml
 	$(INSTALLING)
 	$(BIN)/python $(PIP) -e ".[dev]"
+	$(BIN)/python $(PIP) --no-deps tf_keras
 	@touch $@
 
 .venv/bench: .venv/dev
 	$(BIN)/python $(PIP) jax
 	$(BIN)/python $(PIP) $(TORCH)
-	$(BIN)/python $(PIP) --no-deps tf_keras
 	@touch $@
 
 .venv-colab/test: WHICH = $(call first,3.13)

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from keras_lstm_custom.array_files import check_memory
+from keras_lstm_custom.array_files import ZIP, check_memory
 from keras_lstm_custom.errors import LoadError, RecurrentError
 
 EXPECTED = "an .h5 file that Keras 2 or tf_keras wrote by model.save or model.save_weights"
@@ -48,12 +48,16 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 def _remedy(path: Path) -> str:
     """Return what to do about a file that h5py cannot read."""
+    if (path / "saved_model.pb").is_file():
+        return "It is a SavedModel: load it where it was made, in Keras 2, and save it there as model.h5."
     if not path.is_file():
         return "Check the path."
     with path.open("rb") as file:
         start = file.read(len(LFS))
     if start == LFS:
         return "It only says where Git LFS has the file: git lfs pull."
+    if start.startswith(ZIP):
+        return "It is no HDF5 file; a .keras file is read by keras.saving.load_model(path)."
     is_hdf5 = start.startswith(HDF5)
     return "It is cut off or damaged: get the file again." if is_hdf5 else "Check the path: it is no HDF5 file."
 

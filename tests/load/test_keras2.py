@@ -116,12 +116,13 @@ def test_cudnn(tmp_path, name):
 )
 def test_training_goes_on(tmp_path, compiled, optimizer, rate):
     source = k2.Sequential([l2.InputLayer((STEPS, FEATURES)), l2.LSTM(UNITS), l2.Dense(1)])
-    source.compile(**compiled)
+    source.compile(**compiled, run_eagerly=True)  # tracing takes longer
     source.train_on_batch(X, X[:, 0, :1])
     with pytest.warns(UserWarning, match="optimizer starts anew"):
         model = load.keras2(saved(source, tmp_path / "old.h5"))
     assert type(model.optimizer) is optimizer
     np.testing.assert_allclose(float(model.optimizer.learning_rate), rate, rtol=1e-6)
+    model.run_eagerly = True
     expected, got = (m.evaluate(X, X[:, 0, :1], verbose=0) for m in (source, model))
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
@@ -213,7 +214,8 @@ def test_an_operation_on_an_output_is_named(tmp_path):
 
 
 def test_weights_that_do_not_fit_change_nothing(tmp_path):
-    source = k2.Sequential([l2.InputLayer((STEPS, FEATURES)), l2.GRU(UNITS), l2.Dense(1)])
+    layers = [l2.GRU(UNITS, name="gru"), l2.Dense(1, name="dense")]
+    source = k2.Sequential([l2.InputLayer((STEPS, FEATURES)), *layers])
     path = saved(source, tmp_path / "old.h5")
     first = [keras.Input((STEPS, FEATURES)), klc.GRU(UNITS, reset_after=False)]
     for rest, expected in (

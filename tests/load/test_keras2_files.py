@@ -274,6 +274,11 @@ def test_files_that_are_none(tmp_path):
     for name in ("text.h5", "empty.h5", "missing.h5", "."):
         with pytest.raises(LoadError, match="Check the path"):
             load.keras2(tmp_path / name)
+    (tmp_path / "saved").mkdir()
+    for name, told in {"new.keras": r"keras\.saving\.load_model", "saved/saved_model.pb": "It is a SavedModel"}.items():
+        (tmp_path / name).write_bytes(b"PK\x03\x04")
+        with pytest.raises(LoadError, match=told):
+            load.keras2((tmp_path / name) if name == "new.keras" else tmp_path / "saved")
     (tmp_path / "pointer.h5").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(LoadError, match="git lfs pull"):
         load.keras2(tmp_path / "pointer.h5")

@@ -97,6 +97,20 @@ def test_a_node(tmp_path, rng, row):
         np.testing.assert_allclose(got, ours.reshape(got.shape), atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+def test_the_layout_with_the_batch_first(tmp_path, rng, op):
+    """onnxruntime does not run it; the numbers are those of the other layout."""
+    arrays, x = weights(rng, op, 2), random(rng, BATCH, STEPS, FEATURES)
+    found = []
+    for layout in (0, 1):
+        options = {"hidden_size": UNITS, "direction": "bidirectional", "layout": layout}
+        node = helper.make_node(op, ["x", "W", "R", "B"], ["Y", "Y_h"], **options)
+        path = model_of(tmp_path / f"{layout}.onnx", [node], arrays, {"x": [None, None, FEATURES]}, ["Y", "Y_h"])
+        found.append(numbers(loaded(path)(x)))
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 @pytest.mark.parametrize("peepholes", [False, True])
 def test_coupled_gates_and_the_old_hard_sigmoid(tmp_path, rng, peepholes):
     """f = 1 - i. onnxruntime computes it, too."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_lstm_custom as klc
-from keras_lstm_custom import export, load
+from keras_lstm_custom import load
 from keras_lstm_custom.errors import ConversionError, LoadError
 from tests.covering import covering
 
@@ -174,13 +174,3 @@ def test_a_layer_of_keras_goes_to_torch(rng):
     x = rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
     got = klc.to_torch(layer)(torch.from_numpy(x))[0].detach().numpy()
     np.testing.assert_allclose(got, numbers(layer, x), atol=TOLERANCE)
-
-
-@pytest.mark.tensorflow
-def test_a_torch_lstm_reaches_a_microcontroller_in_two_lines(rng, tmp_path):
-    module = torch.nn.LSTM(FEATURES, UNITS)
-    x = rng.normal(size=(16, TIMESTEPS, FEATURES)).astype("float32")
-    model = load.torch(module, return_sequences=False)
-    report = export.micro(model, tmp_path / "micro", calibration=x, timesteps=TIMESTEPS)
-    assert report.ok
-    assert (tmp_path / "micro").is_dir()

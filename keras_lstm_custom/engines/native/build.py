@@ -128,7 +128,7 @@ def link(
     """Compile these files and the core for each instruction set, and link them to `target`, as `finish` leaves it."""
     cxx = _compiler()
     system = SYSTEMS[cxx.system]
-    built = dict(INSTRUCTION_SETS.get(cxx.machine, BASELINE) if sets is None else sets)
+    built = INSTRUCTION_SETS.get(cxx.machine, BASELINE) if sets is None else sets
     cores = "-DKLC_CORES=" + "".join(f"CORE({name})" for name in reversed(built))
     jobs: list[tuple[str, list[str]]] = [(name, [cores]) for name in names]
     jobs += [("core", [f"-DKLC_SET={name}", *more]) for name, more in built.items()]

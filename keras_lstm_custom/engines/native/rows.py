@@ -55,7 +55,7 @@ def _lstm(cell: Any) -> Handed:
 
 
 #: By the function of `equations` that the cell names.
-ROWS = {
+ROWS: dict[Callable[..., Any], Row] = {
     lstm_step: Row(_lstm, frozenset({"peepholes", "coupled", "cell_clip", "zoneout", "cell_zoneout"})),
     gru_step: Row(_gru),
     rnn_step: Row(_plain("vanilla_rnn")),
