@@ -12,7 +12,6 @@ import numpy as np
 
 LIMIT = 2**31 - 2**17  #: of every int32, with room for what rounding adds
 WIDEST = 24  #: binary places that a stored value has at most
-ROOM = 1.125  #: beyond what the calibration showed
 
 
 class Number(NamedTuple):
@@ -24,11 +23,8 @@ class Number(NamedTuple):
 
 
 def places_for(largest: float) -> int:
-    """Return the binary places of an int16 that is to hold numbers up to this; what ends at 1 gets no more room."""
-    if not largest > 0:
-        return 15
-    room = 1.0 if largest <= 1 < largest * ROOM else largest * ROOM
-    return min(math.floor(math.log2(32768 / room)), WIDEST)
+    """Return the binary places of an int16 that is to hold numbers up to this."""
+    return min(math.floor(math.log2(32768 / largest)), WIDEST) if largest > 0 else 15
 
 
 def quantised(values: np.ndarray, places: int) -> np.ndarray:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from keras_lstm_custom.export.plain_c import interpret
 from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, ordered
+from keras_lstm_custom.export.quantization.room import with_room
 
-NOTHING = -1e30  #: below this is what stands for minus infinity
+NOTHING = -1e8  #: what is below stands for minus infinity, or for what a mask takes away (Keras subtracts 1e9)
 
 
-def ranges(outputs: list[Value], rows: list[np.ndarray], at_once: int = 16) -> dict[int, tuple[float, float]]:
-    """Return the smallest and the largest number of every value; what stands for minus infinity does not count."""
-    found: dict[int, tuple[float, float]] = {}
+class Interval(NamedTuple):
+    """What values to expect."""
+
+    low: float
+    high: float
+    lowest: float  #: that was seen
+
+
+def ranges(outputs: list[Value], rows: list[np.ndarray], at_once: int = 16) -> dict[int, Interval]:
+    """Return an interval for every value: what it was, and room for what so few rows have not shown.
+
+    What stands for minus infinity does not count.
+    """
+    found: dict[int, tuple[float, float, int]] = {}
     for start in range(0, len(rows[0]), at_once):
         values = interpret.run(outputs, [array[start : start + at_once] for array in rows])
-        for number, array_ in values.items():
-            real_ones = array_[np.abs(array_) < -NOTHING]
-            low, high = (float(real_ones.min()), float(real_ones.max())) if real_ones.size else (0.0, 0.0)
-            before = found.get(number, (low, high))
-            found[number] = (min(low, before[0]), max(high, before[1]))
-    return found
+        for number, array in values.items():
+            finite = array[np.abs(array) < -NOTHING]
+            low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+            before = found.get(number, (low, high, 0))
+            found[number] = (min(low, before[0]), max(high, before[1]), before[2] + finite.size)
+    return {n: Interval(*with_room(low, high, count), low) for n, (low, high, count) in found.items()}
 
 
 def with_loads(outputs: list[Value]) -> dict[int, int]:

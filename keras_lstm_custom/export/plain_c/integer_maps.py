@@ -46,12 +46,10 @@ class IntegerMaps(Emitter):
 
     # Binary places
 
-    def range_of(self, value: Value) -> tuple[float, float]:
-        return self._ranges.get(value.number, (0.0, 0.0))
-
     def largest(self, value: Value) -> float:
-        low, high = self.range_of(value)
-        return max(abs(low), abs(high))
+        """Return the largest absolute value to expect."""
+        expected = self._ranges.get(value.number)
+        return max(-expected.low, expected.high) if expected else 0.0
 
     def places(self, value: Value) -> int:
         """Return the binary places with which a value lies in memory."""
@@ -198,13 +196,13 @@ class IntegerMaps(Emitter):
 
     def _by_table(self, value: Value) -> fp.Number:
         """Return a function of one number by linear interpolation between its values: as many as it needs."""
-        low, high = self._domains[value.number]
-        room = 0.125 * (high - low) + 1e-3
-        low, high = low - room, high + room
+        low, high, lowest = self._domains[value.number]
+        if value.fn in ("log", "log1p"):  # not down to where they end
+            end = -1.0 if value.fn == "log1p" else 0.0
+            low = end + max((lowest - end) / 2, 1e-3)
         if value.fn == "exp":
-            low, high = max(low, high - 24.0), min(high, max(self._domains[value.number][1], 0.0) + 1e-3)
-        if value.fn in ("log", "log1p"):
-            low = max(low, 1e-4 if value.fn == "log" else 1e-4 - 1)
+            low = max(low, high - 24.0)
+        high = max(high, low + 1e-3)
         function = FUNCTIONS[value.fn]
         fraction = math.floor(math.log2(FEWEST / (high - low)))
         while True:

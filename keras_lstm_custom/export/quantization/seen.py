@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_lstm_custom.export.file.flatbuffer import Type
 from keras_lstm_custom.export.file.graph import Graph
-
-#: Up to how many standard deviations the range of a normal variable must reach: there, clipping and the
-#: rounding of eight bits together err least (1 % of the standard deviation; 4 to 5 are nearly as good).
-REACH = 4.5
+from keras_lstm_custom.export.quantization.room import with_room
 
 
 class Inside(NamedTuple):
@@ -72,16 +68,3 @@ class Seen:
         room = {k: with_room(*ends, self.count * math.prod(self.shapes[k])) for k, ends in self.ends.items()}
         lows, highs = ({index: ends[k] for index, ends in room.items()} for k in (0, 1))
         return Ranges(lows, highs, {index: values / self.count for index, values in self.total.items()})
-
-
-def with_room(low: float, high: float, count: int) -> tuple[float, float]:
-    """Return an interval that holds zero, what was seen, and room for what so few values have not shown.
-
-    The largest of n normal values lies near the quantile 1 - 1/(2n): 3.0 standard deviations for 384 values, 1.9
-    for 16. What comes later exceeds it, and in integers is clipped, which costs more than coarser steps do. So the
-    interval is widened about its middle by the factor that would bring it to `REACH`; for 150,000 values
-    that is 1. An end on zero's own side (of a ReLU) stays there.
-    """
-    factor = max(1.0, REACH / NormalDist().inv_cdf(1 - 0.5 / max(count, 2)))
-    more = (factor - 1) * (high - low) / 2
-    return (low - more if low < 0 else 0.0), (high + more if high > 0 else 0.0)
