@@ -43,7 +43,7 @@ def equations_refusal(cell: Any, known: Equations = WRITTEN_OUT) -> str | None:
     if changed:
         return f"has {name} written out, and {type(cell).__name__} has its own {' and '.join(changed)}"
     if cell.features:
-        return f"has {name} written out without {', '.join(sorted(cell.features))}"
+        return f"has {name} written out, without {', '.join(sorted(cell.features))}"
     for name, function in ACTIVATIONS.items():
         if getattr(cell, name, function) is not function:
             return f"has the gradient of {name}={function.__name__!r} only"
