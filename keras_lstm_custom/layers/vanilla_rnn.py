@@ -21,7 +21,11 @@ class VanillaRNN(Recurrent):
     `kernel` `(features, units)`, `recurrent_kernel` `(units, units)`, `bias` `(units,)`.
 
     Args: every argument of `keras.layers.SimpleRNN`, and
-        engine, checkpoint_every: as of `keras_lstm_custom.LSTM`.
+        engine: how to run over time: "auto" picks the first engine that can serve; a name from
+            `keras_lstm_custom.engines.ENGINES` forces that engine, which raises if it cannot.
+        checkpoint_every: for long sequences: training keeps the gates of this many steps at a time and
+            computes the others again in the backward pass. The gradients are the same, memory grows
+            with `timesteps / checkpoint_every`; None keeps the gates of all steps.
 
     Call arguments:
         sequences: `(batch, timesteps, features)`.
