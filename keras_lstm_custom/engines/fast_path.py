@@ -34,7 +34,7 @@ def refusal(request: Request, *backends: str, known: Equations = WRITTEN_OUT) ->
 
 
 def equations_refusal(cell: Any, known: Equations = WRITTEN_OUT, features: frozenset[str] = frozenset()) -> str | None:
-    """Return why no engine that has these equations, with these features, written out computes what the cell does."""
+    """Return why no engine that has these equations written out, with these features, computes what the cell does."""
     if cell.equation not in known:
         names = ", ".join(equation.__name__ for equation in known)
         return f"has {names} written out, and {type(cell).__qualname__} computes another step"
@@ -44,7 +44,7 @@ def equations_refusal(cell: Any, known: Equations = WRITTEN_OUT, features: froze
         return f"has {name} written out, and {type(cell).__name__} has its own {' and '.join(changed)}"
     unknown = cell.features - features
     if unknown:
-        return f"has {name} written out without {', '.join(sorted(unknown))}"
+        return f"has {name} written out, without {', '.join(sorted(unknown))}"
     for name, function in ACTIVATIONS.items():
         if getattr(cell, name, function) is not function:
             return f"has the gradient of {name}={function.__name__!r} only"
