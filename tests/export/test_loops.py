@@ -116,9 +116,7 @@ def test_a_loop_is_small():
 # Integers
 
 
-@pytest.mark.parametrize(
-    ("layer", "scheme"), [("keras GRU", "int8"), ("GRU", "int16x8"), ("own", "int8"), ("cells", "int8")]
-)
+@pytest.mark.parametrize(("layer", "scheme"), [("keras GRU", "int8"), ("GRU", "int16x8"), ("own", "int8")])
 def test_integers(layer, scheme):
     options = {"reset_after": False} if layer == "GRU" else {}
     sequences = LAYERS[layer](6, return_sequences=True, **options)
