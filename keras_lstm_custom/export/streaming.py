@@ -28,7 +28,7 @@ SEQUENCES = 4
 
 RESETS = {
     "kept": "Before a new sequence, reset the state: interpreter.reset_all_variables() on LiteRT, "
-    "interpreter.Reset() on a microcontroller. Kernels of CMSIS-NN restart from zero at every invocation: "
+    "interpreter.Reset() on a microcontroller. The fused LSTM op of CMSIS-NN restarts from zero at every invocation: "
     "there, use state='explicit'.",
     "explicit": "Before a new sequence, fill every state input with its zero point (0 in float); "
     "after each invocation, copy every state output into the input of the same name, byte by byte.",
