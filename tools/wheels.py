@@ -40,6 +40,10 @@ error = np.abs(y - np.asarray(same(x))).max()
 assert error < 1e-5, error
 print(f"installed and used: {layer.last_engine}, Keras {keras.__version__}, error {error:.1e}")
 print(layer.explain_engine(x.shape))
+with open("/proc/cpuinfo") as file:
+    flags = set(file.read().split())
+best = next((name for name, needed in (("avx512", "avx512vl"), ("avx2", "avx2")) if needed in flags), "")
+assert f"compiled loops for {best}" in str(layer.explain_engine(x.shape)), f"this processor has {best}"
 """
 
 

@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +32,10 @@ def run(command, *arguments, core):
 
 
 def test_every_instruction_set(tmp_path):
-    run([build.link(["test_core", "dispatch"], tmp_path / "test_core")], "3", core=next(iter(HERE)))
+    told = run([build.link(["test_core", "dispatch"], tmp_path / "test_core")], "3", core=next(iter(HERE)))
+    needed = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512vl"}}
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert re.findall(r"(\w+): worst", told) == [name for name in HERE if needed.get(name, set()) <= flags]
 
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
