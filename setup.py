@@ -85,6 +85,8 @@ class Wheel(bdist_wheel):
 
     def get_tag(self):
         python, abi, platform = super().get_tag()
+        if not self.root_is_pure:
+            native_build().check_target(platform)
         return (python, abi, platform) if self.root_is_pure else ("py3", "none", platform)
 
 

@@ -9,16 +9,21 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from keras_lstm_custom.engines.native.build import REMEDY, compiler
+from keras_lstm_custom.engines.native.build import REMEDY, check_target, compiler
+from keras_lstm_custom.errors import EngineError
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ["keras_lstm_custom", "pyproject.toml", "setup.cfg", "setup.py", "README.md", "LICENSE", "MANIFEST.in"]
+#: What else the repository has.
+ARCHIVED = ["CHANGELOG.md", "CONTRIBUTING.md", "Makefile", ".ci", "benchmarks", "docs", "examples", "saved_models"]
+ARCHIVED += ["tests", "tools"]
 LIBRARY = "keras_lstm_custom/engines/native/libkeras_lstm_custom.so"
 
 needs_compiler = pytest.mark.skipif(
@@ -60,6 +65,37 @@ def test_wheel_holds_the_native_library_for_any_python_of_this_platform(wheel, w
     assert wheel_file.name.endswith(f"-py3-none-{platform_tag}.whl")
     (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/WHEEL"))
     assert "Root-Is-Purelib: false" in wheel.read(metadata).decode()
+
+
+def test_a_wheel_is_not_for_another_machine_than_its_library(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr(
+        "subprocess.run", lambda command, **_: subprocess.CompletedProcess(command, 0, "arm64-apple-darwin23.1.0\n")
+    )
+    check_target("macosx_11_0_arm64")
+    check_target("manylinux_2_28_aarch64")
+    with pytest.raises(EngineError, match=r"--plat-name, e\.g\. linux_aarch64"):
+        check_target("linux_x86_64")
+
+
+def test_source_archive_holds_what_the_tests_need(tmp_path):
+    """It is made in a copy, whose tests could then be run: docs, examples, data, the sources of the C++ tests."""
+    source, made = tmp_path / "source", tmp_path / "made"
+    ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", ".hypothesis", "node_modules")
+    source.mkdir()
+    for path in ROOT.iterdir():
+        if path.name in SOURCES + ARCHIVED:
+            shutil.copytree(path, source / path.name, ignore=ignored) if path.is_dir() else shutil.copy(path, source)
+    hook = f"import setuptools.build_meta as meta; meta.build_sdist({str(made)!r})"
+    run = subprocess.run([sys.executable, "-c", hook], cwd=source, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    (archive,) = made.iterdir()
+    with tarfile.open(archive) as tar:
+        held = {name.partition("/")[2] for name in tar.getnames()}
+    files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    missing = {name for name in files - held if ".egg-info" not in name}
+    assert not missing
+    assert {"tests/test_package.py", "keras_lstm_custom/engines/native/src/test_core.cc", "Makefile"} <= held
 
 
 @needs_compiler

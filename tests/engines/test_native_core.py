@@ -6,11 +6,13 @@ import platform
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_lstm_custom.engines.native import build
+from keras_lstm_custom.errors import EngineError
 from tests.engines.minimax import expm1_coefficients
 
 pytestmark = pytest.mark.skipif(
@@ -30,7 +32,10 @@ def run(command, *arguments, core):
 
 
 def test_every_instruction_set(tmp_path):
-    run([build.link(["test_core", "dispatch"], tmp_path / "test_core")], "3", core=next(iter(HERE)))
+    told = run([build.link(["test_core", "dispatch"], tmp_path / "test_core")], "3", core=next(iter(HERE)))
+    needed = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512vl"}}
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert re.findall(r"(\w+): worst", told) == [name for name in HERE if needed.get(name, set()) <= flags]
 
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
@@ -70,6 +75,46 @@ def test_activations_saturate_and_are_as_exact_as_documented(name, tmp_path):
         pytest.skip(f"this processor has no {name}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "s (1 - s): " in done.stdout
+
+
+@pytest.fixture
+def recorded(monkeypatch, tmp_path):
+    """A compiler that writes down what it is asked: `recorded(target)` is called with what it says it compiles for."""
+
+    def compiler(target):
+        script = tmp_path / "c++"
+        script.write_text(
+            f'#!/bin/sh\n[ "$2" = -dumpmachine ] && echo {target} && exit\necho "$@" >> {tmp_path}/asked\n'
+            'while [ $# -gt 0 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done\n'
+        )
+        script.chmod(0o755)
+        monkeypatch.setenv("CXX", f"{script} -option")
+        return lambda: (tmp_path / "asked").read_text().splitlines()
+
+    return compiler
+
+
+def test_macos_is_asked_for_a_library_of_its_kind(recorded, tmp_path):
+    asked = recorded("arm64-apple-darwin23.1.0")
+    build.build(tmp_path / "library.dylib")
+    *compiled, linked = asked()
+    (stub,) = (line for line in compiled if " -c " not in line)
+    assert "-dynamiclib" in stub
+    assert "-install_name,@rpath/libtensorflow_framework.2.dylib" in stub
+    assert [line.split("-DKLC_SET=")[1].split()[0] for line in compiled if "-DKLC_SET" in line] == ["neon"]
+    assert all("-DKLC_CORES=CORE(neon)" in line for line in compiled if "dispatch.cc" in line)
+    assert "-dynamiclib" in linked
+    assert "libtensorflow_framework.2.dylib" in linked
+    assert "-option" in linked
+    assert "-pthread" not in linked
+    assert (tmp_path / "library.dylib").read_bytes().startswith(b"made\n\nkeras_lstm_custom, built from ")
+
+
+def test_an_operating_system_that_is_not_known_is_refused(recorded, tmp_path):
+    recorded("x86_64-w64-mingw32")
+    with pytest.raises(EngineError, match="a compiler for Linux or macOS"):
+        build.build(tmp_path / "library.dll")
+    assert not (tmp_path / "library.dll").exists()
 
 
 def test_the_coefficients_are_those_of_least_error():

@@ -36,7 +36,7 @@ class System(NamedTuple):
     threads: list[str]
 
 
-#: By what the compiler calls them. Under macOS no compiler of Apple's has been tried: a test cross-compiles for it.
+#: By what the compiler calls them. Under macOS nothing has been run: a library for it was linked with zig, no more.
 SYSTEMS = {
     "linux": System(".so", "libtensorflow_framework.so.2", ["-shared"], "-Wl,-soname,{}", ["-pthread"]),
     "darwin": System(".dylib", "libtensorflow_framework.2.dylib", ["-dynamiclib"], "-Wl,-install_name,@rpath/{}", []),
@@ -50,6 +50,10 @@ LIBRARY = Path(__file__).parent / f"libkeras_lstm_custom{_HERE.suffix}"
 
 REMEDY = "`python -m keras_lstm_custom.engines.native.build`"  #: what builds it by hand
 
+#: Names another compiler for the cores alone. They need no library of C++, so any for the same machine will do:
+#: the wheels have them from g++, which they were measured with, and the rest from one that knows older systems.
+CORE_CXX = "CORE_CXX"
+
 FLAGS = [
     *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
@@ -60,7 +64,7 @@ SEAL = "\nkeras_lstm_custom, built from {sources}, content {content}\n"
 
 #: The instruction sets of each processor, by name, the best last; `dispatch.cc` chooses among them at run time.
 BASELINE: dict[str, list[str]] = {"baseline": []}
-INSTRUCTION_SETS = {
+INSTRUCTION_SETS: dict[str, Mapping[str, list[str]]] = {
     "x86_64": {
         **BASELINE,
         "avx2": ["-mavx2", "-mfma"],
@@ -129,15 +133,16 @@ def link(
     cxx = _compiler()
     system = SYSTEMS[cxx.system]
     built = INSTRUCTION_SETS.get(cxx.machine, BASELINE) if sets is None else sets
-    cores = "-DKLC_CORES=" + "".join(f"CORE({name})" for name in reversed(built))
-    jobs: list[tuple[str, list[str]]] = [(name, [cores]) for name in names]
-    jobs += [("core", [f"-DKLC_SET={name}", *more]) for name, more in built.items()]
+    cores = "-DKLC_CORES=" + "".join(f"CORE({name})" for name in reversed(list(built)))
+    core_cxx = shlex.split(os.environ.get(CORE_CXX, "")) or cxx.command
+    jobs = [(cxx.command, name, [cores]) for name in names]
+    jobs += [(core_cxx, "core", [f"-DKLC_SET={name}", *more]) for name, more in built.items()]
     with scratch(EngineError) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = [f"{folder}/{n}.o" for n in range(len(jobs))]
         flags = [*FLAGS, *compiling]
         commands = [
-            [*cxx.command, *flags, *more, "-c", str(SOURCE / f"{name}.cc"), "-o", out]
-            for (name, more), out in zip(jobs, objects, strict=True)
+            [*command, *flags, *more, "-c", str(SOURCE / f"{name}.cc"), "-o", out]
+            for (command, name, more), out in zip(jobs, objects, strict=True)
         ]
         if shared:
             # A library of TensorFlow's name, of functions that do nothing: ours then asks for the one that is loaded.
@@ -154,6 +159,20 @@ def link(
             new.write_bytes(finish(Path(made).read_bytes()))
             shutil.copymode(made, new)
     return target
+
+
+def check_target(platform_tag: str) -> None:
+    """Raise `EngineError` if a wheel for this platform would hold a library for another kind of machine."""
+    machine = _compiler().machine
+    names = {"x86_64": ("x86_64",), "aarch64": ("aarch64", "arm64")}
+    wrong = [name for other, spelled in names.items() if other != machine for name in spelled]
+    if machine in names and platform_tag.endswith(tuple(wrong)):
+        raise EngineError(
+            "The wheel would hold a library that its machines cannot load.",
+            expected=f"a wheel for {machine}, which the compiler compiles for",
+            received=platform_tag,
+            remedy=f"Pass --plat-name, e.g. linux_{machine}, or set the variable CXX to another compiler.",
+        )
 
 
 def _compiler() -> Compiler:
