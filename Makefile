@@ -1,4 +1,4 @@
-# Targets: demo, test, test-backends, native, stubs, lint, bench, clean. Each installs all that it needs: test-backends into
+# Targets: demo, test, test-backends, native, stubs, lint, docs, bench, clean. Each installs all that it needs: test-backends into
 # .venv-backends, which has no TensorFlow, as a user of JAX or torch has none; the others into .venv.
 #
 #   make demo                                    train, compare and export on the shipped data; results in runs/
@@ -28,7 +28,7 @@ STUBBED := $(patsubst %.pyi,%.py,$(wildcard keras_lstm_custom/*/*.pyi))
 #: Keras' own tests: five minutes of compilation on JAX, one on the others.
 SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
 
-.PHONY: demo test test-backends native stubs lint bench clean
+.PHONY: demo test test-backends native stubs lint docs bench clean
 
 demo: .venv/demo
 	$(BIN)/python examples/forecast.py $(if $(CSV),--csv "$(CSV)") $(if $(TARGET),--target "$(TARGET)") $(ARGS)
@@ -52,12 +52,17 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/mypy $(STUBBED)
 
+docs: .venv/docs
+	npm ci --prefix tools/site --no-audit --no-fund --silent
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "site/index.html"
+
 bench: .venv/bench native
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 	$(BIN)/python benchmarks/latency.py $(if $(findstring --quick,$(ARGS)),--quick)
 
 clean:
-	rm -rf .venv .venv-* runs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-* runs build dist site tools/site/node_modules .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 
 .venv/python .venv-backends/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
@@ -72,6 +77,12 @@ clean:
 .venv/dev: .venv/python pyproject.toml
 	$(INSTALLING)
 	$(BIN)/python $(PIP) -e ".[dev]"
+	@touch $@
+
+# JAX is the smallest backend.
+.venv/docs: .venv/python pyproject.toml
+	$(INSTALLING)
+	$(BIN)/python $(PIP) -e ".[docs]" jax
 	@touch $@
 
 .venv/bench: .venv/dev
