@@ -1,8 +1,7 @@
-# Targets: demo, test, test-backends, test-colab, test-floor, test-nightly, wheels, native, stubs, lint,
-# bench, clean. Each installs
-# all that it needs: test-backends into .venv-backends, which has no TensorFlow, as a user of JAX or torch has none; test-colab,
-# test-floor and test-nightly into environments of their own, with other versions of Python, Keras and TensorFlow; wheels into
-# .venv-wheels; the others into .venv.
+# Targets: demo, test, test-backends, test-colab, test-floor, test-nightly, wheels, native, stubs, lint, docs, bench, clean. Each
+# installs all that it needs: test-backends into .venv-backends, which has no TensorFlow, as a user of JAX or torch has none;
+# test-colab, test-floor and test-nightly into environments of their own, with other versions of Python, Keras and TensorFlow;
+# wheels into .venv-wheels; the others into .venv.
 #
 #   make demo                                    train, compare and export on the shipped data; results in runs/
 #   make demo CSV=my.csv TARGET=load             the same for a file of your own
@@ -43,7 +42,7 @@ SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
 
 CXX_FILES = $(wildcard keras_lstm_custom/engines/native/src/*.h keras_lstm_custom/engines/native/src/*.cc benchmarks/*.cc)
 
-.PHONY: demo test test-backends test-colab test-floor test-nightly wheels native stubs lint bench clean
+.PHONY: demo test test-backends test-colab test-floor test-nightly wheels native stubs lint docs bench clean
 
 demo: .venv/demo
 	$(BIN)/python examples/forecast.py $(if $(CSV),--csv "$(CSV)") $(if $(TARGET),--target "$(TARGET)") $(ARGS)
@@ -84,12 +83,17 @@ lint: .venv/dev
 	$(BIN)/mypy $(STUBBED)
 	if command -v clang-format; then clang-format --dry-run -Werror $(CXX_FILES); fi
 
+docs: .venv/docs
+	npm ci --prefix tools/site --no-audit --no-fund --silent
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "site/index.html"
+
 bench: .venv/bench native
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 	$(BIN)/python benchmarks/latency.py $(if $(findstring --quick,$(ARGS)),--quick)
 
 clean:
-	rm -rf .venv .venv-* runs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-* runs build dist site tools/site/node_modules .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 
 .venv/python .venv-backends/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
@@ -105,6 +109,12 @@ clean:
 	$(INSTALLING)
 	$(BIN)/python $(PIP) -e ".[dev]"
 	$(BIN)/python $(PIP) --no-deps tf_keras
+	@touch $@
+
+# JAX is the smallest backend.
+.venv/docs: .venv/python pyproject.toml
+	$(INSTALLING)
+	$(BIN)/python $(PIP) -e ".[docs]" jax
 	@touch $@
 
 .venv/bench: .venv/dev
