@@ -204,6 +204,16 @@ def test_what_it_does_not_know_it_says_and_another_serves(layer_class, options, 
     assert explanation.answers["native"].reason.endswith(why.removesuffix("$")) or not why.endswith("$")
 
 
+@pytest.mark.parametrize("kind", ["gru", "all options"])
+def test_a_changed_step_is_another_function(kind):
+    layer_class, options = NATIVE[kind]
+    cell_class = layer_class.cell_class
+    own = type("Own", (cell_class,), {"step": lambda self, *a, **more: cell_class.step(self, *a, **more)})
+    answers = type("OwnLayer", (layer_class,), {"cell_class": own})(4, **options).explain_engine(X.shape).answers
+    assert not answers["native"].ok
+    assert "its own step" in answers["native"].reason
+
+
 def test_there_is_a_case_for_every_option_that_it_knows():
     from keras_lstm_custom.engines.native.rows import ROWS
 
