@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -207,3 +208,10 @@ def _shift(states: Array, initial: Array, go_backwards: bool) -> Array:
     if go_backwards:
         return np.concatenate([states[:, 1:], first], axis=1)
     return np.concatenate([first, states[:, :-1]], axis=1)
+
+
+def __getattr__(name: str) -> Any:
+    """`Traces` stood here before it had a module of its own, which imports this one."""
+    if name == "Traces":
+        return import_module("keras_lstm_custom.diagnostics.traces").Traces
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -285,7 +285,8 @@ class Forecaster:
                 "The forecast needs columns that are known in advance.",
                 expected=f"`future`, a table of {names_shown(self.plan.future)} for the next {self.plan.horizon} steps",
                 received="None",
-                remedy="Pass future=...; its first row is the step after the last one of the data.",
+                remedy="Pass future=... (--ahead FILE at the command line); its first row is the step after the "
+                "last one of the data.",
             )
         tables = self.tables(frames, future)
         result = self.forecast(newest(tables, self.plan))
