@@ -33,7 +33,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
     - `projection_kernel` `(units, projection)`, drawn by `kernel_initializer`
     - `gate_gamma` `(4 * units,)` of layer normalisation "gate"
     - `kernel_norm_gamma`, `kernel_norm_beta`, `recurrent_norm_gamma`, `recurrent_norm_beta` `(4 * units,)`,
-      `cell_norm_gamma`, `cell_norm_beta` `(units,)` of "joint"
+      `cell_norm_gamma`, `cell_norm_beta` `(units,)` of "joint" and "addons"
 
     Args:
         units: size of the hidden state, a positive integer.
@@ -57,7 +57,8 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         coupled: whether i = 1 - f: three gates, a quarter fewer weights.
         projection: width of h, at most `units`; None for h as wide as c.
         projection_clip: h is clipped to ± this after the projection; None for no bound.
-        layer_normalization: None, "gate" (each gate by itself, the form of TFLite's fused op) or "joint" (Ba 2016).
+        layer_normalization: None, "gate" (each gate by itself, the form of TFLite's fused op), "joint" (Ba 2016), or
+            "addons" (that of TensorFlow Addons: as "joint", and the normalised c is carried on).
         cell_clip: c is clipped to ± this; None for no bound.
         zoneout: probability that a unit of h keeps its value of the step before, in [0, 1).
         cell_zoneout: the same for c.

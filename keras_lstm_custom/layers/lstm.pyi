@@ -65,7 +65,8 @@ class LSTM(Recurrent):
         coupled: whether i = 1 - f: three gates, a quarter fewer weights.
         projection: width of h, at most `units`; None for h as wide as c.
         projection_clip: h is clipped to ± this after the projection; None for no bound.
-        layer_normalization: None, "gate" (each gate by itself, the form of TFLite's fused op) or "joint" (Ba 2016).
+        layer_normalization: None, "gate" (each gate by itself, the form of TFLite's fused op), "joint" (Ba 2016), or
+            "addons" (that of TensorFlow Addons: as "joint", and the normalised c is carried on).
         cell_clip: c is clipped to ± this; None for no bound.
         zoneout: probability that a unit of h keeps its value of the step before, in [0, 1).
         cell_zoneout: the same for c.
