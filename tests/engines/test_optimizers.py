@@ -7,6 +7,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from packaging.version import Version
 
 import keras_lstm_custom as klc
 from tests.engines.harness import FAST
@@ -37,6 +38,8 @@ def test_there_are_optimizers():
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_one_step_gives_the_weights_of_the_reference(optimizer):
     """One model with a branch for each engine, all of the same weights; its batch size and length are open."""
+    if optimizer == "Muon" and Version(keras.__version__) < Version("3.11"):
+        pytest.skip("Keras 3.10's own Muon trains no model under TensorFlow, Keras' Dense neither")
     engines = ["reference", *FAST]
     branches = [[klc.LSTM(4, return_sequences=True, engine=e), klc.VanillaRNN(3, engine=e)] for e in engines]
     x = keras.Input((None, 3))
