@@ -113,7 +113,7 @@ def _cell(cell: Any, name: str) -> tuple[str, dict[str, Any], dict[str, np.ndarr
     options["bias"] = ours.bias is not None
     features = ours.features - {"projection"}
     if features:
-        raise _refused(name, ", ".join(f"{option}={getattr(ours, option)!r}" for option in sorted(features)))
+        raise _refused(name, ", ".join(o if "=" in o else f"{o}={getattr(ours, o)!r}" for o in sorted(features)))
     if "projection" in ours.features:
         options["proj_size"] = ours.projection
         if ours.projection == ours.units:

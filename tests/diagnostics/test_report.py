@@ -565,5 +565,5 @@ def test_targets_of_another_shape_are_refused(small, tmp_path):
 
 def test_missing_tools_are_named_with_the_command_that_installs_them(small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(ImportError, match=r"keras_lstm_custom\[report\]"):
+    with pytest.raises(ImportError, match=r"\.\[report\]"):
         report(small.model, small.x, small.y, tmp_path / "page.html")

@@ -193,7 +193,7 @@ def test_half_precision_is_widened_inside(dtype, kind):
         (klc.LSTM, {"projection": 2, "peepholes": True}, "without projection$"),
         (klc.LSTM, {"layer_normalization": "joint"}, "without layer_normalization"),
         (klc.LSTM, {"coupled": True, "activation": "relu"}, "the gradient of activation='tanh' only"),
-        (klc.SLSTM, {}, "lstm, gru, vanilla_rnn, not 'SLSTMCell'"),
+        (klc.SLSTM, {}, "has lstm_step, gru_step, rnn_step written out, and SLSTMCell computes another step"),
     ],
 )
 def test_what_it_does_not_know_it_says_and_another_serves(layer_class, options, why):
@@ -216,8 +216,9 @@ def test_a_changed_step_is_another_function(kind):
 
 def test_there_is_a_case_for_every_option_that_it_knows():
     from keras_lstm_custom.engines.native.rows import ROWS
+    from keras_lstm_custom.equations import lstm_step
 
     tested = {option for _, options in NATIVE.values() for option in options}
-    assert ROWS["lstm"].features <= tested
-    assert ROWS["lstm"].features < set(LSTMOptions._fields)
+    assert ROWS[lstm_step].features <= tested
+    assert ROWS[lstm_step].features < set(LSTMOptions._fields)
     assert set(ENGINES) > {"native"}

@@ -32,7 +32,7 @@ def run(command, *arguments, core):
 
 
 def test_every_instruction_set(tmp_path):
-    told = run([build.link(["test_core", "dispatch"], tmp_path / "test_core")], "3", core=next(iter(HERE)))
+    told = run([build.link(["test_core", "dispatch"], tmp_path / "test_core")], "3", "2", core=next(iter(HERE)))
     needed = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512vl"}}
     flags = set(Path("/proc/cpuinfo").read_text().split())
     assert re.findall(r"(\w+): worst", told) == [name for name in HERE if needed.get(name, set()) <= flags]
@@ -42,7 +42,10 @@ def test_every_instruction_set(tmp_path):
 def test_under_sanitizers(sanitizer, tmp_path):
     flags = [*SANITIZERS, f"-fsanitize={sanitizer}"]
     run(
-        [build.link(["test_core", "dispatch"], tmp_path / "test_core", (), flags, build.BASELINE)], "1", core="baseline"
+        [build.link(["test_core", "dispatch"], tmp_path / "test_core", (), flags, build.BASELINE)],
+        "1",
+        "4",
+        core="baseline",
     )
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lstm_custom import export, load, to_torch
+from keras_lstm_custom import load, to_torch
 from keras_lstm_custom.errors import LoadError
 
 
@@ -30,6 +30,8 @@ def test_torch_is_not_imported(state_dict, monkeypatch):
 
 @pytest.mark.tensorflow
 def test_a_torch_lstm_reaches_a_microcontroller_in_two_lines(rng, state_dict, tmp_path):
+    from keras_lstm_custom import export
+
     x = rng.normal(size=(16, 6, 3)).astype("float32")
     model = load.torch(state_dict, return_sequences=False)
     report = export.micro(model, tmp_path / "micro", calibration=x, timesteps=6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,13 @@ class Unsupported(Exception):
 TIME = -1  #: in place of an axis of one step's shape
 
 
+@dataclass(frozen=True)
+class Turned:
+    """A tensor of one step whose batch stands second, `(n, 1, m)`: as a product for each of n blocks wants it."""
+
+    value: Value  #: `(n, m)`
+
+
 class Frame:
     """How tensors of Keras are values: of a model, with time as the axis behind the batch; or within one step."""
 
@@ -26,8 +34,10 @@ class Frame:
         """Take the builder, and whether the tensors are those of one step, `(1, ...)`."""
         self.b, self.within_step = b, within_step
 
-    def shape(self, x: Value) -> tuple[int, ...]:
+    def shape(self, x: Value | Turned) -> tuple[int, ...]:
         """Return the shape of the tensor, with a batch of one."""
+        if isinstance(x, Turned):
+            return (x.value.shape[0], 1, *x.value.shape[1:])
         return (1, *x.shape) if self.within_step or x.steps is None else (1, x.steps, *x.shape)
 
     def axis(self, x: Value, axis: int) -> int:
@@ -125,9 +135,13 @@ class Frame:
             return self.b.reshape(x, shape[1:])
         return self.wrap(self.b.reshape(self.flat(x), shape))
 
-    def transpose(self, x: Value, axes: Any) -> Value:
-        """Return the tensor with its axes in another order; the batch stays."""
+    def transpose(self, x: Value | Turned, axes: Any) -> Any:
+        """Return the tensor with its axes in another order; the batch stays, or changes places within a step."""
+        if isinstance(x, Turned):
+            return x.value
         axes = [axis % len(self.shape(x)) for axis in axes]
+        if self.within_step and axes == [1, 0, 2]:
+            return Turned(x)
         if axes[0] != 0:
             raise Unsupported("an operation over the batch")
         if not self.within_step and x.steps is not None and axes[1] == 1:
@@ -186,15 +200,22 @@ def _variance(frame: Frame, op: Any, x: Value) -> Value:
     return frame.b.map("mul", frame.reduce("add", frame.b.map("mul", away, away), op.axis, op.keepdims), share)
 
 
-def _matmul(frame: Frame, op: Any, args: list[Any]) -> Value:
+def _matmul(frame: Frame, op: Any, args: list[Any]) -> Value | Turned:
     x, kernel = args
+    if isinstance(x, Turned) and np.ndim(kernel) == 3:
+        rows = np.arange(x.value.size).reshape(x.value.shape)
+        blocks = [frame.linear(frame.b.pick(x.value, row), part) for row, part in zip(rows, kernel, strict=True)]
+        return Turned(frame.b.reshape(frame.b.concat(blocks, 0), (len(rows), kernel.shape[-1])))
     if isinstance(x, Value) and not isinstance(kernel, Value) and np.ndim(kernel) == 2:
         return frame.linear(x, kernel)
     raise Unsupported("a product of two computed tensors")
 
 
-def _split(frame: Frame, op: Any, args: list[Any]) -> list[Value]:
+def _split(frame: Frame, op: Any, args: list[Any]) -> list[Value] | list[Turned]:
     (x,) = args
+    if isinstance(x, Turned):
+        places = np.arange(x.value.size).reshape(x.value.shape)
+        return [Turned(frame.b.pick(x.value, part)) for part in np.split(places, op.indices_or_sections, -1)]
     own = frame.axis(x, op.axis)
     if own == TIME:
         raise Unsupported("a split over time")
