@@ -1,6 +1,7 @@
 """`from_keras` and `to_keras`: the same graph, names, weights and training state, with the layers exchanged."""
 
 import json
+import re
 import warnings
 
 import keras
@@ -92,6 +93,11 @@ def assert_same(these, those, atol=1e-6):
         np.testing.assert_allclose(a, b, atol=atol)
 
 
+def config_of(model):
+    """Return the config as text, but for the numbers of a mask's operations, which Keras 3.10 counts on."""
+    return re.sub(r'"(any|not_equal)_\d+"', r'"\1"', json.dumps(model.get_config()))
+
+
 @MODELS
 def test_there_and_back(build, rng):
     model = build()
@@ -110,7 +116,7 @@ def test_there_and_back(build, rng):
     assert not any(isinstance(layer, THEIRS) and not isinstance(layer, OURS) for _, layer in walk(converted))
     assert any(isinstance(layer, OURS) for _, layer in walk(converted))
     assert [type(layer) for _, layer in walk(back)] == [type(layer) for _, layer in walk(model)]
-    assert json.dumps(back.get_config()) == json.dumps(model.get_config())
+    assert config_of(back) == config_of(model)
 
     converted.set_weights([w + 1 for w in weights])
     assert_same(model.get_weights(), weights, atol=0)
