@@ -26,6 +26,16 @@ def _seeded():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _little_compiled():
+    """Let go of what JAX has compiled: a process that holds thousands of functions ends in XLA by a segmentation fault."""
+    yield
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)
