@@ -28,7 +28,7 @@ def _seeded():
 
 @pytest.fixture(autouse=True, scope="module")
 def _little_compiled():
-    """Let go of what JAX has compiled: a process that holds thousands of functions ends in XLA by a segmentation fault."""
+    """Let go of what JAX has compiled: with thousands of functions held, XLA ends the process (segmentation fault)."""
     yield
     if keras.backend.backend() == "jax":
         import jax
