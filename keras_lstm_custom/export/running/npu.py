@@ -13,8 +13,6 @@ import sys
 from importlib.util import find_spec
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
-from keras_lstm_custom.export.file import fused_lstm
-from keras_lstm_custom.export.file.graph import Graph
 from keras_lstm_custom.export.running.report import NpuPlacement
 from keras_lstm_custom.writing import scratch
 
@@ -72,6 +70,9 @@ def check_npu(npu: str) -> None:
 
 def resets(path: str | os.PathLike, on_npu: list[tuple[str, str]]) -> bool | None:
     """Return whether each state that the file resets is written before it is first read; None without a state."""
+    from keras_lstm_custom.export.file import fused_lstm  # needs the TFLite schema
+    from keras_lstm_custom.export.file.graph import Graph
+
     with open(path, "rb") as file:
         graph = Graph(file.read())
     written = {int(output) for operator in graph.operators for output in operator.outputs}
