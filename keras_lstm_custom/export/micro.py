@@ -6,14 +6,14 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export import c_code, folder
-from keras_lstm_custom.export.choices import FloatIO, Integers, State
+from keras_lstm_custom.export.choices import FloatIO, Integers, Kernels, State
 from keras_lstm_custom.export.litert import tflite
 from keras_lstm_custom.export.model.calibration import calibration_arrays
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, sequences
@@ -21,11 +21,11 @@ from keras_lstm_custom.export.model.prepare import with_length
 from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.model.stepping import blocks_of
 from keras_lstm_custom.export.reserved_names import chosen_name
-from keras_lstm_custom.export.running.kernels import CMSIS_NN, KERNELS, REFERENCE, broken_rules, cmsis_nn_bytes
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.runtimes import Tensor, is_installed, run_file, smallest_arena
 from keras_lstm_custom.export.streaming import streaming
 
+KERNELS = REFERENCE, CMSIS_NN = get_args(Kernels)
 #: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
 ARENA_MARGIN = 0.1
 ARENA_UNIT = 64
@@ -44,7 +44,7 @@ def micro(
     name: str | None = None,
     io_dtype: FloatIO | None = None,
     bound: float | None = None,
-    kernels: str | None = None,
+    kernels: Kernels | None = None,
     verbose: int | str = "auto",
 ) -> ExportReport:
     """Write a folder with all that a microcontroller needs to run `model`, and a program that proves it there.
@@ -165,6 +165,8 @@ def write_package(
     Returns:
         The report with the arena and the kernels.
     """
+    from keras_lstm_custom.export.running.kernels import broken_rules, cmsis_nn_bytes  # needs the TFLite schema
+
     feedback = feedback or {}
     names = file_names(place / "model.tflite")
     file = place / "model.tflite"

@@ -16,9 +16,6 @@ from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import Op, Type, schema
 from keras_lstm_custom.export.file.graph import Graph
 
-REFERENCE, CMSIS_NN = "reference", "cmsis-nn"
-KERNELS = (REFERENCE, CMSIS_NN)
-
 _INTEGERS = (Type.INT8, Type.INT16)
 
 
