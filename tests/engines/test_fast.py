@@ -104,11 +104,11 @@ def test_lengths_for_which_engines_have_other_ways(engine, kind, mask, timesteps
     assert_same(run(engine, case, data), run("reference", case, data), 2e-5)
 
 
-def model_on(engine, masking=True, **options):
-    """Return a model whose recurrent layers run on an engine, and these layers."""
+def model_on(engine, masking=True, like=None, **options):
+    """Return a model whose recurrent layers run on an engine, and these layers: the cells that `like` serves."""
     keras.utils.set_random_seed(1)
     both = keras.layers.Bidirectional(klc.LSTM(4, return_sequences=True, engine=engine, seed=5, **options))
-    second = klc.LSTM if engine == "jax_scan" else klc.VanillaRNN  # the one that knows the LSTM alone
+    second = klc.LSTM if (like or engine) == "jax_scan" else klc.VanillaRNN  # the one that knows the LSTM alone
     recurrent = [both.forward_layer, both.backward_layer, second(3, engine=engine, seed=6)]
     layers = [*[keras.layers.Masking()] * masking, both, recurrent[-1], keras.layers.Dense(1)]
     return keras.Sequential([keras.Input((7, 3)), *layers]), recurrent
@@ -121,7 +121,7 @@ def test_fit_learns_the_same_weights(engine):
     x[2, 4:] = 0
     trained = []
     for name in (engine, "reference"):
-        model, recurrent = model_on(name, masking=engine != "torch_nn")
+        model, recurrent = model_on(name, masking=engine != "torch_nn", like=engine)
         model.compile("sgd", "mse")
         model.fit(x, Y, epochs=2, batch_size=4, shuffle=False, verbose=0)
         assert [layer.last_engine for layer in recurrent] == [name] * 3
