@@ -9,4 +9,4 @@ Quantize: TypeAlias = Literal["float16", "dynamic", "int8", "int16x8"]  #: and N
 Runtime: TypeAlias = Literal["litert", "micro", "both"]  #: where a file must run
 State: TypeAlias = Literal["kept", "explicit"]  #: where a streaming file has its states
 FloatIO: TypeAlias = Literal["float32"]  #: inputs and outputs of a file that computes in integers
-Kernels: TypeAlias = Literal["reference", "cmsis-nn"]  #: of TensorFlow Lite for Microcontrollers: its own, or those for Cortex-M
+Kernels: TypeAlias = Literal["reference", "cmsis-nn"]  #: of the microcontroller runtime: its own, or for Cortex-M
