@@ -118,8 +118,6 @@ def _cell(cell: Any, name: str) -> tuple[str, dict[str, Any], dict[str, np.ndarr
         options["proj_size"] = ours.projection
         if ours.projection == ours.units:
             raise _refused(name, "a projection as wide as the units")
-    if kind == "gru" and not ours.reset_after:
-        raise _refused(name, "reset_after=False")
     _check_functions(ours, name, options)
     return kind, options, _arrays(ours)
 

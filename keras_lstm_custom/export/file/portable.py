@@ -204,18 +204,22 @@ def _strided_slice(w: _Writer) -> Rewritten:
     return w.made
 
 
+def positions_read(graph: Graph, operator: Any) -> list[int]:
+    """Return how many rows and columns of its input a convolution reads."""
+    options = operator.builtinOptions
+    x, kernel, y = (graph.shape(int(i))[1:3] for i in (*operator.inputs[:2], operator.outputs[0]))
+    if options.padding != schema.Padding.VALID:
+        return list(x)
+    strides, dilations = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
+    return [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(y, strides, kernel, dilations, strict=True)]
+
+
 def _convolution(w: _Writer) -> Rewritten:
     """Cut off the last positions that a strided convolution without padding does not read.
 
     Helium's kernels of CMSIS-NN leave out a tap of the last output where they are there (measured, in int8).
     """
-    shape, kernel = w.shape(w.inputs[0]), w.shape(w.inputs[1])
-    strides = w.options.strideH, w.options.strideW
-    if w.options.padding != schema.Padding.VALID or max(strides) == 1:
-        return None
-    dilations = w.options.dilationHFactor, w.options.dilationWFactor
-    made = w.shape(w.output)[1:3]
-    read = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(made, strides, kernel[1:3], dilations, strict=True)]
+    shape, read = w.shape(w.inputs[0]), positions_read(w.graph, w.operator)
     wanted = (shape[0], *read, shape[3])
     if wanted == shape:
         return None

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_lstm_custom.export.file import fused_lstm
-from keras_lstm_custom.export.file.flatbuffer import Op, Type, schema
+from keras_lstm_custom.export.file.flatbuffer import Op, Type
 from keras_lstm_custom.export.file.graph import Graph
+from keras_lstm_custom.export.file.portable import positions_read
 
 _INTEGERS = (Type.INT8, Type.INT16)
 
@@ -73,14 +74,8 @@ def _read_cells(graph: Graph) -> Iterator[str]:
 def _unread_steps(graph: Graph) -> Iterator[str]:
     for code in (Op.CONV_2D, Op.DEPTHWISE_CONV_2D):
         for operator in graph.of(code):
-            options, x = operator.builtinOptions, int(operator.inputs[0])
-            sizes, made = graph.shape(x)[1:3], graph.shape(int(operator.outputs[0]))[1:3]
-            kernel = graph.shape(int(operator.inputs[1]))[1:3]
-            strides = options.strideH, options.strideW
-            dilations = options.dilationHFactor, options.dilationWFactor
-            read = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(made, strides, kernel, dilations, strict=True)]
-            padded = options.padding != schema.Padding.VALID
-            if graph.tensors[x].type in _INTEGERS and not padded and list(sizes) != read:
+            x = int(operator.inputs[0])
+            if graph.tensors[x].type in _INTEGERS and list(graph.shape(x)[1:3]) != positions_read(graph, operator):
                 yield graph.name(x)
 
 

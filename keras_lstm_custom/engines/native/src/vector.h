@@ -17,7 +17,7 @@ namespace {
 #define KLC_HERE __attribute__((always_inline))  // of a lambda: its vectors stay in registers of the function around it
 
 // A product's tile is at most kMR rows of kNR vectors, whose sums stay in registers: with 6 rows of 4 sums, and 4 weights,
-// 32 registers are full. The constants here and in plan.h are those that `benchmarks/core.cc` was fastest with.
+// 32 registers are full. The constants here and in plan.h were chosen with a benchmark of the LSTM; `benchmarks/core.py` can try others.
 // kFewUses: for how many tiles of rows weights are read where they lie rather than packed. kKeysToLine: see Prefetch.
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64, kMR = 6, kFewUses = 16, kKeysToLine = 2;
