@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import keras
@@ -13,6 +14,8 @@ import pytest
 
 import keras_lstm_custom as klc
 from keras_lstm_custom.arguments import ARGUMENTS, BY_KEYWORD, BY_KEYWORD_OVER_TIME, described
+from keras_lstm_custom.engines import EngineName
+from keras_lstm_custom.equations.lstm_options import EPSILON
 from keras_lstm_custom.options import own_options
 from tests.descriptors import CELLS, LAYERS
 
@@ -55,6 +58,12 @@ def test_names_loaded_on_first_use_are_those_that_checkers_see():
     assert seen == {name: where.replace(":", ".") for name, where in klc._ON_FIRST_USE.items()}
     assert set(seen) <= set(klc.__all__)
     assert all(getattr(klc, name) for name in klc.__all__)
+
+
+def test_types_list_all_that_is_taken():
+    assert set(typing.get_args(EngineName)) == {"auto", *klc.engines.ENGINES}
+    forms = typing.get_args(typing.get_type_hints(klc.LSTMCell.__init__)["layer_normalization"])[0]
+    assert set(typing.get_args(forms)) == set(EPSILON)
 
 
 @CLASSES

@@ -29,7 +29,7 @@ CLASSES = [
 ]
 MADE_WITH = f"Written by tools/stubs.py, with the arguments of Keras {'.'.join(keras.__version__.split('.')[:2])}."
 #: Types that an attribute keeps; the others are made into objects of Keras.
-PLAIN = ("int", "float", "bool", "str", "Literal")
+PLAIN = ("int", "float", "bool", "str", "Literal", "EngineName")
 
 
 def path_of(cls: type) -> Path:
@@ -51,6 +51,7 @@ def stub(cls: type) -> str:
         "import keras",
         *(f"from {base.__module__} import {base.__qualname__}" for base in bases),
         *_of_layer(cls, "from {0.__module__} import {0.__qualname__}"),
+        "from keras_lstm_custom.engines.contract import EngineName",
         *(f"{name}: TypeAlias = {ALIASES[name]}" for name in used),
         f"class {cls.__qualname__}({_bases(cls)}):",
         *_docstring(cls),

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from keras_lstm_custom.keras_hooks import NO_DROPOUT, DropoutMasks
 from keras_lstm_custom.structures import Tensor
+
+#: What `engine=` of a layer takes: "auto", or an engine of `registry.ENGINES` by name. A type checker reads it here.
+EngineName: TypeAlias = Literal[
+    "auto", "cudnn", "native", "portable", "jax_scan", "torch_nn", "torch_loop", "derived", "reference"
+]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import keras
 
@@ -34,7 +35,7 @@ ENGINES: dict[str, Engine] = {
     for module in (cudnn, native, portable, jax_scan, torch_nn, torch_loop, derived, reference)
 }
 
-AUTO = "auto"
+AUTO: Final = "auto"
 
 
 @dataclass(frozen=True)

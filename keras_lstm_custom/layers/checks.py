@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from keras import tree
@@ -73,3 +74,17 @@ def check_state(layer: Any, sequences, initial_state) -> None:
             received=f"{len(shapes)} tensor(s) of shape {', '.join(map(str, shapes))}",
             remedy="Pass what a layer with return_state=True and the same units returned, in the same order.",
         )
+
+
+def tell_of_mask(layer: Any, mask) -> None:
+    """Warn, once for each layer, of a mask that Keras left out since the layer was called with a state."""
+    if layer.told_of_mask or all(one is None for one in tree.flatten(mask)):
+        return
+    layer.told_of_mask = True
+    warnings.warn(
+        f"{layer.name!r} reads the masked steps of its sequences, too, as the layers of Keras do: Keras hands no mask "
+        "to a layer that is called with an `initial_state`. To skip them pass the mask, "
+        "layer(x, initial_state=state, mask=MaskOf()(x)) with `MaskOf` of keras_lstm_custom.layers; to read them, "
+        "a mask of ones.",
+        stacklevel=2,
+    )

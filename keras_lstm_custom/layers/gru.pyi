@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 import keras
 
 from keras_lstm_custom.cells.gru_cell import GRUCell
+from keras_lstm_custom.engines.contract import EngineName
 from keras_lstm_custom.layers.recurrent import Recurrent
 
 Activation: TypeAlias = str | Callable[..., Any] | None
@@ -106,7 +107,7 @@ class GRU(Recurrent):
     unroll: bool
     reset_after: bool
     use_cudnn: Literal["auto", True, False]
-    engine: str
+    engine: EngineName
     checkpoint_every: int | None
     def __init__(
         self,
@@ -135,7 +136,7 @@ class GRU(Recurrent):
         reset_after: bool = True,
         use_cudnn: Literal["auto", True, False] = "auto",
         *,
-        engine: str = "auto",
+        engine: EngineName = "auto",
         checkpoint_every: int | None = None,
         zero_output_for_mask: bool = False,
         name: str | None = None,

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 import keras
 
 from keras_lstm_custom.cells.lstm_cell import LSTMCell
+from keras_lstm_custom.engines.contract import EngineName
 from keras_lstm_custom.layers.recurrent import Recurrent
 
 Activation: TypeAlias = str | Callable[..., Any] | None
@@ -128,12 +129,12 @@ class LSTM(Recurrent):
     coupled: bool
     projection: int | None
     projection_clip: float | None
-    layer_normalization: Literal["gate", "joint"] | None
+    layer_normalization: Literal["gate", "joint", "addons"] | None
     cell_clip: float | None
     zoneout: float
     cell_zoneout: float
     recurrent_weight_dropout: float
-    engine: str
+    engine: EngineName
     checkpoint_every: int | None
     def __init__(
         self,
@@ -166,12 +167,12 @@ class LSTM(Recurrent):
         coupled: bool = False,
         projection: int | None = None,
         projection_clip: float | None = None,
-        layer_normalization: Literal["gate", "joint"] | None = None,
+        layer_normalization: Literal["gate", "joint", "addons"] | None = None,
         cell_clip: float | None = None,
         zoneout: float = 0.0,
         cell_zoneout: float = 0.0,
         recurrent_weight_dropout: float = 0.0,
-        engine: str = "auto",
+        engine: EngineName = "auto",
         checkpoint_every: int | None = None,
         zero_output_for_mask: bool = False,
         name: str | None = None,

@@ -12,7 +12,7 @@ from keras import ops, tree
 
 from keras_lstm_custom.arguments import BY_KEYWORD_OVER_TIME, with_arguments
 from keras_lstm_custom.cells.base import EquationCell
-from keras_lstm_custom.engines import Request, registry
+from keras_lstm_custom.engines import EngineName, Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
 from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, name_for, symbolic_dropout_masks
 from keras_lstm_custom.layers import checks
@@ -39,7 +39,8 @@ class Recurrent(EngineRNN):
         initial_state: the cell's `state_type`, each `(batch, n)` as `cell.state_size` says; by default
             `cell.get_initial_state`.
         mask: `(batch, timesteps)` booleans. A masked step keeps the state and repeats the output before it (zeros at
-            the start), on every backend.
+            the start), on every backend. By itself it comes along only without an `initial_state`, as in Keras; with
+            one, a mask that is left out is warned of: pass `mask=layers.MaskOf()(sequences)`.
         training: whether dropout applies.
 
     Returns:
@@ -75,7 +76,9 @@ class Recurrent(EngineRNN):
             if name not in vars(cls):
                 setattr(cls, name, property(attrgetter(f"cell.{name}")))
 
-    def __init__(self, *args: Any, engine: str = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any):
+    def __init__(
+        self, *args: Any, engine: EngineName = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any
+    ):
         of_cell = {name: kwargs.pop(name) for name in own_options(self.cell_class) if name in kwargs}
         options = bind(self.keras_class, args, kwargs) | of_cell
         options["name"] = options.get("name") or name_for(type(self))
@@ -88,6 +91,7 @@ class Recurrent(EngineRNN):
         self.checkpoint_every = _check_checkpoint_every(checkpoint_every)
         if "use_cudnn" in parameters_of(self.keras_class):
             self.use_cudnn = _check_use_cudnn(use_cudnn)
+        self._unmasked = self.told_of_mask = False  #: whether the latest call had a state and no mask; and told of it
         self.last_engine: str | None = None  #: name of the engine that served the latest call or trace
 
     def build(self, sequences_shape, initial_state_shape=None):
@@ -133,6 +137,12 @@ class Recurrent(EngineRNN):
         checks.check_mask(self, sequences, mask)
         if initial_state is not None:
             checks.check_state(self, sequences, initial_state)
+        self._unmasked = initial_state is not None and mask is None
+
+    def compute_mask(self, sequences, mask):
+        if self._unmasked:  # after each call Keras asks this, with the mask that came with the sequences
+            checks.tell_of_mask(self, mask)
+        return super().compute_mask(sequences, mask)
 
     def run_loop(self, sequences, initial_state, mask, training):
         cell = self.cell

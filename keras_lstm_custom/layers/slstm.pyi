@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import keras
 
 from keras_lstm_custom.cells.slstm_cell import SLSTMCell
+from keras_lstm_custom.engines.contract import EngineName
 from keras_lstm_custom.layers.recurrent import Recurrent
 
 Activation: TypeAlias = str | Callable[..., Any] | None
@@ -101,7 +102,7 @@ class SLSTM(Recurrent):
     unroll: bool
     seed: int | None
     heads: int
-    engine: str
+    engine: EngineName
     checkpoint_every: int | None
     def __init__(
         self,
@@ -128,7 +129,7 @@ class SLSTM(Recurrent):
         seed: int | None = None,
         *,
         heads: int = 1,
-        engine: str = "auto",
+        engine: EngineName = "auto",
         checkpoint_every: int | None = None,
         zero_output_for_mask: bool = False,
         name: str | None = None,

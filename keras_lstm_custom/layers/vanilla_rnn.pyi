@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import keras
 
 from keras_lstm_custom.cells.vanilla_rnn_cell import VanillaRNNCell
+from keras_lstm_custom.engines.contract import EngineName
 from keras_lstm_custom.layers.recurrent import Recurrent
 
 Activation: TypeAlias = str | Callable[..., Any] | None
@@ -95,7 +96,7 @@ class VanillaRNN(Recurrent):
     stateful: bool
     unroll: bool
     seed: int | None
-    engine: str
+    engine: EngineName
     checkpoint_every: int | None
     def __init__(
         self,
@@ -121,7 +122,7 @@ class VanillaRNN(Recurrent):
         unroll: bool = False,
         seed: int | None = None,
         *,
-        engine: str = "auto",
+        engine: EngineName = "auto",
         checkpoint_every: int | None = None,
         zero_output_for_mask: bool = False,
         name: str | None = None,

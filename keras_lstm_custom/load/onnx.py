@@ -16,9 +16,14 @@ from keras_lstm_custom.array_files import check_memory
 from keras_lstm_custom.errors import LoadError
 from keras_lstm_custom.load.onnx_dense import dense
 from keras_lstm_custom.load.onnx_nodes import FOLDED, HANDLERS
-from keras_lstm_custom.load.onnx_values import B, F, Node, T, Tensor, Value, refused_graph
+from keras_lstm_custom.load.onnx_values import B, D, F, Lengths, Node, T, Tensor, Value, refused_graph
 
 RECURRENT = ("LSTM", "GRU", "RNN")
+#: The axes of what a recurrent node reads (sequences, lengths, states) by the number of the input. Second: layout=1.
+_READ = (
+    {0: (T, B, F), 4: (B,), 5: (D, B, F), 6: (D, B, F)},
+    {0: (B, T, F), 4: (B,), 5: (B, D, F), 6: (B, D, F)},
+)
 
 
 def onnx(path: str | os.PathLike) -> keras.Model:
@@ -27,7 +32,8 @@ def onnx(path: str | os.PathLike) -> keras.Model:
     LSTM, GRU and RNN nodes (both directions, peepholes, `input_forget`, `linear_before_reset`, `layout`) become layers
     of this package; MatMul, Gemm, Add and activations around them layers of Keras. All inputs and outputs of the model
     have the batch first, and directions are joined along the features: a `UserWarning` names those that were otherwise
-    in the file. The initial state is zero.
+    in the file. Sequence lengths and initial states may be inputs; states of several layers or directions are joined
+    along the features, too. States that are no inputs are zero.
 
     Nothing is executed but the moving of constants. Weights in a file beside it (`external data`) are read by onnx,
     from the same folder only.
@@ -114,35 +120,38 @@ class _Reader:
         tensors = [result.tensor for result in results]
         return keras.Model(*(each[0] if len(each) == 1 else each for each in (self.inputs, tensors)))
 
-    def _input(self, value: Any) -> Tensor:
+    def _input(self, value: Any) -> Tensor | Lengths:
         dims = [
             d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None
             for d in value.type.tensor_type.shape.dim
         ]
-        if len(dims) not in (2, 3) or dims[-1] is None:
+        axes = (B, F) if len(dims) == 2 else self._axes(value.name)
+        name = re.sub(r"[^\w.-]", "_", value.name)
+        if axes == (B,) and len(dims) == 1:
+            self.inputs.append(keras.Input((), dtype="int32", name=name))
+            return Lengths(self.inputs[-1])
+        if len(dims) not in (2, 3) or dims[-1] is None or (D in axes and dims[axes.index(D)] is None):
             received = f"the input {value.name!r} of shape {tuple(dims)}"
             raise refused_graph(self.path, received, "An input has two or three axes, and a fixed number of features.")
-        axes = (B, F) if len(dims) == 2 else self._order(value.name)
         if axes[-1] != F:
             raise refused_graph(
                 self.path, f"the input {value.name!r} with the axes {axes}", "Features are the last axis."
             )
-        shape = [dims[axes.index(axis)] for axis in (T, F) if axis in axes]
-        name = re.sub(r"[^\w.-]", "_", value.name)
-        tensor = keras.Input(tuple(shape), name=name)
-        self.inputs.append(tensor)
-        return Tensor(tensor, axes)
+        count = dims[axes.index(D)] if D in axes else 1
+        shape = [count * dims[-1] if axis == F else dims[axes.index(axis)] for axis in (T, F) if axis in axes]
+        self.inputs.append(keras.Input(tuple(shape), name=name))
+        return Tensor(self.inputs[-1], axes, int(count or 1))
 
-    def _order(self, name: str) -> tuple[str, ...]:
-        """Return the axes of an input with three, by the first recurrent node that reads it, as it is or transposed."""
+    def _axes(self, name: str) -> tuple[str, ...]:
+        """Return the axes of an input, by the first recurrent node that reads it, as it is or transposed."""
         pending: list[tuple[str, tuple[int, ...]]] = [(name, (0, 1, 2))]
         seen: set[str] = set()
         while pending:
             name, places = pending.pop()
             for node in self.readers.get(name, ()):
-                if node.op_type in RECURRENT and node.input[0] == name:
-                    order = (B, T, F) if _attributes(node).get("layout", 0) else (T, B, F)
-                    return tuple(order[places.index(n)] for n in range(3))
+                if node.op_type in RECURRENT and name in node.input:
+                    order = _READ[bool(_attributes(node).get("layout", 0))].get(list(node.input).index(name), (B, T, F))
+                    return tuple(order[places.index(n)] for n in range(len(order)))
                 permuted = places
                 if node.op_type == "Transpose":
                     order = _attributes(node).get("perm", (2, 1, 0))

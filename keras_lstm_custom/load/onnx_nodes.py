@@ -121,9 +121,14 @@ def _part(x: Tensor, axis: str, index: int) -> Tensor:
     """Return one step, or one direction, without taking its axis away."""
     if axis == T:
         return x._replace(tensor=x.tensor[:, index:] if index == -1 else x.tensor[:, index : index + 1])
+    return _directions(x, range(x.directions)[index % x.directions :][:1])
+
+
+def _directions(x: Tensor, which: range) -> Tensor:
+    """Return some of the directions, which stand one after another."""
     width = x.size(F)
-    start = (index % x.directions) * width
-    return x._replace(tensor=x.tensor[..., start : start + width] if x.directions > 1 else x.tensor, directions=1)
+    part = x.tensor[..., which.start * width : which.stop * width] if len(which) < x.directions else x.tensor
+    return x._replace(tensor=part, directions=len(which))
 
 
 def _slice(node: Node) -> Value:
@@ -144,8 +149,8 @@ def _slice(node: Node) -> Value:
             x = x._replace(tensor=x.tensor[:, start:far:step])
         elif axis == F and D not in x.axes:
             x = x._replace(tensor=x.tensor[..., start:far:step])
-        elif axis == D and step == 1 and len(range(x.directions)[start:far]) == 1:
-            x = _part(x, D, start)
+        elif axis == D and step == 1 and range(x.directions)[start:far]:
+            x = _directions(x, range(x.directions)[start:far])
         else:
             raise node.refused(f"[{start}:{end}:{step}] along {axis}")
     return x

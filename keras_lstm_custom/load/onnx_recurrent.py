@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.activations import keras2_hard_sigmoid
-from keras_lstm_custom.load.onnx_values import B, D, F, Node, T, Tensor, Uniform, Value
+from keras_lstm_custom.load.onnx_values import B, D, F, Lengths, Node, T, Tensor, Uniform, Value
 from keras_lstm_custom.load.stack import Weights, directions, give
 
 #: The blocks of our kernels by their number in ONNX' packing: i o f c of an LSTM, z r h of a GRU.
@@ -29,34 +29,60 @@ def recurrent(node: Node) -> list[Value | None]:
     order = (B, T, F) if node.attributes.get("layout", 0) else (T, B, F)
     if not isinstance(x, Tensor) or x.axes != order:
         raise node.refused(f"an input with the axes {getattr(x, 'axes', type(x).__name__)}, expected {order}")
-    if node.input(4) is not None:
-        raise node.refused("sequence_lens: lengths of the sequences in a batch; Keras has masks for them")
-    for number in (5, 6):
-        state = node.input(number)
-        is_zero = isinstance(state, Uniform) and state.value == 0
-        if state is not None and not is_zero and not (isinstance(state, np.ndarray) and not state.any()):
-            raise node.refused("an initial state other than zeros")
     if node.attributes.get("clip"):
         raise node.refused(f"clip={node.attributes['clip']:g}: a bound of what goes into the gates")
     way = node.attributes.get("direction", "forward")
     weights = [_weights(node, number, (1, 2)[way == "bidirectional"]) for number in range(1 + (way == "bidirectional"))]
-    sequence, h, c = (*node.used, False, False)[:3]
-    outputs = _called(weights, way, x.tensor, sequence=sequence, h=h, c=c)
     layout = node.attributes.get("layout", 0)
     of_sequence = (B, T, D, F) if layout else (T, D, B, F)
     of_state = (B, D, F) if layout else (D, B, F)
+    called = {"initial_state": _initial(node, of_state, weights), "mask": _mask(node, x)}
+    outputs = _called(weights, way, x.tensor, (*node.used, False, False)[:3], called)
     axes = (of_sequence, of_state, of_state)
     return [None if y is None else Tensor(y, axis, len(weights)) for y, axis in zip(outputs, axes, strict=True)]
 
 
-def _called(weights: list[Weights], way: str, x: Any, *, sequence: bool, h: bool, c: bool) -> list[Any]:
-    """Return what is asked for of: outputs of all steps in their order in time, last h, last c."""
+def _initial(node: Node, axes: tuple[str, ...], weights: list[Weights]) -> list[Any] | None:
+    """Return the initial states in the order in which the layer takes them, None for zeros."""
+    given: list[Any] = []
+    for number, name in ((5, "initial_h"), (6, "initial_c"))[: 1 + (node.op == "LSTM")]:
+        state = node.input(number)
+        is_zero = isinstance(state, Uniform) and state.value == 0
+        if state is None or is_zero or (isinstance(state, np.ndarray) and not state.any()):
+            given.append(None)
+        elif isinstance(state, Tensor) and state.axes == axes and state.directions == len(weights):
+            given.append(state.tensor)
+        else:
+            raise node.refused(f"{name}: an initial state other than zeros that is no input or output of the same axes")
+    known = next((state for state in given if state is not None), None)
+    if known is None:
+        return None
+    given = [keras.ops.zeros_like(known) if state is None else state for state in given]
+    units = weights[0].units
+    return [state[:, start : start + units] for start in range(0, len(weights) * units, units) for state in given]
+
+
+def _mask(node: Node, x: Tensor) -> Any:
+    """Return which steps the sequence lengths of a node let count, None for all."""
+    lengths = node.input(4)
+    if lengths is None or (isinstance(lengths, Uniform) and lengths.value == x.size(T)):
+        return None
+    if not isinstance(lengths, Lengths):
+        raise node.refused("sequence_lens that are no input of the model: Keras has masks for them")
+    number_of_step = keras.ops.cumsum(keras.ops.ones_like(x.tensor[:, :, 0]), axis=1)
+    return number_of_step <= keras.ops.cast(lengths.tensor, number_of_step.dtype)[:, None]
+
+
+def _called(weights: list[Weights], way: str, x: Any, used: tuple[bool, ...], called: dict[str, Any]) -> list[Any]:
+    """Return what is used of: outputs of all steps in their order in time, last h, last c."""
     forward, backward = (*weights, None)[:2]
     assert forward is not None
-    states = c or (sequence and h)
-    options = {"return_sequences": sequence, "return_state": states}
+    sequence, h, c = used
+    called = {name: value for name, value in called.items() if value is not None}
+    states = c or (sequence and h) or "mask" in called
+    options = {"return_sequences": sequence, "return_state": states, "zero_output_for_mask": "mask" in called}
     layer = directions(forward, backward, **options, **({"go_backwards": True} if way == "reverse" else {}))
-    result = layer(x)
+    result = layer(x, **called)
     give(layer, forward, backward)
     y, *found = result if states else [result]
     each = len(found) // len(weights)

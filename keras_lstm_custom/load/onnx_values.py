@@ -39,13 +39,19 @@ class Unknown(NamedTuple):
     """Numbers that only the shape of an input decides: nothing here asks for them."""
 
 
+class Lengths(NamedTuple):
+    """How many steps of each sequence count, a tensor `(batch,)`."""
+
+    tensor: Any
+
+
 class Uniform(NamedTuple):
     """An array of a shape that an input decides, all of whose values are one."""
 
     value: float
 
 
-Value = Any  # Tensor | Unknown | Uniform | np.ndarray
+Value = Any  # Tensor | Lengths | Unknown | Uniform | np.ndarray
 
 
 class Node(NamedTuple):

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from keras_lstm_custom.timeseries.stamps import on_a_grid
+
 #: Zones to name where clocks change: the first whose clocks do so there.
 _ZONES = ("Europe/Berlin", "America/New_York", "Australia/Sydney")
 #: Steps that stamps may be a little beside, as pandas names them.
@@ -40,13 +42,13 @@ def mending(stamps: pd.Series, identity: str | None) -> Iterator[str]:
         yield "table = table.drop_duplicates('time', keep='last')"
     if not stamps.is_monotonic_increasing:
         yield "table = table.sort_values('time')"
-    if len(ordered) > 2 and step > pd.Timedelta(0):
-        index = pd.DatetimeIndex(ordered)
-        holes = len(pd.date_range(index[0], index[-1], freq=step)) - len(index)
-        if 0 < holes <= len(index) and step < pd.Timedelta(days=27):
-            yield f"# {holes} rows are missing: straight lines between the known ones (or read with missing='keep')"
-            yield f"table = table.set_index('time').asfreq({pd.tseries.frequencies.to_offset(step).freqstr!r})"
-            yield "table = table.interpolate().reset_index()"
+    index = pd.DatetimeIndex(ordered)
+    grid_of_all = on_a_grid(index) if len(index) > 2 else None
+    if grid_of_all is not None and len(grid_of_all) > len(index):
+        holes = len(grid_of_all) - len(index)
+        yield f"# {holes} rows are missing: straight lines between the known ones (or read with missing='keep')"
+        yield f"table = table.set_index('time').asfreq({grid_of_all.freqstr!r})"
+        yield "table = table.interpolate().reset_index()"
 
 
 def _clock_change(twice: pd.Series, step: pd.Timedelta) -> bool:

@@ -11,9 +11,33 @@ from keras_lstm_custom.errors import ArgumentError, DataError
 from keras_lstm_custom.timeseries.checks import names_shown, shown
 
 #: What stands for no value, in small letters.
-MISSING_CELLS = {"", "na", "n/a", "nan", "null", "none", "-", "?"}
+MISSING_CELLS = {"", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nan", "null", "none", "-", "--", "?", ".", ".."}
 #: What a shell passes where a tab is meant.
 _TABS = {"\\t": "\t", "tab": "\t"}
+
+
+class Kind(NamedTuple):
+    """A kind of file that is no CSV."""
+
+    what: str
+    reader: str  #: of pandas
+
+
+#: How files begin that are no text of cells.
+_KINDS = {
+    b"PK\x03\x04": Kind("an Excel file (or another ZIP archive)", "read_excel"),
+    b"\xd0\xcf\x11\xe0": Kind("an old Excel file", "read_excel"),
+    b"PAR1": Kind("a Parquet file", "read_parquet"),
+    b"\x89HDF": Kind("an HDF5 file", "read_hdf"),
+    b"\x1f\x8b": Kind("compressed by gzip", "read_csv"),
+    b"[{": Kind("JSON", "read_json"),
+    b"{": Kind("JSON", "read_json"),
+}
+
+
+def foreign(content: bytes) -> Kind | None:
+    """Return what a file is that begins like this, None if it may be CSV."""
+    return next((kind for start, kind in _KINDS.items() if content.startswith(start)), None)
 
 
 class Sheet(NamedTuple):
@@ -69,6 +93,15 @@ def read_sheet(path: Path, separator: str = ",") -> Sheet:
             remedy="Pass the character that stands between the cells.",
         )
     try:
+        with path.open("rb") as file:
+            kind = foreign(file.read(8))
+        if kind is not None:
+            raise DataError(
+                f"{path.name} is not a CSV file.",
+                expected="a text file in UTF-8, cells separated by a comma",
+                received=kind.what,
+                remedy=f"Read it with pandas.{kind.reader}, and write it with to_csv; or give the table itself.",
+            )
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=separator)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]

@@ -16,7 +16,7 @@ from keras_lstm_custom.timeseries.sheets import Sheet
 _OFFSET = re.compile(r"\d(Z|[+-]\d\d:?\d\d)$")
 _DIGITS = re.compile(r"\d+", re.ASCII)
 #: Four digits alone are a year in this range: since the Gregorian calendar. 1000, 1001 ... count rows.
-_YEARS = (1583, 2200)
+YEARS = (1583, 2200)
 #: A time stamp is no longer than this; one that is need not be parsed.
 _LONGEST = 64
 #: Zones to name first where several fit the offsets of a file.
@@ -72,21 +72,24 @@ def usual_step(index: pd.DatetimeIndex) -> pd.Timedelta:
 
 
 def on_a_grid(index: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
-    """Return the regular index of which the stamps of `index` are a part; None if there is none."""
+    """Return the regular index of which the stamps of `index` are the largest part; None if there is none."""
     if index.freq is not None:
         return index
     step = usual_step(index)
+    found: list[pd.DatetimeIndex] = []
+    most = 2 * len(index)  # a grid of which the file has few rows is not the file's
     for frequency in (step, *("D", "B", "W", "MS", "ME", "QS", "QE", "YS", "YE")):
         if isinstance(frequency, str) and not pd.Timedelta(days=0.9) <= step:
             break
+        if not isinstance(frequency, str) and not 0 < (index[-1] - index[0]) / frequency < most:
+            continue
         offset: Any = pd.tseries.frequencies.to_offset(frequency)
         if isinstance(frequency, str) and frequency == "W":
             offset = pd.tseries.offsets.Week(weekday=index[0].weekday())
         grid = pd.date_range(index[0], index[-1], freq=offset)
-        # A grid of which the file has few rows is not the file's.
-        if len(grid) <= 2 * len(index) and index.isin(grid).all():
-            return pd.DatetimeIndex(grid, name=index.name)
-    return None
+        if len(grid) <= most and index.isin(grid).all():
+            found.append(pd.DatetimeIndex(grid, name=index.name))
+    return min(found, key=len, default=None)
 
 
 def _parsed(sheet: Sheet, time: str, zone: str | None) -> pd.DatetimeIndex:
@@ -163,14 +166,14 @@ def _refuse_counts(sheet: Sheet, time: str) -> None:
     counts = [
         k
         for k, cell in enumerate(cells)
-        if _DIGITS.fullmatch(cell) and not (len(cell) == 8 or (len(cell) == 4 and _YEARS[0] <= int(cell) <= _YEARS[1]))
+        if _DIGITS.fullmatch(cell) and not (len(cell) == 8 or (len(cell) == 4 and YEARS[0] <= int(cell) <= YEARS[1]))
     ]
     if counts:
         raise sheet.wrong(
             time,
             counts,
             "this is not a time stamp but a bare number.",
-            expected=f"ISO 8601, such as 2013-01-31 18:00, or a year from {_YEARS[0]} to {_YEARS[1]}",
+            expected=f"ISO 8601, such as 2013-01-31 18:00, or a year from {YEARS[0]} to {YEARS[1]}",
             remedy="Write time stamps, or say which column holds them.",
         )
 

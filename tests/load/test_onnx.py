@@ -26,11 +26,14 @@ def random(rng, *shape):
 
 
 def model_of(path, nodes, arrays, inputs, outputs, opset=17):
-    """Write a model; inputs by name with their shapes, `None` for an open size."""
+    """Write a model; inputs by name with their shapes, `None` for an open size. Those of one axis are whole numbers."""
     graph = helper.make_graph(
         nodes,
         "test",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT if len(shape) > 1 else TensorProto.INT32, shape)
+            for name, shape in inputs.items()
+        ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
@@ -69,6 +72,8 @@ AXES = {
     "direction": ["forward", "reverse", "bidirectional"],
     "outputs": [("Y",), ("Y_h",), ("Y", "Y_h")],
     "option": [False, True],
+    "lengths": [False, True],
+    "states": [False, True],
 }
 
 
@@ -78,21 +83,29 @@ def test_a_node(tmp_path, rng, row):
     op, outputs = row["op"], row["outputs"]
     directions = 1 + (row["direction"] == "bidirectional")
     attributes = {"direction": row["direction"], "hidden_size": UNITS}
-    inputs = ["x", "W", "R", "B"]
+    names = ["h0", "c0"][: 1 + (op == "LSTM")] if row["states"] else []
+    given = {"x": random(rng, STEPS, BATCH, FEATURES)}
+    given |= {"lengths": np.array([2, STEPS, 1, STEPS - 1], "int32")[:BATCH]} if row["lengths"] else {}
+    given |= {name: random(rng, directions, BATCH, UNITS) for name in names}
+    inputs = ["x", "W", "R", "B", "lengths" if row["lengths"] else "", *(names or [""])]
     arrays = weights(rng, op, directions, peepholes=op == "LSTM" and row["option"])
     if "P" in arrays:
-        inputs += ["", "", "", "P"]
+        inputs += [*([""] * (7 - len(inputs))), "P"]
     if op == "GRU":
         attributes["linear_before_reset"] = int(row["option"])
     if op == "RNN" and row["option"]:
         attributes["activations"] = ["Relu"] * directions
     names = ["Y" if "Y" in outputs else "", "Y_h" if "Y_h" in outputs else ""]
     node = helper.make_node(op, inputs, names, **attributes)
-    path = model_of(tmp_path / "m.onnx", [node], arrays, {"x": [None, None, FEATURES]}, outputs)
-    x = random(rng, STEPS, BATCH, FEATURES)
+    shapes = {"x": [None, None, FEATURES], "lengths": [None]}
+    shapes = {name: shapes.get(name, [directions, None, UNITS]) for name in given}
+    path = model_of(tmp_path / "m.onnx", [node], arrays, shapes, outputs)
     with pytest.warns(UserWarning, match="'x' \\(timesteps, batch, features\\)"):
         model = load.onnx(path)
-    for name, got, expected in zip(outputs, numbers(model(x.swapaxes(0, 1))), run(path, x), strict=True):
+    batch_first = {name: array if name == "lengths" else array.swapaxes(0, 1) for name, array in given.items()}
+    joined = [array if name in ("x", "lengths") else array.reshape(BATCH, -1) for name, array in batch_first.items()]
+    results = numbers(model(joined if len(joined) > 1 else joined[0]))
+    for name, got, expected in zip(outputs, results, run(path, *given.values()), strict=True):
         ours = expected.transpose(2, 0, 1, 3) if name == "Y" else expected.transpose(1, 0, 2)
         np.testing.assert_allclose(got, ours.reshape(got.shape), atol=TOLERANCE)
 
@@ -191,6 +204,30 @@ def test_what_torch_writes(tmp_path, rng):
     torch.onnx.export(net, (torch.from_numpy(x),), str(tmp_path / "m.onnx"), dynamo=False)
     expected = net(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(numbers(loaded(tmp_path / "m.onnx")(x))[0], expected, atol=TOLERANCE)
+
+
+def test_states_that_torch_hands_through(tmp_path, rng):
+    """Both layers take their part of one input, and what they end with is joined again."""
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = torch.nn.LSTM(FEATURES, UNITS, 2, batch_first=True, bidirectional=True)
+
+        def forward(self, x, h, c):
+            y, (h, c) = self.rnn(x, (h, c))
+            return y, h, c
+
+    net, x = Net().eval(), random(rng, BATCH, STEPS, FEATURES)
+    states = [random(rng, 4, BATCH, UNITS) for _ in range(2)]
+    given = tuple(map(torch.from_numpy, (x, *states)))
+    torch.onnx.export(net, given, str(tmp_path / "m.onnx"), input_names=["x", "h", "c"], dynamo=False)
+    y, *after = (each.detach().numpy() for each in net(*given))
+    of_rows = [state.swapaxes(0, 1).reshape(BATCH, -1) for state in (*states, *after)]
+    found = numbers(loaded(tmp_path / "m.onnx")([x, *of_rows[:2]]))
+    for got, expected in zip(found, (y, *of_rows[2:]), strict=True):
+        np.testing.assert_allclose(got, expected, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize(

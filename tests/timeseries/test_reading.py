@@ -1,5 +1,6 @@
 """Files as people have them: zones and holes kept, and an error holds the pandas call that tidies the file."""
 
+import gzip
 import warnings
 
 import numpy as np
@@ -28,6 +29,11 @@ def german(value):
 
 
 LOCAL = pd.date_range("2021-10-30", periods=60, freq="h", tz="Europe/Berlin")
+MONTHS = pd.date_range("2001-01-01", periods=60, freq="MS")
+QUARTERS = pd.date_range("2001-01-01", periods=60, freq="QS")
+YEARS = pd.date_range("1901-01-01", periods=60, freq="YS")
+WORKDAYS = pd.bdate_range("2021-01-04", periods=60)
+HALVES = pd.date_range("2021-01-01", periods=60, freq="30min")
 TWO = [(s, name) for s in HOURS[:30] for name in ("north", "south")]
 
 #: What a file looks like: its text, what the advice must hold, and the stamps and values that the tidy file must have.
@@ -83,27 +89,144 @@ DIALECTS = {
         lines(HOURS, [f"{v},sunny" for v in VALUES], "time,load,sky"),
         ["hold text: sky", "[['load']]"],
     ),
-    "compact months": (lines(pd.date_range("2001-01-01", periods=60, freq="MS").strftime("%Y%m")), ["format='%Y%m'"]),
+    "compact months": (lines(MONTHS.strftime("%Y%m")), ["format='%Y%m'"], MONTHS),
+    "comments": ("# by hand\n" + lines(HOURS).replace(f"{HOURS[9]}", f"# cleaned\n{HOURS[9]}"), ["comment='#'"]),
+    "a sum below": (lines(HOURS) + "\nSum,60000\nSource: me\n", ["skipfooter=3", "engine='python'"]),
+    "Excel's note of the separator": ("sep=;\n" + lines(HOURS, header="time;load", separator=";"), ["skiprows=1"]),
+    "blanks in the stamps": (
+        "time                load\n" + "".join(f"{s}  {v:8}\n" for s, v in zip(HOURS, VALUES, strict=True)),
+        ["header=None", "table['time'] + ' ' + table['value1']"],
+    ),
+    "apostrophes": (
+        lines(HOURS, [f"{v:,}".replace(",", "'") for v in VALUES], "time;load", ";"),
+        ["""str.replace("'", '')"""],
+    ),
+    "blanks in numbers": (
+        lines(HOURS, [f"{v:,}".replace(",", "\u202f").replace(".", ",") for v in VALUES], "time;load", ";"),
+        ["str.replace('\\u202f', '').str.replace(',', '.')"],
+    ),
+    "a currency before": (lines(HOURS, [f'"${v:,}"' for v in VALUES]), ["str.replace('$', '').str.replace(',', '')"]),
+    "another minus": (lines(HOURS, [f"\u2212{v}" for v in VALUES]), ["str.replace('\u2212', '-')"], HOURS, -VALUES),
+    "losses in brackets": (
+        lines(HOURS, [f"({v})" if k % 3 == 0 else v for k, v in enumerate(VALUES)]),
+        ["regex=True"],
+        HOURS,
+        np.where(np.arange(60) % 3 == 0, -VALUES, VALUES),
+    ),
+    "powers of ten with commas": (
+        lines(HOURS, [f"{v:.4E}".replace(".", ",") for v in VALUES], "time;load", ";"),
+        ["decimal=','"],
+    ),
+    "a word for no value": (
+        lines(HOURS, ["bad" if k == 5 else v for k, v in enumerate(VALUES)]),
+        ["na_values=['bad']", "'bad' (1 times)", "interpolate"],
+        HOURS,
+        np.where(np.arange(60) == 5, (VALUES[4] + VALUES[6]) / 2, VALUES),
+    ),
+    "month first, clocks put back": (
+        lines(pd.date_range("2021-11-06", periods=60, freq="h", tz="America/New_York").strftime("%m/%d/%Y %H:%M")),
+        ["format='%m/%d/%Y %H:%M'", "tz_localize('America/New_York'"],
+        pd.date_range("2021-11-06 04:00", periods=60, freq="h"),
+    ),
+    "months, month first": (lines(MONTHS.strftime("%m/%d/%Y")), ["format='%m/%d/%Y'"], MONTHS),
+    "letters of the zone": (
+        lines([f"{s:%Y-%m-%d %H:%M} {s.tzname()}" for s in LOCAL]),
+        ["' CEST$': '+02:00'"],
+        LOCAL.tz_convert("UTC").tz_localize(None),
+    ),
+    "mail dates": (lines([f'"{s:%a, %d %b %Y %H:%M:%S} GMT"' for s in HOURS]), ["' GMT$': '+00:00'", "Mon|Tue"]),
+    "midnight as 24:00": (
+        lines([f"{s - pd.Timedelta('1min'):%d.%m.%Y} {s.hour or 24:02}:00" for s in HOURS]),
+        ["str.contains(' 24')"],
+    ),
+    "from and to": (lines([f"{s:%d.%m.%Y %H:%M} - {s:%d.%m.%Y %H}:59" for s in HOURS]), ["str.split(' - ').str[0]"]),
+    "date and hour": (
+        lines(
+            HOURS.strftime("%m/%d/%Y"), [f"{s.hour},{v}" for s, v in zip(HOURS, VALUES, strict=True)], "day,hour,load"
+        ),
+        ["table['hour'].astype('int')) * 60"],
+    ),
+    "date and period": (
+        lines(HALVES.strftime("%d/%m/%Y"), [f"{s.hour * 2 + s.minute // 30 + 1},5" for s in HALVES], "day,period,load"),
+        ["'period' 1 is taken for the first 30 minutes", "- 1) * 30"],
+        HALVES,
+        np.full(60, 5.0),
+    ),
+    "year and month": (
+        lines(MONTHS.strftime("%Y,%b"), header="Year,Month,load"),
+        ["table['Year'] + '-' + table['Month'], format='%Y-%b'"],
+        MONTHS,
+    ),
+    "year and quarter": (
+        lines([f"{s.year},{s.quarter}" for s in QUARTERS], header="year,quarter,load"),
+        ["PeriodIndex"],
+        QUARTERS,
+    ),
+    "quarter first": (lines([f"Q{s.quarter} {s.year}" for s in QUARTERS]), ["PeriodIndex"], QUARTERS),
+    "years with a point": (lines([f"{1901 + k}.0" for k in range(60)]), ["format='%Y'"], YEARS),
+    "Excel's days": (
+        lines([f"{(s - pd.Timestamp('1899-12-30')) / pd.Timedelta('1D'):.6f}" for s in HOURS]),
+        ["origin='1899-12-30'"],
+    ),
+    "hours without a separator": (lines(HOURS.strftime("%Y%m%d%H")), ["format='%Y%m%d%H'"]),
+    "days of the year": (lines(HOURS.strftime("%Y-%j %H:%M")), ["format='%Y-%j %H:%M'"]),
+    "business days": (lines(WORKDAYS.strftime("%d/%m/%Y")), ["format='%d/%m/%Y'"], WORKDAYS),
+    "months with a hole": (
+        lines(MONTHS.delete(5).strftime("%m.%Y"), np.delete(VALUES, 5)),
+        ["1 rows are missing", "asfreq('MS')"],
+        MONTHS,
+        np.where(np.arange(60) == 5, (VALUES[4] + VALUES[6]) / 2, VALUES),
+    ),
+    "two lines of names": (lines(HOURS).replace("time,load", "time,load\n,mean", 1), ["skiprows=[1]"]),
 }
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_call_in_the_error_tidies_the_file(tmp_path, dialect):
-    text, words = DIALECTS[dialect]
+    text, words, *rest = DIALECTS[dialect]
+    stamps, values = (*rest, *(HOURS, VALUES)[len(rest) :])
     with pytest.raises(DataError, match="In pandas:") as caught:
         timeseries.read_csv(write(tmp_path, text), "load")
     code = str(caught.value).partition("In pandas:\n")[2]
     assert all(word in code for word in words), code
     frame = run(tmp_path, code)
-    expected = pd.date_range("2001-01-01", periods=60, freq="MS") if dialect == "compact months" else HOURS
-    assert list(frame.index.tz_localize(None)) == list(expected)
-    np.testing.assert_allclose(frame.iloc[:, 0], VALUES)
+    assert list(frame.index.tz_localize(None)) == list(stamps)
+    np.testing.assert_allclose(frame.iloc[:, 0], values, rtol=1e-4 if dialect == "powers of ten with commas" else 1e-7)
 
 
 def run(tmp_path, code, **options):
     """Run the advice, and read what it writes."""
     exec("\n".join(line[4:] for line in code.splitlines()), {})
     return timeseries.read_csv(tmp_path / "load-tidy.csv", **options)
+
+
+def test_two_columns_may_tell_several_series_apart(tmp_path):
+    rows = [f"{s},{region},{store},{k}" for k, s in enumerate(HOURS[:9]) for region in "NS" for store in (1, 2)]
+    path = write(tmp_path, "\n".join(["time,region,store,load", *rows]))
+    with pytest.raises(DataError, match="id='series'") as caught:
+        timeseries.read_csv(path)
+    exec("\n".join(line[4:] for line in str(caught.value).partition("In pandas:\n")[2].splitlines()), {})
+    frames = timeseries.read_series(tmp_path / "load-tidy.csv", id="series")
+    assert list(frames) == ["N 1", "N 2", "S 1", "S 2"]
+    assert all(list(frame["load"]) == list(range(9)) for frame in frames.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"PK\x03\x04" + bytes(99), "read_excel"), (b"PAR1" + bytes(99), "read_parquet"), (b'[{"time": 1}]', "read_json")],
+)
+def test_a_file_of_another_kind_is_named_with_what_reads_it(tmp_path, content, words):
+    path = tmp_path / "load.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"not a CSV file(?s:.*)pandas\.{words}(?s:.*)table = pd\.{words}"):
+        timeseries.read_csv(path)
+
+
+def test_a_compressed_file_is_read_by_the_call_in_the_error(tmp_path):
+    (tmp_path / "load.csv.gz").write_bytes(gzip.compress(lines(HOURS).encode()))
+    with pytest.raises(DataError, match="compressed by gzip") as caught:
+        timeseries.read_csv(tmp_path / "load.csv.gz")
+    assert list(run(tmp_path, str(caught.value).partition("In pandas:\n")[2]).index) == list(HOURS)
 
 
 def test_quarters_are_recognised(tmp_path):
@@ -242,7 +365,7 @@ def test_a_whole_file_is_no_hole_and_warns_of_nothing(tmp_path):
     assert len(frame) == 60
 
 
-@pytest.mark.parametrize("frequency", ["MS", "ME", "W-SUN", "D", "15min"])
+@pytest.mark.parametrize("frequency", ["MS", "ME", "W-SUN", "D", "B", "15min"])
 def test_missing_rows_are_found_on_every_calendar(tmp_path, frequency):
     stamps = pd.date_range("2021-01-31", periods=40, freq=frequency).delete([7, 8])
     with pytest.warns(UserWarning, match="2 of 40 rows"):

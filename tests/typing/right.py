@@ -26,7 +26,8 @@ units: int = layer.units
 cell: LSTMCell = layer.cell
 rate: float = layer.zoneout
 width: int | None = layer.projection
-print(layer.explain_engine((4, 20, 3)).chosen, layer.last_engine, layer(x, mask=None, training=True))
+normalised = OF_LAYERS(3, layer_normalization="addons", return_sequences=True, engine="reference")
+print(normalised.engine, layer.explain_engine((4, 20, 3)).chosen, layer.last_engine, layer(x, mask=None, training=True))
 
 others = [GRU(4, return_sequences=True), SLSTM(4, heads=2, return_sequences=True, dtype="float32"), VanillaRNN(3)]
 model = keras.Sequential([keras.Input((20, 3)), layer, *others])

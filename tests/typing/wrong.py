@@ -12,6 +12,8 @@ LSTM(units="x", retrun_sequences=True)  # error
 LSTM()  # error
 LSTM(3, layer_normalization="batch")  # error
 LSTM(3, checkpoint_every="128")  # error
+LSTM(4, engine="nativ")  # error
+GRU(3, engine=None)  # error
 GRU(3, peepholes=True)  # error
 SLSTM(4, heads="2")  # error
 VanillaRNN(3, recurrent_activation="sigmoid")  # error
