@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from keras_lstm_custom.arguments import BY_KEYWORD, with_arguments
 from keras_lstm_custom.equations.projection import DropoutMask, project
-from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.errors import ArgumentError, InputError
 from keras_lstm_custom.initializers import Chrono
 from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
 from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
@@ -60,6 +60,13 @@ class EquationCell(keras.layers.Layer):
         options = bind(self.keras_class, args, kwargs)
         options["name"] = options.get("name") or name_for(type(self))
         super().__init__(**options)
+        if "float" not in self.compute_dtype:
+            raise ArgumentError(
+                f"{type(self).__name__} computes in floating-point numbers.",
+                expected="a dtype such as 'float32', 'float64' or 'mixed_float16'",
+                received=f"dtype={self.compute_dtype!r}",
+                remedy="Leave `dtype` out, and give integers as they are: the layer casts its input.",
+            )
         self.check_bias()
 
     def check_bias(self) -> None:
@@ -137,8 +144,19 @@ class EquationCell(keras.layers.Layer):
         return None
 
     def tensor(self, name: str) -> Tensor | None:
-        """Return a weight in the dtype that the cell computes in, or None if there is none."""
-        weight = getattr(self, name)
+        """Return a weight in the dtype that the cell computes in, or None for the bias of a cell without one.
+
+        Raises:
+            ArgumentError: the cell has no weight of that name.
+        """
+        weight = getattr(self, name, self)
+        if weight is self:
+            raise ArgumentError(
+                f"{type(self).__name__} has no weight {name!r}.",
+                expected=", ".join(weight.name for weight in self.weights),
+                received=repr(name),
+                remedy=f"Add it in `build`: self.{name} = self.add_weight(shape, initializer, name={name!r}).",
+            )
         return None if weight is None else ops.cast(weight, self.compute_dtype)
 
     def noise(self, batch: Any, timesteps: Any) -> Tensor:
@@ -165,13 +183,28 @@ class EquationCell(keras.layers.Layer):
     def call(self, inputs, states, training=False):
         """Return `(h, new states)` of one step; inputs `(batch, features)`, each state `(batch, units)`."""
         nested = isinstance(states, (list, tuple))
-        state = self.state_type(*(states if nested else [states]))
+        state = self._declared_state(states if nested else [states], inputs)
         masks = dropout_masks(self, inputs, state.h, training)
         if training and self.noise_widths:
             inputs = ops.concatenate([inputs, self.noise(ops.shape(inputs)[0], 1)[:, 0]], axis=-1)
         with self.dropped_weights(training):
             new = self.checked_step(self.project_inputs(inputs, masks.inputs), state, masks.recurrent)
         return new[0], list(self.state_of(new)) if nested else new[0]
+
+    def _declared_state(self, states: Sequence[Tensor], inputs: Tensor) -> Any:
+        """Return the states as a `state_type`, or raise `InputError`."""
+        names, widths = self.state_type._fields, tree.flatten(self.state_size)
+        shapes = [tuple(getattr(value, "shape", ())) for value in (inputs, *states)]
+        expected = [(None, self.kernel.shape[0]), *((None, width) for width in widths)]
+        if len(shapes) != len(expected) or not all(map(_fits, shapes, expected)):
+            raise InputError(
+                f"What {self.name!r} is called with does not fit.",
+                expected=f"inputs {(None, self.kernel.shape[0])}, "
+                + ", ".join(f"{name} {(None, width)}" for name, width in zip(names, widths, strict=True)),
+                received=", ".join(map(str, shapes)),
+                remedy="Give one step (batch, features), and the states of `get_initial_state` or of the step before.",
+            )
+        return self.state_type(*states)
 
     def checked_step(self, z_x: Tensor, state: Any, recurrent_dropout: DropoutMask = None) -> Any:
         """Return `step`, whose result must be what the cell declares.
@@ -192,6 +225,9 @@ class EquationCell(keras.layers.Layer):
                 for shapes in (declared, came)
             )
             raise _undeclared(self, f"the new state first: {expected}", received)
+        foreign = [str(s.dtype) for s in self.state_of(new) if "float" not in str(s.dtype)]
+        if foreign:
+            raise _undeclared(self, f"states in floating-point numbers ({self.compute_dtype})", ", ".join(foreign))
         return new
 
     def tapped_step(self, z_x: Tensor, state: Any, taps: Any) -> Any:

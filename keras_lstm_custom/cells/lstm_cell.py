@@ -85,7 +85,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         coupled: bool = False,
         projection: int | None = None,
         projection_clip: float | None = None,
-        layer_normalization: Literal["gate", "joint"] | None = None,
+        layer_normalization: Literal["gate", "joint", "addons"] | None = None,
         cell_clip: float | None = None,
         zoneout: float = 0.0,
         cell_zoneout: float = 0.0,

@@ -102,7 +102,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
     coupled: bool
     projection: int | None
     projection_clip: float | None
-    layer_normalization: Literal["gate", "joint"] | None
+    layer_normalization: Literal["gate", "joint", "addons"] | None
     cell_clip: float | None
     zoneout: float
     cell_zoneout: float
@@ -131,7 +131,7 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         coupled: bool = False,
         projection: int | None = None,
         projection_clip: float | None = None,
-        layer_normalization: Literal["gate", "joint"] | None = None,
+        layer_normalization: Literal["gate", "joint", "addons"] | None = None,
         cell_clip: float | None = None,
         zoneout: float = 0.0,
         cell_zoneout: float = 0.0,

@@ -69,7 +69,7 @@ class _Loops:
         self.step, self.mask, self.dropout, self.states, self.compiled = step, mask, dropout, states, compiled
 
     def forward(self, z_x, state, weights, keep):
-        """Return h of all steps, the final state, and to `keep` for each step the state before it and its products."""
+        """Return h of all steps, the final state, and to `keep` for each step the state after it and its products."""
         kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
         count = _length(z_x)
         apart = self.compiled and not keep and z_x.shape[-1] % self.step.gates == 0
@@ -83,30 +83,30 @@ class _Loops:
                 products.append(tf.matmul(a, kernels[number]))
                 return products[-1]
 
-            new = self.step(serve, tf.concat(z_t, axis=-1), state, weights, self.dropout)
+            new = self.step.run(serve, tf.concat(z_t, axis=-1), state, self.dropout)
             if self.mask is not None:
                 new = [tf.where(read, n, s) for n, s in zip(new, state, strict=True)]
             return new, [new, products] if keep else new[:1]
 
-        final, kept = _loop(one, count, state, example=one(0, state)[1])
+        with self.step.holding(weights):
+            final, kept = _loop(one, count, state, example=one(0, state)[1])
         if not keep:
             return kept[0], final
         states, products = kept
-        before = [tf.concat([first[None], after[:-1]], axis=0) for first, after in zip(state, states, strict=True)]
-        return states[0], final, before, products
+        return states[0], final, states, products
 
     def backward(self, z_x, state, weights, kept, d_hs, d_final):
         """Return the gradients of the inputs, the initial state and the weights."""
-        before, products = kept
-        zeros = [tf.zeros_like(w) for w in weights]
+        start, (states, products) = state, kept
         with tf.GradientTape() as tape:
             tape.watch(weights)
             kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
-        of_step = _reader([z_x, d_hs, self.mask, before, products])
+        of_step, after = _reader([z_x, d_hs, self.mask, products]), _reader(states)
+        factors = [_Factors() for _ in kernels]
 
-        def one(t, carried):
-            (dh, *rest), d_weights = carried[: self.states], carried[self.states :]
-            z_t, d_h, read, state, products = of_step(t)
+        def back(t, d_state):
+            (dh, *rest), (z_t, d_h, read, products) = d_state, of_step(t)
+            state = [tf.where(t > 0, s, first) for s, first in zip(after(tf.maximum(t - 1, 0)), start, strict=True)]
             d_new = [dh + d_h, *rest]
             d_kept = None
             if self.mask is not None:
@@ -114,30 +114,66 @@ class _Loops:
                 d_new = [tf.where(read, d, tf.zeros_like(d)) for d in d_new]
             operands = []
             with tf.GradientTape() as tape:
-                sources = [z_t, *state, *products, *weights]
-                tape.watch(sources)
+                sources = [z_t, *state, *products]
+                tape.watch([*sources, *weights])
 
                 def serve(number, a, _):
                     operands.append(a)
                     return _linked(a, products[number], kernels[number])
 
-                new = self.step(serve, z_t, state, weights, self.dropout)
-            found = tape.gradient(new, sources, output_gradients=d_new)
-            dz_x, *found = [tf.zeros_like(s) if d is None else d for d, s in zip(found, sources, strict=True)]
-            d_state, found = found[: self.states], found[self.states :]
-            d_products, d_in_step = found[: len(products)], found[len(products) :]
+                new = self.step.run(serve, z_t, state, self.dropout)
+            found = tape.gradient(new, [*sources, *weights], output_gradients=d_new)
+            d_in_step = found[len(sources) :]
+            found = [tf.zeros_like(s) if d is None else d for d, s in zip(found, sources, strict=False)]
+            (dz_x, *d_state), d_products = found[: 1 + self.states], found[1 + self.states :]
             if d_kept is not None:
                 d_state = [a + b for a, b in zip(d_state, d_kept, strict=True)]
-            d_weights = [total + d for total, d in zip(d_weights, d_in_step, strict=True)]
-            return [*d_state, *d_weights], [dz_x, *d_products, *operands]
+            # What is there already is not written again: dz of a product that is only added to z_x, and a state.
+            given = [dz_x]
+            for factor, a, dz in zip(factors, operands, d_products, strict=True):
+                factor.dz, factor.state = _place(dz, given), _place(a, state, add=False)
+                factor.a = None if factor.state is not None else _place(a, given)
+            return d_state, d_in_step, given
 
-        carried = [*d_final, *zeros]
-        carried, kept = _loop(one, _length(z_x), carried, example=one(0, carried)[1], backwards=True)
-        d_state, d_weights = carried[: self.states], carried[self.states :]
-        dz_x, kept = kept[0], kept[1:]
-        pairs = zip(kept[len(kernels) :], kept[: len(kernels)], strict=True)
-        of_kernels = tape.gradient(kernels, weights, output_gradients=[_kernel_gradient(a, dz) for a, dz in pairs])
-        return dz_x, d_state, [d if k is None else d + k for d, k in zip(d_weights, of_kernels, strict=True)]
+        with self.step.holding(weights):
+            _, d_in_step, example = back(0, d_final)
+            reached = [n for n, d in enumerate(d_in_step) if d is not None]  # weights other than by a product
+
+            def one(t, carried):
+                d_state, d_in_step, given = back(t, carried[: self.states])
+                return [
+                    *d_state,
+                    *(d + d_in_step[n] for n, d in zip(reached, carried[self.states :], strict=True)),
+                ], given
+
+            carried = [*d_final, *(tf.zeros_like(weights[n]) for n in reached)]
+            carried, given = _loop(one, _length(z_x), carried, example=example, backwards=True)
+        before = [tf.concat([first[None], s[:-1]], axis=0) for first, s in zip(start, states, strict=True)]
+        d_kernels = [
+            _kernel_gradient(given[factor.a] if factor.state is None else before[factor.state], given[factor.dz])
+            for factor in factors
+        ]
+        d_weights = tape.gradient(kernels, weights, d_kernels, tf.UnconnectedGradients.ZERO)
+        for n, d in zip(reached, carried[self.states :], strict=True):
+            d_weights[n] += d
+        return given[0], carried[: self.states], d_weights
+
+
+class _Factors:
+    """Where the two factors of a kernel's gradient are: a among the states or what the steps gave, dz among these."""
+
+    state = a = dz = None
+
+
+def _place(tensor, among, add=True):
+    """Return where in a list a tensor is; where it is added to if it is not there."""
+    for n, other in enumerate(among):
+        if other is tensor:
+            return n
+    if not add:
+        return None
+    among.append(tensor)
+    return len(among) - 1
 
 
 def _length(tensor):

@@ -128,7 +128,7 @@ class LSTM(Recurrent):
     coupled: bool
     projection: int | None
     projection_clip: float | None
-    layer_normalization: Literal["gate", "joint"] | None
+    layer_normalization: Literal["gate", "joint", "addons"] | None
     cell_clip: float | None
     zoneout: float
     cell_zoneout: float
@@ -166,7 +166,7 @@ class LSTM(Recurrent):
         coupled: bool = False,
         projection: int | None = None,
         projection_clip: float | None = None,
-        layer_normalization: Literal["gate", "joint"] | None = None,
+        layer_normalization: Literal["gate", "joint", "addons"] | None = None,
         cell_clip: float | None = None,
         zoneout: float = 0.0,
         cell_zoneout: float = 0.0,
