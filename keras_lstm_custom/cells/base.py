@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import keras
-from keras import ops, tree
+import numpy as np
+from keras import ops
 
 from keras_lstm_custom.arguments import BY_KEYWORD, with_arguments
+from keras_lstm_custom.cells import declared
+from keras_lstm_custom.cells.lstm_form import LSTMForm
 from keras_lstm_custom.equations.projection import DropoutMask, project
-from keras_lstm_custom.errors import ArgumentError, InputError
+from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.initializers import Chrono
 from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
 from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
@@ -159,6 +162,15 @@ class EquationCell(keras.layers.Layer):
             )
         return None if weight is None else ops.cast(weight, self.compute_dtype)
 
+    def lstm_form(self, values: Callable[[Any], np.ndarray], gain: float) -> LSTMForm | None:
+        """Return the LSTM with tanh and σ that computes in inference what the cell does with them; None without one.
+
+        Args:
+            values: the numbers of a weight.
+            gain: of a form that is exact in the limit only: how small it is to make its h, between 0 and 1.
+        """
+        return None
+
     def noise(self, batch: Any, timesteps: Any) -> Tensor:
         """Draw what zoneout keeps: 1 where a state keeps its old value, `(batch, timesteps, sum of the widths)`."""
         drawn = [
@@ -183,28 +195,13 @@ class EquationCell(keras.layers.Layer):
     def call(self, inputs, states, training=False):
         """Return `(h, new states)` of one step; inputs `(batch, features)`, each state `(batch, units)`."""
         nested = isinstance(states, (list, tuple))
-        state = self._declared_state(states if nested else [states], inputs)
+        state = declared.state_of_call(self, inputs, states if nested else [states])
         masks = dropout_masks(self, inputs, state.h, training)
         if training and self.noise_widths:
             inputs = ops.concatenate([inputs, self.noise(ops.shape(inputs)[0], 1)[:, 0]], axis=-1)
         with self.dropped_weights(training):
             new = self.checked_step(self.project_inputs(inputs, masks.inputs), state, masks.recurrent)
         return new[0], list(self.state_of(new)) if nested else new[0]
-
-    def _declared_state(self, states: Sequence[Tensor], inputs: Tensor) -> Any:
-        """Return the states as a `state_type`, or raise `InputError`."""
-        names, widths = self.state_type._fields, tree.flatten(self.state_size)
-        shapes = [tuple(getattr(value, "shape", ())) for value in (inputs, *states)]
-        expected = [(None, self.kernel.shape[0]), *((None, width) for width in widths)]
-        if len(shapes) != len(expected) or not all(map(_fits, shapes, expected)):
-            raise InputError(
-                f"What {self.name!r} is called with does not fit.",
-                expected=f"inputs {(None, self.kernel.shape[0])}, "
-                + ", ".join(f"{name} {(None, width)}" for name, width in zip(names, widths, strict=True)),
-                received=", ".join(map(str, shapes)),
-                remedy="Give one step (batch, features), and the states of `get_initial_state` or of the step before.",
-            )
-        return self.state_type(*states)
 
     def checked_step(self, z_x: Tensor, state: Any, recurrent_dropout: DropoutMask = None) -> Any:
         """Return `step`, whose result must be what the cell declares.
@@ -213,21 +210,7 @@ class EquationCell(keras.layers.Layer):
             ArgumentError: it is not.
         """
         new = self.step(z_x, state, recurrent_dropout)
-        if getattr(new, "_fields", None) != self.step_type._fields:
-            came = getattr(new, "_fields", type(new).__name__)
-            raise _undeclared(self, f"a {self.step_type.__name__} of {', '.join(self.step_type._fields)}", came)
-        # What is no state may be of any width.
-        declared = [*(tuple(s.shape) for s in state), *[(state[0].shape[0], None)] * (len(new) - len(state))]
-        came = [tuple(getattr(value, "shape", ())) for value in new]
-        if not all(map(_fits, came, declared)):
-            expected, received = (
-                ", ".join(f"{name} {shape}" for name, shape in zip(new._fields, shapes, strict=True))
-                for shapes in (declared, came)
-            )
-            raise _undeclared(self, f"the new state first: {expected}", received)
-        foreign = [str(s.dtype) for s in self.state_of(new) if "float" not in str(s.dtype)]
-        if foreign:
-            raise _undeclared(self, f"states in floating-point numbers ({self.compute_dtype})", ", ".join(foreign))
+        declared.check_step(self, state, new)
         return new
 
     def tapped_step(self, z_x: Tensor, state: Any, taps: Any) -> Any:
@@ -269,17 +252,3 @@ class EquationCell(keras.layers.Layer):
 def _apart(x: Tensor, width: int) -> list[Tensor]:
     """Return the first `width` of the last axis, and what is behind it if there is anything."""
     return [x] if x.shape[-1] == width else ops.split(x, [width], axis=-1)
-
-
-def _fits(shape: tuple, declared: tuple) -> bool:
-    """Return whether a shape is the one declared, where both are known."""
-    return len(shape) == len(declared) and all(a == b or None in (a, b) for a, b in zip(shape, declared, strict=True))
-
-
-def _undeclared(cell: EquationCell, expected: str, received: Any) -> ArgumentError:
-    return ArgumentError(
-        f"The step of {type(cell).__name__} returns something else than the cell declares.",
-        expected=expected,
-        received=str(received),
-        remedy="Return a `step_type` whose first fields are those of `state_type`, each as wide as that state.",
-    )

@@ -1,7 +1,8 @@
 """The derived recurrence in TensorFlow: a loop forward, and one backward over the kept states and products.
 
-In inference under XLA the inputs of all steps go by gate, for the reason that `derived_jax` has; measured, it does not
-pay where a gradient's tensors are written beside.
+Under XLA the inputs of all steps go by gate into the loop forward, for the reason that `derived_jax` has: it takes half
+as long, also where a gradient's tensors are written beside. The loop back gains nothing by it. (The minimal gated unit
+over 64, 100, 64, 256: 27 and 15 ms; `python benchmarks/options.py "own cell"` measures both together.)
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports TensorFlow.
 """
@@ -37,14 +38,14 @@ def recurrence(
     @tf.custom_gradient
     def run(z_x, *tensors):
         arguments = z_x, list(tensors[: loops.states]), list(tensors[loops.states :])
-        hs, final, *kept = forward(*arguments, keep)
+        final, states, products = forward(*arguments, keep)
 
         def gradient(d_hs, *d_final):
-            values = kept if keep else forward(*arguments, True)[2:]
-            dz_x, d_state, d_weights = backward(*arguments, values, d_hs, list(d_final))
-            return (dz_x, *d_state, *d_weights)
+            kept = (states, products) if keep else forward(*arguments, True)[1:]
+            d_state, d_in_step, given = backward(*arguments, *kept, d_hs, list(d_final))
+            return (given[0], *d_state, *loops.d_weights(*arguments, kept[0], d_in_step, given))
 
-        return (hs, *final), gradient
+        return (states[0], *final), gradient
 
     hs, *final = run(z_x, *state, *map(tf.convert_to_tensor, weights))
     return hs, final
@@ -69,10 +70,10 @@ class _Loops:
         self.step, self.mask, self.dropout, self.states, self.compiled = step, mask, dropout, states, compiled
 
     def forward(self, z_x, state, weights, keep):
-        """Return h of all steps, the final state, and to `keep` for each step the state after it and its products."""
+        """Return the final state, h after each step, and to `keep` all states after it and the products of each."""
         kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
         count = _length(z_x)
-        apart = self.compiled and not keep and z_x.shape[-1] % self.step.gates == 0
+        apart = self.compiled and z_x.shape[-1] % self.step.gates == 0
         of_step = _reader([tf.split(z_x, self.step.gates, axis=-1) if apart else [z_x], self.mask])
 
         def one(t, state):
@@ -86,23 +87,19 @@ class _Loops:
             new = self.step.run(serve, tf.concat(z_t, axis=-1), state, self.dropout)
             if self.mask is not None:
                 new = [tf.where(read, n, s) for n, s in zip(new, state, strict=True)]
-            return new, [new, products] if keep else new[:1]
+            return new, [new, products] if keep else [new[:1], []]
 
         with self.step.holding(weights):
-            final, kept = _loop(one, count, state, example=one(0, state)[1])
-        if not keep:
-            return kept[0], final
-        states, products = kept
-        return states[0], final, states, products
+            final, (states, products) = _loop(one, count, state, example=one(0, state)[1])
+        return final, states, products
 
-    def backward(self, z_x, state, weights, kept, d_hs, d_final):
-        """Return the gradients of the inputs, the initial state and the weights."""
-        start, (states, products) = state, kept
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
+    def backward(self, z_x, start, weights, states, products, d_hs, d_final):
+        """Return the gradients of the initial state and of what steps read other than by a product, and `given`.
+
+        That is what the gradients of the inputs and the kernels are made of, for each step: dz of the inputs first.
+        """
+        kernels = self.step.kernels(tf.matmul, z_x[0], start, weights, self.dropout)
         of_step, after = _reader([z_x, d_hs, self.mask, products]), _reader(states)
-        factors = [_Factors() for _ in kernels]
 
         def back(t, d_state):
             (dh, *rest), (z_t, d_h, read, products) = d_state, of_step(t)
@@ -130,50 +127,52 @@ class _Loops:
                 d_state = [a + b for a, b in zip(d_state, d_kept, strict=True)]
             # What is there already is not written again: dz of a product that is only added to z_x, and a state.
             given = [dz_x]
-            for factor, a, dz in zip(factors, operands, d_products, strict=True):
-                factor.dz, factor.state = _place(dz, given), _place(a, state, add=False)
-                factor.a = None if factor.state is not None else _place(a, given)
+            self.factors = [
+                (_place(a, state, given), _place(dz, (), given)) for a, dz in zip(operands, d_products, strict=True)
+            ]
             return d_state, d_in_step, given
 
         with self.step.holding(weights):
             _, d_in_step, example = back(0, d_final)
-            reached = [n for n, d in enumerate(d_in_step) if d is not None]  # weights other than by a product
+            self.reached = [n for n, d in enumerate(d_in_step) if d is not None]
 
             def one(t, carried):
                 d_state, d_in_step, given = back(t, carried[: self.states])
-                return [
-                    *d_state,
-                    *(d + d_in_step[n] for n, d in zip(reached, carried[self.states :], strict=True)),
-                ], given
+                totals = zip(self.reached, carried[self.states :], strict=True)
+                return [*d_state, *(total + d_in_step[n] for n, total in totals)], given
 
-            carried = [*d_final, *(tf.zeros_like(weights[n]) for n in reached)]
+            carried = [*d_final, *(tf.zeros_like(weights[n]) for n in self.reached)]
             carried, given = _loop(one, _length(z_x), carried, example=example, backwards=True)
-        before = [tf.concat([first[None], s[:-1]], axis=0) for first, s in zip(start, states, strict=True)]
-        d_kernels = [
-            _kernel_gradient(given[factor.a] if factor.state is None else before[factor.state], given[factor.dz])
-            for factor in factors
-        ]
+        return carried[: self.states], carried[self.states :], given
+
+    def d_weights(self, z_x, state, weights, states, d_in_step, given):
+        """Return the gradients of the weights: a product over all steps for each kernel, outside of what XLA compiles.
+
+        Of one of its factors transposed, XLA's product takes twice as long on a CPU as TensorFlow's own.
+        """
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
+
+        def factor(place):
+            is_state, n = place
+            return tf.concat([state[n][None], states[n][:-1]], axis=0) if is_state else given[n]
+
+        d_kernels = [_kernel_gradient(factor(a), factor(dz)) for a, dz in self.factors]
         d_weights = tape.gradient(kernels, weights, d_kernels, tf.UnconnectedGradients.ZERO)
-        for n, d in zip(reached, carried[self.states :], strict=True):
+        for n, d in zip(self.reached, d_in_step, strict=True):
             d_weights[n] += d
-        return given[0], carried[: self.states], d_weights
+        return d_weights
 
 
-class _Factors:
-    """Where the two factors of a kernel's gradient are: a among the states or what the steps gave, dz among these."""
-
-    state = a = dz = None
-
-
-def _place(tensor, among, add=True):
-    """Return where in a list a tensor is; where it is added to if it is not there."""
-    for n, other in enumerate(among):
-        if other is tensor:
-            return n
-    if not add:
-        return None
-    among.append(tensor)
-    return len(among) - 1
+def _place(tensor, states, given):
+    """Return whether a tensor is a state, and its place among these or what is given; if it is neither, it is given."""
+    for is_state, tensors in ((True, states), (False, given)):
+        for n, other in enumerate(tensors):
+            if other is tensor:
+                return is_state, n
+    given.append(tensor)
+    return False, len(given) - 1
 
 
 def _length(tensor):
