@@ -39,10 +39,19 @@ class LSTMForm(NamedTuple):
         r"""Return the same with an input gate: $1 - \sigma(z) = \sigma(-z)$, so that its weights are $-f$'s."""
         if "i" in self.biases:
             return self
-        kernels, recurrent_kernels, biases = (
-            {"i": -parts["f"], **parts} for parts in (self.kernels, self.recurrent_kernels, self.biases)
+
+        def turned_round(parts: ByGate) -> ByGate:
+            return {"i": -parts["f"], **parts} if parts else NONE
+
+        return self._replace(
+            kernels=turned_round(self.kernels),
+            recurrent_kernels=turned_round(self.recurrent_kernels),
+            biases=turned_round(self.biases),
+            peepholes=turned_round(self.peepholes),
+            gammas={"i": self.gammas["f"], **self.gammas}
+            if self.gammas
+            else NONE,  # the norm of -z is that of z, turned
         )
-        return self._replace(kernels=kernels, recurrent_kernels=recurrent_kernels, biases=biases)
 
     def encode(self, state: Sequence[Any]) -> list[Any]:
         """Return the LSTM's h and c for the cell's state; where there is a gain, h alone."""

@@ -78,7 +78,7 @@ def _lstm(name: str, cell: Any) -> Node | None:
     form = cell.lstm_form(constant, 1.0).with_input_gate()
 
     def packed(parts: Any, order: str) -> np.ndarray:
-        return np.concatenate([parts[gate] if gate in parts else -parts["f"] for gate in order], axis=-1)
+        return np.concatenate([parts[gate] for gate in order], axis=-1)
 
     bias = packed(form.biases, "iofg")
     weights = {
