@@ -2,8 +2,8 @@
 
 What the rules of `engines/measured.py` rest on: few steps, masks, dropout, other cells, other dtypes, against the Keras
 layer with the same options (its plain LSTM for a cell or option that it has not), in a graph of unknown batch size, as
-in `fit` and `predict`. All engines, and what `auto` takes, have their turns in one run; a figure is the median, in
-milliseconds, and behind it how many times as fast as Keras that is.
+in `fit` and `predict`; with `--eager`, called eagerly. All engines, and what `auto` takes, have their turns in one run;
+a figure is the median, in milliseconds, and behind it how many times as fast as Keras that is.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def own_layer():
     return names["MinimalGatedUnit"]
 
 
-def candidates(shape, name, masked, options, training):
-    """Return a compiled function without arguments for Keras and each engine that serves."""
+def candidates(shape, name, masked, options, training, eager=False):
+    """Return a function without arguments, compiled unless `eager`, for Keras and each engine that serves."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -85,16 +85,23 @@ def candidates(shape, name, masked, options, training):
             layers[engine] = layer
     functions = {}
     for name, layer in layers.items():
-        if not training:
-            functions[name] = predict_function(layer, *call)
-            continue
         layer.build((None, steps, features))
+        if not training:
+            functions[name] = (
+                (lambda layer=layer: layer(x, mask=call[-1] if masked else None))
+                if eager
+                else predict_function(layer, *call)
+            )
+            continue
 
         def run(x, mask=None, layer=layer):
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(tf.cast(layer(x, mask=mask, training=True), "float32") ** 2)
             return tape.gradient(loss, [w.value for w in layer.weights])
 
+        if eager:
+            functions[name] = lambda run=run: run(*call)
+            continue
         signature = [tf.TensorSpec((None, *value.shape[1:]), value.dtype) for value in call]
         compiled = tf.function(run, input_signature=signature, autograph=False)
         functions[name] = lambda compiled=compiled: compiled(*call)
@@ -130,6 +137,7 @@ def main() -> None:
     """Measure and print one row at a time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*OPTIONS, []], help="which options; all if none is named")
+    parser.add_argument("--eager", action="store_true", help="call the layers eagerly, not in a graph")
     parser.add_argument("--shape", type=int, nargs=4, action="append", help="instead of the six shapes")
     arguments = parser.parse_args()
     for name in arguments.names or OPTIONS:
@@ -139,7 +147,7 @@ def main() -> None:
             for training in (True, False):
                 if not training and "dropout" in name:
                     continue  # no dropout there
-                median = measure(candidates(tuple(shape), layer, masked, options, training))
+                median = measure(candidates(tuple(shape), layer, masked, options, training, arguments.eager))
                 if shape[1] > 1:
                     found[training].append(median)
                 figures = [f"{key} {ms:.2f} ({median['keras'] / ms:.2f})" for key, ms in median.items()]

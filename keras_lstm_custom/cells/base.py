@@ -9,9 +9,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_lstm_custom.arguments import BY_KEYWORD, with_arguments
+from keras_lstm_custom.cells import declared
+from keras_lstm_custom.cells.lstm_form import LSTMForm
 from keras_lstm_custom.equations.projection import DropoutMask, project
 from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.initializers import Chrono
@@ -60,6 +63,13 @@ class EquationCell(keras.layers.Layer):
         options = bind(self.keras_class, args, kwargs)
         options["name"] = options.get("name") or name_for(type(self))
         super().__init__(**options)
+        if "float" not in self.compute_dtype:
+            raise ArgumentError(
+                f"{type(self).__name__} computes in floating-point numbers.",
+                expected="a dtype such as 'float32', 'float64' or 'mixed_float16'",
+                received=f"dtype={self.compute_dtype!r}",
+                remedy="Leave `dtype` out, and give integers as they are: the layer casts its input.",
+            )
         self.check_bias()
 
     def check_bias(self) -> None:
@@ -137,9 +147,29 @@ class EquationCell(keras.layers.Layer):
         return None
 
     def tensor(self, name: str) -> Tensor | None:
-        """Return a weight in the dtype that the cell computes in, or None if there is none."""
-        weight = getattr(self, name)
+        """Return a weight in the dtype that the cell computes in, or None for the bias of a cell without one.
+
+        Raises:
+            ArgumentError: the cell has no weight of that name.
+        """
+        weight = getattr(self, name, self)
+        if weight is self:
+            raise ArgumentError(
+                f"{type(self).__name__} has no weight {name!r}.",
+                expected=", ".join(weight.name for weight in self.weights),
+                received=repr(name),
+                remedy=f"Add it in `build`: self.{name} = self.add_weight(shape, initializer, name={name!r}).",
+            )
         return None if weight is None else ops.cast(weight, self.compute_dtype)
+
+    def lstm_form(self, values: Callable[[Any], np.ndarray], gain: float) -> LSTMForm | None:
+        """Return the LSTM with tanh and σ that computes in inference what the cell does with them; None without one.
+
+        Args:
+            values: the numbers of a weight.
+            gain: of a form that is exact in the limit only: how small it is to make its h, between 0 and 1.
+        """
+        return None
 
     def noise(self, batch: Any, timesteps: Any) -> Tensor:
         """Draw what zoneout keeps: 1 where a state keeps its old value, `(batch, timesteps, sum of the widths)`."""
@@ -165,7 +195,7 @@ class EquationCell(keras.layers.Layer):
     def call(self, inputs, states, training=False):
         """Return `(h, new states)` of one step; inputs `(batch, features)`, each state `(batch, units)`."""
         nested = isinstance(states, (list, tuple))
-        state = self.state_type(*(states if nested else [states]))
+        state = declared.state_of_call(self, inputs, states if nested else [states])
         masks = dropout_masks(self, inputs, state.h, training)
         if training and self.noise_widths:
             inputs = ops.concatenate([inputs, self.noise(ops.shape(inputs)[0], 1)[:, 0]], axis=-1)
@@ -180,18 +210,7 @@ class EquationCell(keras.layers.Layer):
             ArgumentError: it is not.
         """
         new = self.step(z_x, state, recurrent_dropout)
-        if getattr(new, "_fields", None) != self.step_type._fields:
-            came = getattr(new, "_fields", type(new).__name__)
-            raise _undeclared(self, f"a {self.step_type.__name__} of {', '.join(self.step_type._fields)}", came)
-        # What is no state may be of any width.
-        declared = [*(tuple(s.shape) for s in state), *[(state[0].shape[0], None)] * (len(new) - len(state))]
-        came = [tuple(getattr(value, "shape", ())) for value in new]
-        if not all(map(_fits, came, declared)):
-            expected, received = (
-                ", ".join(f"{name} {shape}" for name, shape in zip(new._fields, shapes, strict=True))
-                for shapes in (declared, came)
-            )
-            raise _undeclared(self, f"the new state first: {expected}", received)
+        declared.check_step(self, state, new)
         return new
 
     def tapped_step(self, z_x: Tensor, state: Any, taps: Any) -> Any:
@@ -233,17 +252,3 @@ class EquationCell(keras.layers.Layer):
 def _apart(x: Tensor, width: int) -> list[Tensor]:
     """Return the first `width` of the last axis, and what is behind it if there is anything."""
     return [x] if x.shape[-1] == width else ops.split(x, [width], axis=-1)
-
-
-def _fits(shape: tuple, declared: tuple) -> bool:
-    """Return whether a shape is the one declared, where both are known."""
-    return len(shape) == len(declared) and all(a == b or None in (a, b) for a, b in zip(shape, declared, strict=True))
-
-
-def _undeclared(cell: EquationCell, expected: str, received: Any) -> ArgumentError:
-    return ArgumentError(
-        f"The step of {type(cell).__name__} returns something else than the cell declares.",
-        expected=expected,
-        received=str(received),
-        remedy="Return a `step_type` whose first fields are those of `state_type`, each as wide as that state.",
-    )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from keras_lstm_custom.cells.as_ours import OURS
 from keras_lstm_custom.cells.base import METHODS, EquationCell
 
@@ -16,6 +18,11 @@ def changed_methods(cell: EquationCell) -> list[str]:
     """Return the methods of a cell that are not those of its equation; where it names none, all."""
     registered = getattr(cell, "registered", dict.fromkeys(("call", "project_inputs", "step")))
     return [name for name, function in registered.items() if _function(cell, name) is not function]
+
+
+def unusual_function(cell: Any) -> str | None:
+    """Return the name of a function of the cell that is not the one of its equation (tanh, σ), or None."""
+    return next((name for name, usual in USUAL.items() if getattr(cell, name, usual) is not usual), None)
 
 
 def has_own_call(cell: Any) -> bool:
@@ -32,6 +39,8 @@ def lost_by_rebuilding(part: Any) -> list[str]:
     return assigned or (changed_methods(part) if type(part) in OURS.values() else [])
 
 
+#: The functions that a cell's equation is written with, of those it has.
+USUAL = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
 _CALLS = {name: getattr(EquationCell, name) for name in ("__call__", "call")}
 
 

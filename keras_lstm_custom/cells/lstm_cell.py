@@ -6,13 +6,16 @@ from operator import attrgetter
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_lstm_custom.cells import lstm_checks, lstm_symbols
 from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.cells.lstm_form import NONE, LSTMForm
 from keras_lstm_custom.equations import lstm_step
 from keras_lstm_custom.equations.lstm_options import EPSILON, JOINT, LSTMOptions, lstm_options_step, normalised
 from keras_lstm_custom.equations.projection import project
+from keras_lstm_custom.equations.weight_layout import split_gates
 from keras_lstm_custom.initializers import Chrono
 from keras_lstm_custom.options import check_rate
 from keras_lstm_custom.structures import LSTMState, LSTMStep
@@ -204,6 +207,21 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         functions = {"activation": self.activation, "recurrent_activation": self.recurrent_activation}
         new = self._step_with_options(z_x, state, tap=taps.c, **functions)
         return new._replace(h=new.h + taps.h)
+
+    def lstm_form(self, values, gain):
+        options, gates = self.options, self.gates
+        if options.layer_normalization in JOINT or self.noise_widths:  # zoneout mixes in the state before
+            return None
+        bias = np.zeros(len(gates) * self.units, np.float32) if self.bias is None else values(self.bias)
+        packed = values(self.kernel), values(self.recurrent_kernel), bias
+        return LSTMForm(
+            *(split_gates(array, gates) for array in packed),
+            peepholes={g: values(getattr(self, f"peephole_{g}")) for g in gates if options.peepholes and g != "g"},
+            gammas=split_gates(values(self.gate_gamma), gates) if options.layer_normalization else NONE,
+            projection=None if self.output_kernel is None else values(self.output_kernel),
+            cell_clip=options.cell_clip,
+            projection_clip=options.projection_clip,
+        )
 
     def get_config(self):
         own = {**self.options._asdict(), "recurrent_weight_dropout": self.recurrent_weight_dropout}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from numbers import Real
 from typing import Any
 
@@ -19,12 +20,12 @@ def checked(units: int, options: LSTMOptions) -> LSTMOptions:
     for name in ("peepholes", "coupled"):
         if not isinstance(getattr(options, name), bool):
             raise _error(name, "True or False", getattr(options, name), f"Pass {name}=True for it, or leave it out.")
-    forms = (None, *EPSILON)
-    if options.layer_normalization not in forms:
+    form = options.layer_normalization
+    if form is not None and (not isinstance(form, str) or form not in EPSILON):
         raise _error(
             "layer_normalization",
-            ", ".join(map(repr, forms)),
-            options.layer_normalization,
+            ", ".join(map(repr, (None, *EPSILON))),
+            form,
             "'gate' normalises each gate by itself, as TFLite's fused op does; 'joint' is that of Ba et al. 2016.",
         )
     size = options.projection
@@ -49,8 +50,8 @@ def checked(units: int, options: LSTMOptions) -> LSTMOptions:
 
 
 def _bound(name: str, value: Any) -> float | None:
-    if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0):
-        raise _error(name, "a positive number, or None for no bound", value, f"Pass e.g. {name}=3.0.")
+    if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < inf):
+        raise _error(name, "a positive, finite number, or None for no bound", value, f"Pass e.g. {name}=3.0.")
     return None if value is None else float(value)
 
 

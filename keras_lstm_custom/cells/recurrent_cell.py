@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 import keras
@@ -47,7 +48,7 @@ class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.state_size = [self.units] * len(self.state_type._fields)
+        self.state_size = [self.units] * len(getattr(self.state_type, "_fields", ()))
 
     def build(self, input_shape):
         _check_declared(self)
@@ -61,11 +62,14 @@ class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
 def _check_declared(cell: RecurrentCell) -> None:
     """Raise `ArgumentError` unless gates, states and step of a cell go together."""
     gates = cell.gates if type(cell).gates is not EquationCell.gates else ()
-    if isinstance(gates, str) or not gates or len(set(gates)) < len(gates):
+    named = not isinstance(gates, str) and all(isinstance(gate, str) for gate in gates)
+    if not named or not gates or len(set(gates)) < len(gates):
         raise _error(cell, "`gates`, the names of the kernels' blocks, each once", repr(gates), 'gates = ("f", "n")')
-    states = cell.state_type._fields
+    if type(cell).call is EquationCell.call:
+        _check_step(cell)
+    states = getattr(cell.state_type, "_fields", ())
     steps = getattr(getattr(cell, "step_type", None), "_fields", ())
-    if states[0] != "h" or steps[: len(states)] != states:
+    if states[:1] != ("h",) or steps[: len(states)] != states:
         raise _error(
             cell,
             "`state_type`, a named tuple that begins with h, and `step_type`, one that begins with the same fields",
@@ -79,6 +83,19 @@ def _check_declared(cell: RecurrentCell) -> None:
             repr(cell.state_size),
             "self.state_size = [self.units] * n after super().__init__()",
         )
+
+
+def _check_step(cell: RecurrentCell) -> None:
+    signature = inspect.signature(cell.step)
+    try:
+        signature.bind("z_x", "state", "recurrent_dropout")
+        written = type(cell).step is not EquationCell.step
+    except TypeError:
+        written = False
+    if not written:
+        expected = "`step(self, z_x, state, recurrent_dropout=None)`, one step of the equations"
+        own = f"step{signature}" if type(cell).step is not EquationCell.step else "no step"
+        raise _error(cell, expected, own, "return Step(h=ops.tanh(z_x), ...) in `step`")
 
 
 def _error(cell: RecurrentCell, expected: str, received: str, example: str) -> ArgumentError:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_lstm_custom.cells.base import EquationCell
+from keras_lstm_custom.cells.lstm_form import LSTMForm
 from keras_lstm_custom.equations import rnn_step
+from keras_lstm_custom.equations.weight_layout import GATES
 from keras_lstm_custom.keras_hooks import stored_as
 from keras_lstm_custom.structures import RNNState, RNNStep
 from keras_lstm_custom.symbols import Formula, Symbol
+
+SATURATED = 20.0  #: σ(20) = 1 - 2e-9
 
 
 @keras.saving.register_keras_serializable(package="keras_lstm_custom")
@@ -57,6 +62,31 @@ class VanillaRNNCell(EquationCell, keras.layers.SimpleRNNCell):
             ops.cast(self.recurrent_kernel, self.compute_dtype),
             activation=self.activation,
             recurrent_dropout=recurrent_dropout,
+        )
+
+    def lstm_form(self, values, gain):
+        r"""Return an LSTM whose forget gate is held at zero, its output gate at one, its input gate at γ, the gain.
+
+        With the pre-activation in the candidate, $c_t = \gamma \tanh(z_t) = \gamma h_t$, and the LSTM puts out
+
+        $$ h'_t = \tanh(\gamma h_t) = \gamma h_t \left(1 - \tfrac{1}{3} (\gamma h_t)^2 + \dots\right), $$
+
+        which is $\gamma h_t$ up to a share of $\gamma^2 / 3$. The recurrent kernel and the outputs are divided by
+        $\gamma$, and a state of zero stays a state of zero. The price is four times the multiplications.
+        """
+        kernel, recurrent_kernel = values(self.kernel), values(self.recurrent_kernel)
+        bias = np.zeros(self.units) if self.bias is None else values(self.bias)
+        held = {"i": np.log(gain / (1 - gain)), "f": -SATURATED, "o": SATURATED}
+
+        def in_candidate(array, others):
+            return {gate: np.float32(array if gate == "g" else np.full_like(array, others[gate])) for gate in GATES}
+
+        nothing = dict.fromkeys(held, 0.0)
+        return LSTMForm(
+            in_candidate(kernel, nothing),
+            in_candidate(recurrent_kernel / gain, nothing),
+            in_candidate(bias, held),
+            gain=gain,
         )
 
 

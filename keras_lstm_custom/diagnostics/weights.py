@@ -108,8 +108,8 @@ def gate_weights(model: keras.Model) -> dict[str, GateWeights]:
     Layers of ours and of Keras are read as they are; the arrays are copies.
 
     ```python
-    gate_weights(model)["lstm"].bias["f"]                       # (units,)
-    gate_weights(model)["lstm"].spectral_radius["f"]            # 0.98
+    gate_weights(model)["encoder"].bias["f"]                       # (units,)
+    gate_weights(model)["encoder"].spectral_radius["f"]            # 0.98
     ```
 
     Args:

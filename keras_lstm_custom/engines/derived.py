@@ -19,7 +19,6 @@ from keras import ops, tree
 from keras_lstm_custom.cells.equations_of import has_own_call
 from keras_lstm_custom.engines import fast_path, masking, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
-from keras_lstm_custom.equations.projection import Product, products_by
 from keras_lstm_custom.errors import ArgumentError
 
 
@@ -40,8 +39,7 @@ def run(request: Request) -> Result:
     recurrence = import_module(f"keras_lstm_custom.engines.derived_{keras.backend.backend()}").recurrence
     mask = masking.in_running_order(request)
     x = ops.flip(request.sequences, axis=1) if request.go_backwards else request.sequences
-    with products_by(_matmul()):
-        z_x = cell.project_inputs(ops.swapaxes(x, 0, 1), request.dropout.inputs)
+    z_x = cell.project_inputs(ops.swapaxes(x, 0, 1), request.dropout.inputs)
     hs, state = recurrence(
         cell,
         z_x,
@@ -52,11 +50,6 @@ def run(request: Request) -> Result:
     )
     outputs = ops.swapaxes(hs, 0, 1) if request.return_sequences else state[0][:, None]
     return Result(outputs, state, ENGINE.name)
-
-
-def _matmul() -> Product:
-    """Return the backend's product: Keras' own computes float64 in float32 under torch."""
-    return import_module("torch").matmul if keras.backend.backend() == "torch" else ops.matmul
 
 
 _FOUND: WeakKeyDictionary = WeakKeyDictionary()  #: what `_no_function` found, by cell

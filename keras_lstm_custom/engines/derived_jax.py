@@ -70,6 +70,7 @@ def _gradient(step, inputs, data, kept, incoming):
     d_hs, d_final = incoming
     exact = jnp.promote_types(z_x.dtype, jnp.float32)
     kernels, to_weights = jax.vjp(lambda weights: step.kernels(jnp.matmul, z_x[0], state, weights, dropout), weights)
+    of_state: dict[int, int | None] = {}  #: by product the state that it multiplies as it is
 
     def body(carry, of_step):
         (dh, *rest), d_weights = carry
@@ -82,10 +83,11 @@ def _gradient(step, inputs, data, kept, incoming):
             d_new = tuple(jnp.where(read, d, jnp.zeros((), d.dtype)) for d in d_new)
 
         def run(z_t, state, products, weights):
-            operands: list[Tensor] = []
+            operands: list[Tensor | None] = []
 
             def serve(number, a, _):
-                operands.append(a)
+                of_state[number] = next((n for n, s in enumerate(state) if a is s), None)
+                operands.append(a if of_state[number] is None else None)
                 return _linked(a, products[number], kernels[number])
 
             return tuple(step(serve, z_t, state, weights, dropout)), operands
@@ -95,7 +97,7 @@ def _gradient(step, inputs, data, kept, incoming):
         if kept_back is not None:
             d_state = tuple(map(jnp.add, d_state, kept_back))
         d_weights = jax.tree.map(lambda total, d: total + d.astype(total.dtype), d_weights, d_in_step)
-        # Where a product is only added to z_x, their gradients are one array: it is written once.
+        # What is there already is not written again: the gradient of a product that is only added to z_x, and a state.
         d_products = [None if dz is dz_x else dz for dz in d_products]
         return (d_state, d_weights), (dz_x, d_products, operands)
 
@@ -103,9 +105,12 @@ def _gradient(step, inputs, data, kept, incoming):
     (d_state, d_weights), (dz_x, d_products, operands) = jax.lax.scan(
         body, (d_final, zeros), (_by_gate(z_x, step.gates), kept, d_hs, mask), reverse=True, unroll=steps_at_once()
     )
+    before, _ = kept
     d_kernels = [
-        _kernel_gradient(a, dz_x if dz is None else dz, exact).astype(kernel.dtype)
-        for a, dz, kernel in zip(operands, d_products, kernels, strict=True)
+        _kernel_gradient(before[of_state[n]] if a is None else a, dz_x if dz is None else dz, exact).astype(
+            kernel.dtype
+        )
+        for n, (a, dz, kernel) in enumerate(zip(operands, d_products, kernels, strict=True))
     ]
     (of_kernels,) = to_weights(d_kernels)
     d_weights = tuple((total + d).astype(w.dtype) for total, d, w in zip(d_weights, of_kernels, weights, strict=True))

@@ -1,7 +1,8 @@
 """The derived recurrence in TensorFlow: a loop forward, and one backward over the kept states and products.
 
-In inference under XLA the inputs of all steps go by gate, for the reason that `derived_jax` has; measured, it does not
-pay where a gradient's tensors are written beside.
+Under XLA the inputs of all steps go by gate into the loop forward, for the reason that `derived_jax` has: it takes half
+as long, also where a gradient's tensors are written beside. The loop back gains nothing by it. (The minimal gated unit
+over 64, 100, 64, 256: 27 and 15 ms; `python benchmarks/options.py "own cell"` measures both together.)
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports TensorFlow.
 """
@@ -37,14 +38,14 @@ def recurrence(
     @tf.custom_gradient
     def run(z_x, *tensors):
         arguments = z_x, list(tensors[: loops.states]), list(tensors[loops.states :])
-        hs, final, *kept = forward(*arguments, keep)
+        final, states, products = forward(*arguments, keep)
 
         def gradient(d_hs, *d_final):
-            values = kept if keep else forward(*arguments, True)[2:]
-            dz_x, d_state, d_weights = backward(*arguments, values, d_hs, list(d_final))
-            return (dz_x, *d_state, *d_weights)
+            kept = (states, products) if keep else forward(*arguments, True)[1:]
+            d_state, d_in_step, given = backward(*arguments, *kept, d_hs, list(d_final))
+            return (given[0], *d_state, *loops.d_weights(*arguments, kept[0], d_in_step, given))
 
-        return (hs, *final), gradient
+        return (states[0], *final), gradient
 
     hs, *final = run(z_x, *state, *map(tf.convert_to_tensor, weights))
     return hs, final
@@ -69,10 +70,10 @@ class _Loops:
         self.step, self.mask, self.dropout, self.states, self.compiled = step, mask, dropout, states, compiled
 
     def forward(self, z_x, state, weights, keep):
-        """Return h of all steps, the final state, and to `keep` for each step the state before it and its products."""
+        """Return the final state, h after each step, and to `keep` all states after it and the products of each."""
         kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
         count = _length(z_x)
-        apart = self.compiled and not keep and z_x.shape[-1] % self.step.gates == 0
+        apart = self.compiled and z_x.shape[-1] % self.step.gates == 0
         of_step = _reader([tf.split(z_x, self.step.gates, axis=-1) if apart else [z_x], self.mask])
 
         def one(t, state):
@@ -83,30 +84,26 @@ class _Loops:
                 products.append(tf.matmul(a, kernels[number]))
                 return products[-1]
 
-            new = self.step(serve, tf.concat(z_t, axis=-1), state, weights, self.dropout)
+            new = self.step.run(serve, tf.concat(z_t, axis=-1), state, self.dropout)
             if self.mask is not None:
                 new = [tf.where(read, n, s) for n, s in zip(new, state, strict=True)]
-            return new, [new, products] if keep else new[:1]
+            return new, [new, products] if keep else [new[:1], []]
 
-        final, kept = _loop(one, count, state, example=one(0, state)[1])
-        if not keep:
-            return kept[0], final
-        states, products = kept
-        before = [tf.concat([first[None], after[:-1]], axis=0) for first, after in zip(state, states, strict=True)]
-        return states[0], final, before, products
+        with self.step.holding(weights):
+            final, (states, products) = _loop(one, count, state, example=one(0, state)[1])
+        return final, states, products
 
-    def backward(self, z_x, state, weights, kept, d_hs, d_final):
-        """Return the gradients of the inputs, the initial state and the weights."""
-        before, products = kept
-        zeros = [tf.zeros_like(w) for w in weights]
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
-        of_step = _reader([z_x, d_hs, self.mask, before, products])
+    def backward(self, z_x, start, weights, states, products, d_hs, d_final):
+        """Return the gradients of the initial state and of what steps read other than by a product, and `given`.
 
-        def one(t, carried):
-            (dh, *rest), d_weights = carried[: self.states], carried[self.states :]
-            z_t, d_h, read, state, products = of_step(t)
+        That is what the gradients of the inputs and the kernels are made of, for each step: dz of the inputs first.
+        """
+        kernels = self.step.kernels(tf.matmul, z_x[0], start, weights, self.dropout)
+        of_step, after = _reader([z_x, d_hs, self.mask, products]), _reader(states)
+
+        def back(t, d_state):
+            (dh, *rest), (z_t, d_h, read, products) = d_state, of_step(t)
+            state = [tf.where(t > 0, s, first) for s, first in zip(after(tf.maximum(t - 1, 0)), start, strict=True)]
             d_new = [dh + d_h, *rest]
             d_kept = None
             if self.mask is not None:
@@ -114,30 +111,68 @@ class _Loops:
                 d_new = [tf.where(read, d, tf.zeros_like(d)) for d in d_new]
             operands = []
             with tf.GradientTape() as tape:
-                sources = [z_t, *state, *products, *weights]
-                tape.watch(sources)
+                sources = [z_t, *state, *products]
+                tape.watch([*sources, *weights])
 
                 def serve(number, a, _):
                     operands.append(a)
                     return _linked(a, products[number], kernels[number])
 
-                new = self.step(serve, z_t, state, weights, self.dropout)
-            found = tape.gradient(new, sources, output_gradients=d_new)
-            dz_x, *found = [tf.zeros_like(s) if d is None else d for d, s in zip(found, sources, strict=True)]
-            d_state, found = found[: self.states], found[self.states :]
-            d_products, d_in_step = found[: len(products)], found[len(products) :]
+                new = self.step.run(serve, z_t, state, self.dropout)
+            found = tape.gradient(new, [*sources, *weights], output_gradients=d_new)
+            d_in_step = found[len(sources) :]
+            found = [tf.zeros_like(s) if d is None else d for d, s in zip(found, sources, strict=False)]
+            (dz_x, *d_state), d_products = found[: 1 + self.states], found[1 + self.states :]
             if d_kept is not None:
                 d_state = [a + b for a, b in zip(d_state, d_kept, strict=True)]
-            d_weights = [total + d for total, d in zip(d_weights, d_in_step, strict=True)]
-            return [*d_state, *d_weights], [dz_x, *d_products, *operands]
+            # What is there already is not written again: dz of a product that is only added to z_x, and a state.
+            given = [dz_x]
+            self.factors = [
+                (_place(a, state, given), _place(dz, (), given)) for a, dz in zip(operands, d_products, strict=True)
+            ]
+            return d_state, d_in_step, given
 
-        carried = [*d_final, *zeros]
-        carried, kept = _loop(one, _length(z_x), carried, example=one(0, carried)[1], backwards=True)
-        d_state, d_weights = carried[: self.states], carried[self.states :]
-        dz_x, kept = kept[0], kept[1:]
-        pairs = zip(kept[len(kernels) :], kept[: len(kernels)], strict=True)
-        of_kernels = tape.gradient(kernels, weights, output_gradients=[_kernel_gradient(a, dz) for a, dz in pairs])
-        return dz_x, d_state, [d if k is None else d + k for d, k in zip(d_weights, of_kernels, strict=True)]
+        with self.step.holding(weights):
+            _, d_in_step, example = back(0, d_final)
+            self.reached = [n for n, d in enumerate(d_in_step) if d is not None]
+
+            def one(t, carried):
+                d_state, d_in_step, given = back(t, carried[: self.states])
+                totals = zip(self.reached, carried[self.states :], strict=True)
+                return [*d_state, *(total + d_in_step[n] for n, total in totals)], given
+
+            carried = [*d_final, *(tf.zeros_like(weights[n]) for n in self.reached)]
+            carried, given = _loop(one, _length(z_x), carried, example=example, backwards=True)
+        return carried[: self.states], carried[self.states :], given
+
+    def d_weights(self, z_x, state, weights, states, d_in_step, given):
+        """Return the gradients of the weights: a product over all steps for each kernel, outside of what XLA compiles.
+
+        Of one of its factors transposed, XLA's product takes twice as long on a CPU as TensorFlow's own.
+        """
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
+
+        def factor(place):
+            is_state, n = place
+            return tf.concat([state[n][None], states[n][:-1]], axis=0) if is_state else given[n]
+
+        d_kernels = [_kernel_gradient(factor(a), factor(dz)) for a, dz in self.factors]
+        d_weights = tape.gradient(kernels, weights, d_kernels, tf.UnconnectedGradients.ZERO)
+        for n, d in zip(self.reached, d_in_step, strict=True):
+            d_weights[n] += d
+        return d_weights
+
+
+def _place(tensor, states, given):
+    """Return whether a tensor is a state, and its place among these or what is given; if it is neither, it is given."""
+    for is_state, tensors in ((True, states), (False, given)):
+        for n, other in enumerate(tensors):
+            if other is tensor:
+                return is_state, n
+    given.append(tensor)
+    return False, len(given) - 1
 
 
 def _length(tensor):

@@ -8,13 +8,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lstm_custom.cells.equations_of import changed_methods
+from keras_lstm_custom.cells.equations_of import USUAL, changed_methods, unusual_function
 from keras_lstm_custom.engines.contract import Request
 from keras_lstm_custom.equations import lstm_step, rnn_step
 from keras_lstm_custom.structures import Tensor
-
-#: The activations that a cell must have, of those it has: a fast engine has the derivatives of these only.
-ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
 
 #: What an engine has written out, as `EquationCell.equation` names it.
 Equations = Collection[Callable]
@@ -45,10 +42,8 @@ def equations_refusal(cell: Any, known: Equations = WRITTEN_OUT, features: froze
     unknown = cell.features - features
     if unknown:
         return f"has {name} written out, without {', '.join(sorted(unknown))}"
-    for name, function in ACTIVATIONS.items():
-        if getattr(cell, name, function) is not function:
-            return f"has the gradient of {name}={function.__name__!r} only"
-    return None
+    unusual = unusual_function(cell)
+    return f"has the gradient of {unusual}={USUAL[unusual].__name__!r} only" if unusual else None
 
 
 def loop_refusal(request: Request) -> str | None:

@@ -23,6 +23,7 @@ class Rule(NamedTuple):
 
     holds: Callable[[Request], bool]
     otherwise: str  #: what "auto" says where it does not hold
+    but: Callable[[Request], str] = lambda request: ""  #: what it says beside where it holds
 
 
 def _cudnn(request: Request) -> bool:
@@ -55,10 +56,29 @@ def _derived(request: Request) -> bool:
         return True
     if fast_path.equations_refusal(request.cell) is None:
         return False
+    if request.training and _is_eager(request):  # a step is run twice, and in Python that costs what it does
+        return False
     # Without a gradient it pays where XLA compiles it, over a fixed number of steps; its products of bfloat16 are slow.
     return request.training or (
         request.sequences.shape[1] not in (None, 1) and request.cell.compute_dtype != "bfloat16"
     )
+
+
+def _left_in_eager_calls(request: Request) -> str:
+    if not (_is_symbolic(request) and request.training and keras.backend.backend() == "tensorflow"):
+        return ""
+    return "called eagerly, not in fit or a tf.function, auto leaves training to the next engine, measured faster there"
+
+
+def _is_symbolic(request: Request) -> bool:
+    """Return whether it is asked in symbols, by `explain_engine`; the sequences of a segment always are."""
+    return isinstance(request.initial_state[0], keras.KerasTensor)
+
+
+def _is_eager(request: Request) -> bool:
+    import tensorflow as tf
+
+    return tf.executing_eagerly() and not _is_symbolic(request)
 
 
 def _torch_nn(request: Request) -> bool:
@@ -96,7 +116,8 @@ RULES: dict[str, Rule] = {
         _derived,
         "could serve, but is measured faster only for cells whose equations no other engine has written out; without "
         "training not on JAX on a CPU, and under TensorFlow only over a fixed number of steps, more than one, and not "
-        "in bfloat16",
+        "in bfloat16; with training under TensorFlow not in eager calls",
+        _left_in_eager_calls,
     ),
     "torch_nn": Rule(
         _torch_nn,
@@ -118,5 +139,5 @@ def worthwhile(name: str, request: Request) -> Support:
         return Support(name in CUDNN, "use_cudnn=True asks for cuDNN, whatever is faster")
     rule = RULES.get(name)
     if rule is None or rule.holds(request):
-        return Support(True, "faster wherever it serves")
+        return Support(True, "" if rule is None else rule.but(request))
     return Support(False, rule.otherwise)

@@ -116,7 +116,8 @@ def _answer(engine: Engine, request: Request) -> Support:
         saved_graphs.allows(engine, request),
         higher_derivatives.allows(engine, request),
     )
-    return next((limit for limit in limits if not limit.ok), support)
+    refused = next((limit for limit in limits if not limit.ok), None)
+    return refused or support._replace(reason="; ".join(filter(None, (support.reason, *(said for _, said in limits)))))
 
 
 def explain(name: str, request: Request) -> Explanation:

@@ -130,9 +130,16 @@ def normalised(z: Tensor, gamma: Tensor, beta: Tensor | None, epsilon: float) ->
     Source: Ba, Kiros & Hinton 2016, *Layer Normalization* (arXiv 1607.06450), equation 4.
     """
     dtype = z.dtype
-    z = ops.cast(z, "float64" if "float64" in str(dtype) else "float32")
-    z = z - ops.mean(z, axis=-1, keepdims=True)
-    z = ops.cast(z * ops.rsqrt(ops.mean(ops.square(z), axis=-1, keepdims=True) + epsilon), dtype) * gamma
+    exact = "float64" in str(dtype)
+
+    def mean(z: Tensor) -> Tensor:
+        if exact:  # whose mean Keras computes in float32 on JAX and torch
+            return ops.sum(z, axis=-1, keepdims=True) / z.shape[-1]
+        return ops.mean(z, axis=-1, keepdims=True)
+
+    z = ops.cast(z, "float64" if exact else "float32")
+    z = z - mean(z)
+    z = ops.cast(z * ops.rsqrt(mean(ops.square(z)) + epsilon), dtype) * gamma
     return z if beta is None else z + beta
 
 

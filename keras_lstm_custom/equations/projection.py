@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import keras
 from keras import ops
 
 from keras_lstm_custom.structures import Tensor
@@ -36,13 +37,12 @@ def project(
         bias: `(gates * units,)`, or None.
         mask: dropout mask. None for no dropout; one tensor that broadcasts against `x` and is
             shared by the gates; or a sequence with one tensor for each gate.
-        matmul: the product; by default that of `products_by`, and outside of it Keras' own, which computes
-            float64 in float32 under torch.
+        matmul: the product; by default that of `products_by`.
 
     Returns:
         `(..., gates * units)`.
     """
-    matmul = matmul or _product.get() or ops.matmul
+    matmul = matmul or _product.get() or _matmul
     if mask is None:
         z = matmul(x, kernel)
     elif isinstance(mask, (list, tuple)):
@@ -51,6 +51,12 @@ def project(
     else:
         z = matmul(x * mask, kernel)
     return z if bias is None else z + bias
+
+
+def _matmul(x: Tensor, kernel: Tensor) -> Tensor:
+    if keras.backend.backend() == "torch":  # there that of Keras computes float64 in float32
+        return x @ ops.convert_to_tensor(kernel)
+    return ops.matmul(x, kernel)
 
 
 @contextmanager

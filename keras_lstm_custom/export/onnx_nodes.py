@@ -6,21 +6,23 @@ TensorFlow graph, a `PyFunc` that is never run, and a handler of the converter p
 In the node's packing (ONNX operators LSTM and GRU, version 14): W `(1, gates * units, features)`, R
 `(1, gates * units, units)`, B `(1, 2 * gates * units)`, P `(1, 3 * units)`; LSTM i o f g, its peepholes i o f; GRU
 z r n. The attribute `clip` bounds what the gates' functions take, and is not the cell clip. Coupled gates are written
-as the plain LSTM that they equal, which needs no attribute that a runtime may not know.
+as the plain LSTM that they equal, without `input_forget`: runtimes do not agree about it. onnxruntime computes it, the
+evaluator of the package onnx (1.22) ignores it, other converters refuse a file that has it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_lstm_custom.cells import GRUCell
 from keras_lstm_custom.cells.as_ours import as_ours
-from keras_lstm_custom.export.model import vanilla_rnn
-from keras_lstm_custom.export.model.as_lstm import FusedLSTM, as_lstm, constant
+from keras_lstm_custom.cells.equations_of import changed_methods, unusual_function
+from keras_lstm_custom.equations import gru_step, lstm_step
+from keras_lstm_custom.export.model.as_lstm import constant
 from keras_lstm_custom.keras_hooks import replace_loop, runs_its_cell
 from keras_lstm_custom.models.walk import recurrent_layers
 
@@ -49,13 +51,16 @@ def mark(copy: keras.Model) -> None:
 
 def _node(name: str, cell: Any) -> Node | None:
     ours = as_ours(cell)
-    if type(ours) is GRUCell:
-        usual = ours.activation is keras.activations.tanh and ours.recurrent_activation is keras.activations.sigmoid
-        return _gru(name, ours) if usual else None
-    if ours is None or not ours.features or not ours.features <= {"peepholes", "coupled"}:
+    row = _ROWS.get(ours.equation) if ours is not None and ours.equation else None
+    if (
+        ours is None
+        or row is None
+        or not row.features >= ours.features
+        or changed_methods(ours)
+        or unusual_function(ours)
+    ):
         return None
-    form = as_lstm(name, cell, vanilla_rnn.FLOAT_GAIN, variants=True)
-    return None if form is None else _lstm(form)
+    return row.write(name, ours)
 
 
 def _gru(name: str, cell: Any) -> Node:
@@ -67,9 +72,13 @@ def _gru(name: str, cell: Any) -> Node:
     return Node("GRU", name, weights, {"linear_before_reset": int(cell.reset_after), "hidden_size": cell.units}, 1)
 
 
-def _lstm(form: FusedLSTM) -> Node:
+def _lstm(name: str, cell: Any) -> Node | None:
+    if not cell.features:  # the converter knows it, and makes one node of both directions
+        return None
+    form = cell.lstm_form(constant, 1.0).with_input_gate()
+
     def packed(parts: Any, order: str) -> np.ndarray:
-        return np.concatenate([parts[gate] if gate in parts else -parts["f"] for gate in order], axis=-1)
+        return np.concatenate([parts[gate] for gate in order], axis=-1)
 
     bias = packed(form.biases, "iofg")
     weights = {
@@ -79,7 +88,21 @@ def _lstm(form: FusedLSTM) -> Node:
     }
     if form.peepholes:
         weights["P"] = packed(form.peepholes, "iof")
-    return Node("LSTM", form.name, weights, {"hidden_size": form.units}, 2)
+    return Node("LSTM", name, weights, {"hidden_size": form.units}, 2)
+
+
+class Row(NamedTuple):
+    """A cell that has a node."""
+
+    write: Callable[[str, Any], Node | None]  #: by name and cell
+    features: frozenset[str]  #: of the cell's `features` those that the node has
+
+
+#: By the function of `equations` that the cell names.
+_ROWS = {
+    lstm_step: Row(_lstm, frozenset({"peepholes", "coupled"})),
+    gru_step: Row(_gru, frozenset({"reset_after=False"})),
+}
 
 
 def _marked(

@@ -60,7 +60,8 @@ def check_mask(layer: Any, sequences, mask) -> None:
 def check_state(layer: Any, sequences, initial_state) -> None:
     """Raise `InputError` unless the state has the tensors that the cell keeps, of its size."""
     names = layer.cell.state_type._fields
-    shapes = [tuple(state.shape) for state in tree.flatten(initial_state)]
+    # None and what is no tensor has no shape, and fits nothing.
+    shapes = [tuple(getattr(state, "shape", ())) for state in tree.flatten(initial_state)]
     batch, widths = sequences.shape[0], layer.state_size
     fits = len(shapes) == len(names) and all(
         len(shape) == 2 and shape[1] in (None, width) and (None in (shape[0], batch) or shape[0] == batch)

@@ -63,6 +63,7 @@ class Recurrent(EngineRNN):
         super().__init_subclass__(**kwargs)
         if "cell_class" not in vars(cls):
             return
+        _check_cell_class(cls)
         own = own_options(cls.cell_class)
         if "cell_name" not in vars(cls):
             cls.cell_name = _snake_case(cls.cell_class.__name__)
@@ -79,6 +80,7 @@ class Recurrent(EngineRNN):
     def __init__(
         self, *args: Any, engine: EngineName = registry.AUTO, checkpoint_every: int | None = None, **kwargs: Any
     ):
+        _check_cell_class(type(self))
         of_cell = {name: kwargs.pop(name) for name in own_options(self.cell_class) if name in kwargs}
         options = bind(self.keras_class, args, kwargs) | of_cell
         options["name"] = options.get("name") or name_for(type(self))
@@ -224,6 +226,17 @@ class Recurrent(EngineRNN):
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def _check_cell_class(layer_class: type) -> None:
+    cell_class = getattr(layer_class, "cell_class", None)
+    if not isinstance(cell_class, type) or not issubclass(cell_class, EquationCell):
+        raise ArgumentError(
+            f"{layer_class.__name__} does not name the cell that it runs over time.",
+            expected="`cell_class`, a subclass of RecurrentCell or of another cell of this package",
+            received="none" if cell_class is None else repr(cell_class),
+            remedy="Write cell_class = YourCell in the class; for a cell of Keras use keras.layers.RNN.",
+        )
 
 
 def _snake_case(name: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -11,12 +11,25 @@ from keras import ops
 
 from keras_lstm_custom.cells.as_ours import as_ours
 from keras_lstm_custom.cells.equations_of import changed_methods
+from keras_lstm_custom.equations import gru_step, lstm_step, rnn_step
 from keras_lstm_custom.errors import ConversionError, LoadError
-from keras_lstm_custom.load.torch import TORCH_TO_KERAS
+from keras_lstm_custom.load.torch import GRU, LSTM, RNN, Module
 
-#: The modules of torch for each kind of cell: of a layer, and of the cell alone.
-MODULES = {"lstm": ("LSTM", "LSTMCell"), "gru": ("GRU", "GRUCell"), "vanilla_rnn": ("RNN", "RNNCell")}
-BLOCKS = {"lstm": TORCH_TO_KERAS["lstm"], "gru": TORCH_TO_KERAS["gru"], "vanilla_rnn": TORCH_TO_KERAS["rnn"]}
+
+class Row(NamedTuple):
+    """A cell that torch has."""
+
+    layer: str  #: the module of a layer
+    cell: str  #: and that of the cell alone
+    module: Module
+
+
+#: By the function of `equations` that the cell names.
+ROWS = {
+    lstm_step: Row("LSTM", "LSTMCell", LSTM),
+    gru_step: Row("GRU", "GRUCell", GRU),
+    rnn_step: Row("RNN", "RNNCell", RNN),
+}
 EXPECTED = (
     "an LSTM (plain or with a projection), a GRU with reset_after=True or a vanilla RNN of this package or of Keras, "
     "its cell, a Bidirectional with merge_mode='concat' of two of them, or a Sequential of such layers of one size"
@@ -48,21 +61,21 @@ def to_torch(layer: keras.Layer) -> Any:
         ) from error
     _check_built(layer)
     if not isinstance(layer, (keras.Sequential, keras.layers.RNN, keras.layers.Bidirectional)):
-        kind, options, weights = _cell(layer, layer.name)
+        row, options, weights = _cell(layer, layer.name)
         if "proj_size" in options:
             raise _refused(layer.name, "a cell with a projection, which torch's LSTMCell has not")
-        module = getattr(nn, MODULES[kind][1])(**options)
+        module = getattr(nn, row.cell)(**options)
         return _filled(module, weights)
     stack, dropout = _stack(layer)
     cells = [[_cell(one.cell, one.name) for one in pair] for pair in stack]
-    kind, options, _ = cells[0][0]
+    row, options, _ = cells[0][0]
     width = len(stack[0])
     for number, pair in enumerate(cells):
-        for name, (kind_here, here, _) in zip((one.name for one in stack[number]), pair, strict=True):
+        for name, (row_here, here, _) in zip((one.name for one in stack[number]), pair, strict=True):
             size = options["input_size"] if number == 0 else options.get("proj_size", options["hidden_size"]) * width
-            if (kind_here, here) != (kind, {**options, "input_size": size}) or len(pair) != width:
-                raise _refused(name, f"{kind_here} {here} behind {kind} {options}")
-    module = getattr(nn, MODULES[kind][0])(
+            if (row_here, here) != (row, {**options, "input_size": size}) or len(pair) != width:
+                raise _refused(name, f"{row_here.layer} {here} behind {row.layer} {options}")
+    module = getattr(nn, row.layer)(
         **options, num_layers=len(stack), bidirectional=width == 2, batch_first=True, dropout=dropout
     )
     weights = {
@@ -103,12 +116,12 @@ def _directions(layer: keras.Layer) -> list[Any]:
     return pair
 
 
-def _cell(cell: Any, name: str) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-    """Return the kind of a cell, the arguments of torch's module, and its weights by torch's names."""
+def _cell(cell: Any, name: str) -> tuple[Row, dict[str, Any], dict[str, np.ndarray]]:
+    """Return the row of a cell, the arguments of torch's module, and its weights by torch's names."""
     ours = as_ours(cell)
-    if ours is None or ours.kind not in MODULES or changed_methods(ours):
+    row = ROWS.get(ours.equation) if ours is not None and ours.equation else None
+    if ours is None or row is None or changed_methods(ours):
         raise _refused(name, f"a {type(cell).__name__}")
-    kind = ours.kind
     options: dict[str, Any] = {"input_size": ours.kernel.shape[0], "hidden_size": ours.units}
     options["bias"] = ours.bias is not None
     features = ours.features - {"projection"}
@@ -118,13 +131,13 @@ def _cell(cell: Any, name: str) -> tuple[str, dict[str, Any], dict[str, np.ndarr
         options["proj_size"] = ours.projection
         if ours.projection == ours.units:
             raise _refused(name, "a projection as wide as the units")
-    _check_functions(ours, name, options)
-    return kind, options, _arrays(ours)
+    _check_functions(ours, row.module, name, options)
+    return row, options, _arrays(ours, row.module.order)
 
 
-def _check_functions(cell: Any, name: str, options: dict[str, Any]) -> None:
+def _check_functions(cell: Any, module: Module, name: str, options: dict[str, Any]) -> None:
     known = {option: keras.activations.get(option) for option in ("tanh", "relu", "sigmoid")}
-    if cell.kind == "vanilla_rnn" and cell.activation is known["relu"]:
+    if module.names_function and cell.activation is known["relu"]:
         options["nonlinearity"] = "relu"
     elif cell.activation is not known["tanh"]:
         raise _refused(name, f"activation={keras.activations.serialize(cell.activation)!r}")
@@ -133,9 +146,7 @@ def _check_functions(cell: Any, name: str, options: dict[str, Any]) -> None:
         raise _refused(name, f"recurrent_activation={keras.activations.serialize(gate)!r}")
 
 
-def _arrays(cell: Any) -> dict[str, np.ndarray]:
-    blocks = BLOCKS[cell.kind]
-
+def _arrays(cell: Any, blocks: Sequence[int]) -> dict[str, np.ndarray]:
     def theirs(weight: Any) -> np.ndarray:
         parts = np.split(ops.convert_to_numpy(weight), len(blocks), axis=-1)
         return np.concatenate([parts[blocks.index(n)] for n in range(len(blocks))], axis=-1).T

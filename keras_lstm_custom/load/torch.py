@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,9 +13,22 @@ import numpy as np
 from keras_lstm_custom.errors import LoadError
 from keras_lstm_custom.load.stack import Weights, sequential
 
-#: The blocks of rows of torch's kernels, in its order, by how many there are, and their order here.
-KINDS = {4: "lstm", 3: "gru", 1: "rnn"}
-TORCH_TO_KERAS = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}
+
+class Module(NamedTuple):
+    """A recurrent module of torch."""
+
+    kind: str  #: a key of `stack.LAYERS`
+    order: tuple[int, ...]  #: of the blocks of rows of its kernels, those here by their number there
+    adds_biases: bool = True  #: its two biases add up to one
+    projects: bool = False  #: it may have a projection
+    names_function: bool = False  #: it may have another function than tanh
+
+
+LSTM = Module("lstm", (0, 1, 2, 3), projects=True)
+GRU = Module("gru", (1, 0, 2), adds_biases=False)
+RNN = Module("rnn", (0,), names_function=True)
+#: By how many blocks of rows the kernels have.
+MODULES = {len(module.order): module for module in (LSTM, GRU, RNN)}
 #: The names of one layer's weights: those of a cell have no layer.
 NAME = re.compile(
     r"(?P<prefix>(?:.*\.)?)(?P<kind>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(?P<layer>_l\d+(?:_reverse)?)?$"
@@ -51,8 +64,7 @@ def torch(source: Any, prefix: str | None = None, return_sequences: bool = True)
     prefix, names = _named(arrays, prefix)
     module = _inner(source, prefix) if is_module else None
     layers = _layers(prefix, names, arrays)
-    kind = layers[0][0].kind
-    if kind == "rnn":
+    if MODULES[_blocks_of(layers[0][0])].names_function:
         function = getattr(module, "nonlinearity", None)
         if function is None:
             warnings.warn(
@@ -178,27 +190,31 @@ def _weights(parts: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]) -> 
         raise _unfit(own, _shapes(own))
     kernel, recurrent, projection = parts["weight_ih"], parts["weight_hh"], parts.get("weight_hr")
     units = recurrent.shape[1] if projection is None else projection.shape[-1]
-    kind = KINDS.get(recurrent.shape[0] // units if recurrent.shape[0] % units == 0 else 0)
+    known = MODULES.get(recurrent.shape[0] // units if recurrent.shape[0] % units == 0 else 0)
     biases = [parts[name] for name in ("bias_ih", "bias_hh") if name in parts]
     rows = recurrent.shape[0]
     fits = kernel.shape[0] == rows and len(biases) in (0, 2) and all(bias.shape == (rows,) for bias in biases)
     if projection is not None:
-        fits = fits and kind == "lstm" and projection.shape == (recurrent.shape[1], units)
-    if kind is None or not fits:
+        fits = fits and known is not None and known.projects and projection.shape == (recurrent.shape[1], units)
+    if known is None or not fits:
         raise _unfit(own, _shapes(own))
 
     def ours(array: np.ndarray) -> np.ndarray:
-        blocks = np.split(array, len(TORCH_TO_KERAS[kind]), axis=0)
-        return np.concatenate([blocks[n] for n in TORCH_TO_KERAS[kind]], axis=0).T
+        blocks = np.split(array, len(known.order), axis=0)
+        return np.concatenate([blocks[n] for n in known.order], axis=0).T
 
     arrays = {"kernel": ours(kernel), "recurrent_kernel": ours(recurrent)}
     if biases:
         both = np.stack([ours(bias) for bias in biases])
-        arrays["bias"] = both if kind == "gru" else both.sum(axis=0)
+        arrays["bias"] = both.sum(axis=0) if known.adds_biases else both
     options: dict[str, Any] = {}
     if projection is not None:
         arrays["projection_kernel"], options["projection"] = projection.T, projection.shape[0]
-    return Weights(kind, units, options, arrays)
+    return Weights(known.kind, units, options, arrays)
+
+
+def _blocks_of(weights: Weights) -> int:
+    return weights.arrays["kernel"].shape[1] // weights.units
 
 
 def _unfit(own: Mapping[str, np.ndarray], received: str) -> LoadError:

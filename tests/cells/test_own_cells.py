@@ -71,10 +71,11 @@ def test_its_numbers(page, rng, engine):
 
 def test_it_is_run_by_the_derived_engine_with_the_gradients_of_the_reference(page, rng):
     layers = []
-    for engine in ("auto", "reference"):
+    for engine in ("derived", "reference"):
         layer = page["MinimalGatedUnit"](UNITS, return_sequences=True, go_backwards=True, engine=engine, seed=3)
         layer.build((BATCH, TIMESTEPS, FEATURES))
         layers.append(layer)
+    assert page["MinimalGatedUnit"](UNITS).explain_engine((4, 5, 3), training=True).chosen == "derived"
     layers[1].set_weights(layers[0].get_weights())
     x = rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
     h = rng.normal(size=(BATCH, UNITS)).astype("float32")
@@ -160,6 +161,7 @@ BROKEN = {
     "another width": (lambda step: step._replace(h=step.s), r"h \(.*, 5\).*Received: h \(.*, 2\)"),
     "one row of all": (lambda step: step._replace(h=ops.mean(step.h, axis=0)), r"h \(.*, 5\).*Received: h \(5,\)"),
     "a number": (lambda step: step._replace(z=1.0), r"z \(.*None\).*z \(\)"),
+    "whole numbers": (lambda step: step._replace(h=ops.cast(step.h, "int32")), r"floating-point.*int32"),
     "exchanged states": (lambda step: step._replace(h=step.s, s=step.h), r"new state first"),
 }
 
@@ -189,6 +191,10 @@ DECLARED = {
     "no gates": ({"gates": klc.RecurrentCell.gates}, r"`gates`.*Received: \(\)"),
     "a gate twice": ({"gates": ("h", "h")}, r"`gates`.*\('h', 'h'\)"),
     "gates in one word": ({"gates": "zrn"}, r"`gates`.*'zrn'"),
+    "gates that are no names": ({"gates": (1, 2)}, r"`gates`.*\(1, 2\)"),
+    "no step of its own": ({"step": klc.RecurrentCell.step}, r"`step\(self, z_x, state.*Received: no step"),
+    "a step without dropout": ({"step": lambda self, z, s: s}, r"recurrent_dropout=None.*Received: step\(z, s\)"),
+    "a state that is no named tuple": ({"state_type": tuple}, r"`state_type`, a named tuple"),
     "the state last": ({"state_type": RNNState, "step_type": Turned}, r"begins with the same fields.*h and z, h"),
     "no step": ({"step_type": None}, r"no step_type"),
     "another first state": ({"state_type": Turned, "step_type": Turned}, r"begins with h.*z, h and z, h"),
@@ -203,6 +209,21 @@ def test_a_row_that_does_not_go_together(declared):
     attributes = dict(attributes)
     widths = attributes.pop("state_size", None)
     cell = type("Odd", (Own,), attributes)(UNITS)
-    cell.state_size = widths or cell.state_size[: len(cell.state_type._fields)]
+    cell.state_size = widths or cell.state_size[: len(getattr(cell.state_type, "_fields", ()))]
     with pytest.raises(ArgumentError, match=f"(?s)Odd declares.*{says}.*What to do"):
         cell.build((None, FEATURES))
+
+
+def test_a_weight_that_is_not_there():
+    cell = Own(UNITS)
+    cell.build((None, FEATURES))
+    with pytest.raises(ArgumentError, match=r"(?s)Own has no weight 'u'.*kernel, recurrent_kernel, bias.*add_weight"):
+        cell.tensor("u")
+
+
+@pytest.mark.parametrize("cell_class", [None, keras.layers.LSTMCell, klc.LSTMCell(3)], ids=["none", "Keras'", "made"])
+def test_a_layer_that_names_no_cell(cell_class):
+    with pytest.raises(ArgumentError, match=r"(?s)Odd does not name the cell.*a subclass of RecurrentCell"):
+        type("Odd", (klc.Recurrent,), {"cell_class": cell_class})(UNITS)
+    with pytest.raises(ArgumentError, match="Recurrent does not name"):
+        klc.Recurrent(UNITS)

@@ -1,8 +1,9 @@
 """Where "auto" takes the engines that are not always the fastest: the rows that `docs/engines.md` has figures for."""
 
+import numpy as np
 import pytest
 
-from keras_lstm_custom import LSTM, VanillaRNN
+from keras_lstm_custom import GRU, LSTM, VanillaRNN
 
 pytestmark = pytest.mark.tensorflow
 
@@ -43,3 +44,30 @@ def test_auto_leaves_one_step_in_half_precision_to_the_loop(dtype, shape, taken)
     if not forced.chosen:
         pytest.skip(forced.answers["native"].reason)
     assert LSTM(4, dtype=dtype).explain_engine(shape).answers["native"].ok is taken
+
+
+@pytest.mark.parametrize("checkpoint_every", [None, 2])
+def test_auto_leaves_eager_training_to_the_generic_loop_and_says_so(checkpoint_every):
+    import tensorflow as tf
+
+    layer = GRU(4, reset_after=False, checkpoint_every=checkpoint_every)
+    x = tf.constant(np.zeros((3, 5, 2), "float32"))
+    with tf.GradientTape():
+        layer(x, training=True)
+        assert layer.last_engine == "reference"
+    layer(x)
+    assert layer.last_engine == "derived"
+
+    @tf.function(autograph=False)
+    def train(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x, training=True))
+        return tape.gradient(loss, layer.cell.kernel.value)
+
+    layer.last_engine = None
+    train(x)
+    assert layer.last_engine == "derived"
+    explanation = layer.explain_engine((3, 5, 2), training=True)
+    assert explanation.chosen == "derived"
+    assert "called eagerly" in explanation.answers["derived"].reason
+    assert "called eagerly" not in layer.explain_engine((3, 5, 2)).answers["derived"].reason

@@ -71,6 +71,14 @@ def test_engine(row):
     assert_says(caught, "'fastest'", "'auto'", "'reference'")
 
 
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+@ROWS
+def test_dtype(row, dtype):
+    with pytest.raises(ArgumentError) as caught:
+        row.build(dtype=dtype)
+    assert_says(caught, "floating-point", f"dtype={dtype!r}")
+
+
 def test_use_cudnn():
     with pytest.raises(ArgumentError) as caught:
         LSTM(5, use_cudnn="yes")

@@ -153,6 +153,8 @@ def test_a_cell_called_step_by_step_is_the_layer(rng):
         ({"projection": 2, "projection_clip": 0}, "projection_clip.*positive"),
         ({"cell_clip": -1.0}, "cell_clip.*positive"),
         ({"cell_clip": True}, "cell_clip.*positive"),
+        ({"cell_clip": float("inf")}, "cell_clip.*finite.*Received: inf"),
+        ({"layer_normalization": np.ones(2)}, "'gate', 'joint', 'addons'"),
         ({"layer_normalization": True}, "'gate', 'joint', 'addons'"),
         ({"peepholes": 1}, "True or False"),
         ({"coupled": "yes"}, "True or False"),
@@ -173,6 +175,10 @@ def test_states_of_the_wrong_width_are_refused(rng):
     for state in ([c, c], [h, h], [h], [c, h]):
         with pytest.raises(InputError, match=r"(?s)h of shape \(3, 3\), c of shape \(3, 5\)"):
             layer(x, initial_state=state)
+        with pytest.raises(InputError, match=r"(?s)inputs \(None, \d+\), h \(None, 3\), c \(None, 5\)"):
+            layer.cell(x[:, 0], state)
+    with pytest.raises(InputError, match=r"(?s)h of shape \(3, 3\).*Received: .*\(\), \(3, 5\)"):
+        layer(x, initial_state=[None, c])
 
 
 @pytest.mark.parametrize("options", [p for name, p in PARTS.items() if name not in ("weight dropout", "no bias")])

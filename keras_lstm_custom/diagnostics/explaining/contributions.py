@@ -129,9 +129,9 @@ def memory_contributions(
     kernel, V, and the parts of $\hat y = V h_T + d$ are exact.
 
     ```python
-    parts = memory_contributions(model, x)["lstm"]
+    parts = memory_contributions(model, x)["encoder"]
     parts.values.sum(axis=1) + parts.initial    # parts.c: (batch, units)
-    through = memory_contributions(model, x, target=0)["lstm"]
+    through = memory_contributions(model, x, target=0)["encoder"]
     through.prediction                          # (batch, timesteps, units), of the output
     ```
 

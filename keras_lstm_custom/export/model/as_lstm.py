@@ -2,124 +2,61 @@
 
 The op is more than the LSTM of Keras: it has peepholes, coupled gates, a projection, a layer normalisation of each
 gate and clips, as its inputs and options. LiteRT computes them all; the microcontroller runtime has the plain LSTM and
-the cell clip alone. There, coupled gates are written as the plain LSTM that they equal:
-$1 - \\sigma(z) = \\sigma(-z)$, so that the input gate is $\\sigma(-z_f)$.
+the cell clip alone. There, coupled gates are written as the plain LSTM that they equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-import keras
 import numpy as np
 
-from keras_lstm_custom.cells import LSTMCell, VanillaRNNCell
 from keras_lstm_custom.cells.as_ours import as_ours
-from keras_lstm_custom.equations.weight_layout import split_gates
-from keras_lstm_custom.export.model import vanilla_rnn
+from keras_lstm_custom.cells.equations_of import changed_methods, unusual_function
+from keras_lstm_custom.cells.lstm_form import LSTMForm as FusedLSTM
 
-#: What the fused op computes as the activations of each cell.
-ACTIVATIONS: dict[type, dict[str, Callable]] = {
-    LSTMCell: {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid},
-    VanillaRNNCell: {"activation": keras.activations.tanh},
-}
-#: What an LSTM may have besides to be fused: options of `LSTMCell` that are inputs or options of the op.
-EVERYWHERE = frozenset({"coupled", "cell_clip"})
-VARIANTS = EVERYWHERE | {"peepholes", "projection", "projection_clip", "layer_normalization"}
-
-ByGate = Mapping[str, np.ndarray]
-_NONE: ByGate = MappingProxyType({})
+#: γ of a form that is exact only in the limit (`VanillaRNNCell.lstm_form`): a share of 8e-8, the rounding of float32.
+FLOAT_GAIN = 2.0**-11
+#: A share of 1e-3, well below what int8 weights cost, with 2^11 steps left of the cell state's int16.
+INTEGER_GAIN = 2.0**-4
 
 
-class FusedLSTM(NamedTuple):
-    """The weights of a fused op by gate, without the input gate where it is 1 - f."""
-
-    name: str  #: the layer's name, for the tensors in the file
-    kernels: ByGate  #: each (features, units)
-    recurrent_kernels: ByGate  #: each (width of h, units)
-    biases: ByGate  #: each (units,)
-    peepholes: ByGate = _NONE  #: each (units,)
-    gammas: ByGate = _NONE  #: each (units,), of the layer normalisation
-    projection: np.ndarray | None = None  #: (units, width of h)
-    cell_clip: float | None = None
-    projection_clip: float | None = None
-    gain: float | None = None  #: γ of `vanilla_rnn`, if it is one
-
-    @property
-    def units(self) -> int:
-        return len(self.biases["f"])
-
-    @property
-    def width(self) -> int:
-        """Return the width of h."""
-        return self.units if self.projection is None else self.projection.shape[1]
-
-    def encode(self, state: Sequence[Any]) -> list[Any]:
-        """Return the op's h and c for the cell's state; of a vanilla RNN, h alone."""
-        return list(state) if self.gain is None else [h * self.gain for h in state]
-
-    def decode(self, h: Any) -> Any:
-        """Return the cell's h for the op's."""
-        return h if self.gain is None else h / self.gain
-
-
-def as_lstm(name: str, cell: Any, vanilla_gain: float, variants: bool, integers: bool = False) -> FusedLSTM | None:
+def as_lstm(name: str, cell: Any, gain: float, variants: bool, integers: bool = False) -> FusedLSTM | None:
     """Return the fused op that computes a cell, or None if there is none.
 
     Args:
         name: of the layer.
         cell: a cell of Keras or of ours, traced with its weights as constants.
-        vanilla_gain: γ of `vanilla_rnn`.
+        gain: γ of the form.
         variants: whether the op may have what one runtime alone computes.
         integers: whether the file will compute in integers.
     """
-    ours = as_ours(cell)
-    if not is_fusible(cell, variants, integers):
+    form = _form(cell, constant, gain)
+    if form is None or not _is_fusible(form, variants, integers):
         return None
-    return _FORMS[type(ours)](name, ours, vanilla_gain, variants)
+    form = form if variants else form.with_input_gate()
+    return form._replace(name=name)
 
 
 def is_fusible(cell: Any, variants: bool = True, integers: bool = False) -> bool:
     """Say whether the fused op computes what a cell computes in inference."""
+    form = _form(cell, lambda weight: np.zeros(weight.shape, np.float32), FLOAT_GAIN)
+    return form is not None and _is_fusible(form, variants, integers)
+
+
+def _form(cell: Any, values: Callable[[Any], np.ndarray], gain: float) -> FusedLSTM | None:
     ours = as_ours(cell)
-    if ours is None or type(ours) not in _FORMS or not ours.features <= (VARIANTS if variants else EVERYWHERE):
-        return False
-    if getattr(ours, "layer_normalization", None) not in (None, "gate"):
-        return False
-    if integers and "peepholes" in ours.features and ours.output_size != ours.units:
-        return False  # LiteRT's integer kernel takes both to be of one size
-    return all(getattr(ours, name) is function for name, function in ACTIVATIONS[type(ours)].items())
+    if ours is None or changed_methods(ours) or unusual_function(ours):
+        return None
+    return ours.lstm_form(values, gain)
 
 
-def _vanilla(name: str, cell: Any, gain: float, variants: bool) -> FusedLSTM:
-    kernel, recurrent_kernel = constant(cell.kernel), constant(cell.recurrent_kernel)
-    bias = np.zeros(kernel.shape[1]) if cell.bias is None else constant(cell.bias)
-    form = vanilla_rnn.as_lstm(kernel, recurrent_kernel, bias, gain)
-    kernels, recurrent_kernels, biases = map(split_gates, (form.kernel, form.recurrent_kernel, form.bias))
-    return FusedLSTM(name, kernels, recurrent_kernels, biases, gain=gain)
-
-
-def _lstm(name: str, cell: Any, gain: float, variants: bool) -> FusedLSTM:
-    gates = cell.gates
-    bias = np.zeros(len(gates) * cell.units, np.float32) if cell.bias is None else constant(cell.bias)
-    kernels, recurrent_kernels, biases = (
-        split_gates(array, gates) for array in (constant(cell.kernel), constant(cell.recurrent_kernel), bias)
-    )
-    if "i" not in gates and not variants:
-        kernels, recurrent_kernels, biases = (
-            {"i": -parts["f"], **parts} for parts in (kernels, recurrent_kernels, biases)
-        )
-    options = cell.options
-    peepholes = {g: constant(getattr(cell, f"peephole_{g}")) for g in gates if options.peepholes and g != "g"}
-    gammas = split_gates(constant(cell.gate_gamma), gates) if options.layer_normalization else _NONE
-    projection = None if options.projection is None else constant(cell.projection_kernel)
-    clips = options.cell_clip, options.projection_clip
-    return FusedLSTM(name, kernels, recurrent_kernels, biases, peepholes, gammas, projection, *clips)
-
-
-_FORMS: dict[type, Callable[..., FusedLSTM]] = {LSTMCell: _lstm, VanillaRNNCell: _vanilla}
+def _is_fusible(form: FusedLSTM, variants: bool, integers: bool) -> bool:
+    if not variants:
+        return not form.peepholes and not form.gammas and form.projection is None
+    # LiteRT's integer kernel takes both to be of one size.
+    return not (integers and form.peepholes and form.width != form.units)
 
 
 def constant(variable: Any) -> np.ndarray:

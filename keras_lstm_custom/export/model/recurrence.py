@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops, tree
 
-from keras_lstm_custom.export.model import vanilla_rnn
-from keras_lstm_custom.export.model.as_lstm import FusedLSTM, as_lstm
+from keras_lstm_custom.export.model.as_lstm import FLOAT_GAIN, INTEGER_GAIN, FusedLSTM, as_lstm
 from keras_lstm_custom.export.model.unrolled import chosen, unrolled_steps
 from keras_lstm_custom.keras_hooks import replace_loop, runs_its_cell
 from keras_lstm_custom.models.walk import cells_of, recurrent_layers
@@ -42,7 +41,7 @@ class Tracing(NamedTuple):
     """What one conversion collects."""
 
     marks: list[FusedLSTM | Loop]  #: one for each mark in the graph
-    vanilla_gain: float  #: γ of `vanilla_rnn`
+    gain: float  #: γ of a cell's form as an LSTM
     integers: bool  #: whether the file will compute in integers
 
 
@@ -53,7 +52,7 @@ _tracing: ContextVar[Tracing] = ContextVar("tracing")
 def tracing(integers: bool) -> Iterator[list[FusedLSTM | Loop]]:
     """While this is open, every cell that is traced puts what it is on the list that is returned."""
     marks: list[FusedLSTM | Loop] = []
-    gain = vanilla_rnn.INTEGER_GAIN if integers else vanilla_rnn.FLOAT_GAIN
+    gain = INTEGER_GAIN if integers else FLOAT_GAIN
     token = _tracing.set(Tracing(marks, gain, integers))
     try:
         yield marks
