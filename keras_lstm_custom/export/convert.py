@@ -98,11 +98,6 @@ def _in_integers(
     return make(Promoted()) if stateful else promote(file, rows, quantize, make, finer, verbose)
 
 
-def float_file(prepared: Prepared, *, stateful: bool = False) -> bytes:
-    """Return the float32 TFLite file of a prepared model: `float_graph` as bytes."""
-    return float_graph(prepared, stateful=stateful).pack()
-
-
 def float_graph(prepared: Prepared, *, stateful: bool = False, for_integers: bool = False) -> Graph:
     """Return the float32 TFLite file of a prepared model, as a graph.
 

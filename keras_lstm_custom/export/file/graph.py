@@ -7,7 +7,6 @@ same file: `Graph.part`.
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +14,6 @@ import numpy as np
 
 from keras_lstm_custom.export.file.flatbuffer import (
     NUMPY_TYPES,
-    OP_NAMES,
     TENSOR_TYPES,
     AlignedBuffer,
     empty_model,
@@ -259,13 +257,6 @@ def signature_of(graph: Graph) -> tuple[dict[str, int], dict[str, int]]:
     inputs = {entry.name.decode(): entry.tensorIndex for entry in signature.inputs}
     outputs = {entry.name.decode(): entry.tensorIndex for entry in signature.outputs}
     return inputs, outputs
-
-
-def op_counts(content: bytes) -> dict[str, int]:
-    """Return how often each op stands in a file, all subgraphs together; a custom op by its own name."""
-    model = schema.ModelT.InitFromPackedBuf(bytes(content), 0)
-    codes = [(code.customCode or b"").decode() or OP_NAMES[code.builtinCode] for code in model.operatorCodes]
-    return dict(Counter(codes[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators))
 
 
 def _named(name: str, index: int) -> Any:
