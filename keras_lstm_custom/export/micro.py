@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export import c_code, folder
+from keras_lstm_custom.export.c_package import Package
 from keras_lstm_custom.export.choices import FloatIO, Integers, Kernels, State
 from keras_lstm_custom.export.litert import Exported, exported
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, sequences
@@ -170,7 +171,7 @@ def write_package(
     arena = _in_units(int(needed * (1 + ARENA_MARGIN)))
     found = f"{needed:,} bytes are the least that work on a 64-bit computer; {ARENA_MARGIN:.0%} are added."
     inputs, outputs = signature_of(made.graph)
-    package = c_code.Package(
+    package = Package(
         name=namespace,
         model=file.read_bytes(),
         ops=sorted(report.ops),

@@ -11,7 +11,7 @@ import numpy as np
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import NUMPY_TYPES, Op, Type, quantization, schema
 from keras_lstm_custom.export.file.graph import Graph
-from keras_lstm_custom.export.file.portable import FINE
+from keras_lstm_custom.export.file.rewrites_of_functions import FINE
 from keras_lstm_custom.export.quantization.plans import Plans
 from keras_lstm_custom.export.quantization.promote import Promoted
 from keras_lstm_custom.export.quantization.schemes import INT16X8, Params, Scheme

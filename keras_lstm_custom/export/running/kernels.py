@@ -15,7 +15,7 @@ from typing import Any
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import Op, Type
 from keras_lstm_custom.export.file.graph import Graph
-from keras_lstm_custom.export.file.portable import positions_read
+from keras_lstm_custom.export.file.rewrites_of_shapes import positions_read
 
 _INTEGERS = (Type.INT8, Type.INT16)
 
