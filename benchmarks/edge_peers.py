@@ -1,12 +1,12 @@
-"""What others write in C for the same models, measured as `edge.py` measures ours: onnx2c and keras2c, if they are here.
+"""What onnx2c and keras2c write in C for the same models, measured as `edge.py` measures ours.
 
     python benchmarks/edge_peers.py
 
 onnx2c (github.com/kraiskil/onnx2c, ea045cc) is a program that must be on the PATH. keras2c (2.0 on the package index;
 it needs pydantic below 2) brings no C: the variable KERAS2C names the folder `include` of its sources
-(github.com/PlasmaControl/keras2c, 606db15). Both compute in float alone. `text` is code and constants of all that a call
-needs but the C library, `RAM` its variables and the stack; the error is that of eight rows against Keras, as a share of
-the signal.
+(github.com/PlasmaControl/keras2c, 606db15). Both compute in float alone. `text` is code and constants of all that a
+call needs but the C library, `RAM` its variables and the stack; the error is that of eight rows against Keras, as a
+share of the signal.
 """
 
 import argparse
@@ -35,6 +35,25 @@ GATES = {
     keras.layers.LSTM: ("LSTM", (0, 3, 1, 2), {}),
     keras.layers.GRU: ("GRU", (0, 1, 2), {"linear_before_reset": 1}),
 }
+
+
+#: Prints what the call makes of some rows.
+ROWS_PROGRAM = """\
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+static float x[{inputs}], y[{outputs}];
+static const float rows[{count}][{inputs}] = {{{rows}}};
+{declared}
+int main(void) {{
+  for (int r = 0; r < {count}; ++r) {{
+    memcpy(x, rows[r], sizeof x);
+    {call};
+    for (int k = 0; k < {outputs}; ++k) printf("@ %.9g\\n", (double)y[k]);
+  }}
+  return 0;
+}}
+"""
 
 
 class Code(NamedTuple):
@@ -134,9 +153,7 @@ def measure(model: keras.Model, write: Callable[[keras.Model, Path], Code], core
         end = f"\nstatic char m[1];\n#define CALL {code.call}\n"
         (folder / "cost.h").write_text(f"#include <stddef.h>\n{text}{end}")
         (folder / "cost.c").write_text((arm.HERE / "cost.c").read_text())
-        ran = arm.emulated(arm.compiled(folder, core, ["cost.c", *code.sources], "cost.elf", "-O2"), core)
-        line = next(line for line in ran.stdout.splitlines() if line.startswith("@"))
-        took, known, stack, _ = map(int, line.split()[1:])
+        took, known, stack, _ = map(int, _answers(folder, core, code, "cost")[0].split())
         code_size, data, variables = _needed(folder, core, code)
         (folder / "cost.h").write_text(f"#include <stddef.h>\n{arrays};\n{code.declared}\n{end}")
         (folder / "bare.c").write_text((arm.HERE / "bare.c").read_text())
@@ -159,16 +176,27 @@ def _needed(folder: Path, core: str, code: Code) -> tuple[int, int, int]:
 def _error(folder: Path, core: str, code: Code, x: np.ndarray, expected: np.ndarray) -> float:
     """Return the error over some rows, as the emulated core computes them."""
     rows = ",\n".join("{" + ", ".join(f"{value:.9g}f" for value in row.ravel()) + "}" for row in x)
-    (folder / "rows.c").write_text(
-        f"#include <stddef.h>\n#include <stdio.h>\n#include <string.h>\nstatic float x[{x[0].size}], y[{expected[0].size}];\n"
-        f"static const float rows[{len(x)}][{x[0].size}] = {{{rows}}};\n{code.declared}\n"
-        f"int main(void) {{\n  for (int r = 0; r < {len(x)}; ++r) {{\n    memcpy(x, rows[r], sizeof x);\n    {code.call};\n"
-        f'    for (int k = 0; k < {expected[0].size}; ++k) printf("@ %.9g\\n", (double)y[k]);\n  }}\n  return 0;\n}}\n'
+    program = ROWS_PROGRAM.format(
+        inputs=x[0].size,
+        outputs=expected[0].size,
+        count=len(x),
+        rows=rows,
+        declared=code.declared,
+        call=code.call,
     )
-    ran = arm.emulated(arm.compiled(folder, core, ["rows.c", *code.sources], "rows.elf", "-O2"), core)
-    got = [float(line[1:]) for line in ran.stdout.splitlines() if line.startswith("@")]
+    (folder / "rows.c").write_text(program)
+    got = [float(line) for line in _answers(folder, core, code, "rows")]
     difference = np.reshape(got, expected.shape) - expected
     return float(np.sqrt(np.mean(difference**2)) / expected.std())
+
+
+def _answers(folder: Path, core: str, code: Code, program: str) -> list[str]:
+    """Return the lines that a program prints for us on the emulated core."""
+    ran = arm.emulated(arm.compiled(folder, core, [f"{program}.c", *code.sources], f"{program}.elf", "-O2"), core)
+    lines = [line[1:] for line in ran.stdout.splitlines() if line.startswith("@")]
+    if not lines:
+        raise RuntimeError(f"it ended with {ran.returncode} and no answer; the stack has 16 kB")
+    return lines
 
 
 def main() -> None:
