@@ -57,7 +57,7 @@ def measure(model: keras.Model, calibration_rows: int, test_rows: int) -> Found:
     prepared = prepare(model)
     each = {}
     for name, (quantize, runtimes) in CASES.items():
-        content, _ = convert(prepared, quantize, calibration)
+        content = convert(prepared, quantize, calibration).content
         for runtime in runtimes:
             pairs = zip(run(content, test, runtime), reference, strict=True)
             each[name, runtime] = [float(np.sqrt(np.mean((got - y) ** 2)) / y.std()) for got, y in pairs]

@@ -4,10 +4,11 @@
 
 The data is BasicMotions (aeon's, in its wheel): 6 channels of a smart watch's accelerometer and gyroscope, 100 steps
 (10 s), four motions, 40 recordings to learn from and 40 to test. A convolution that halves the rate, an LSTM and a
-softmax learn to tell them apart. The float model, int8 and int16x8 are then run on the test set by the
-interpreter of TensorFlow Lite for Microcontrollers.
+softmax learn to tell them apart. The model is then written in float, int8 and int16x8, each as plain C and as a package
+for TensorFlow Lite for Microcontrollers (TFLM), which runs on the library's own kernels and on those of CMSIS-NN. Both
+are run on the test set here: the C by this computer's compiler, the packages by TFLM's interpreter.
 
-`runs/gesture/` gets the model, a folder of C++ files for each kind, and `results.json`.
+`runs/gesture/` gets the model, a folder for each way and kind, and `results.json`.
 """
 
 from __future__ import annotations
@@ -15,19 +16,56 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the emulator of the tests
 
 import keras
 import numpy as np
 
 from keras_lstm_custom import LSTM, export, writing
 from keras_lstm_custom.export.running.runtimes import run_file
+from tests.export.plain_c import arm
 
 #: What is exported, by the name of its folder.
 KINDS = {"float32": None, "int8": "int8", "int16x8": "int16x8"}
+#: Columns of the table: what they are, and how they are printed.
+COLUMNS = {
+    "way": "<22",
+    "numbers": "<8",
+    "flash": ">8,",
+    "ram": ">8,",
+    "instructions": ">12,",
+    "accuracy": ">8.1%",
+    "rmse": ">9.5f",
+    "max_error": ">9.5f",
+}
+NOTES = """\
+flash: of plain C its code and constants on a Cortex-M4{constants}; of TFLM the model's file, to which the library
+adds its own code. ram: of plain C the struct{stack}; of TFLM the arena, that for CMSIS-NN by its formulas.
+instructions of one recording: {instructions}; of TFLM they are not counted here, for want of the library.
+The kernels of CMSIS-NN run on Arm alone, so that their errors are not known here."""
+#: Reads recordings, writes probabilities.
+DRIVER = """\
+#include <stdio.h>
+#include "gesture.h"
+static struct gesture m;
+static float x[{inputs}], y[{outputs}];
+int main(void) {{
+  while (fread(x, sizeof x, 1, stdin) == 1) {{
+    gesture_run(&m, x, y);
+    fwrite(y, sizeof y, 1, stdout);
+  }}
+  return 0;
+}}
+"""
 
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
@@ -59,7 +97,7 @@ def build(timesteps: int, features: int, classes: int, units: int) -> keras.Mode
 def run(
     out: Path = Path("runs/gesture"), *, units: int = 24, epochs: int = 60, seed: int = 1, verbose: int = 0
 ) -> dict:
-    """Train, export, and measure; return accuracy, flash, arena and error of each kind."""
+    """Train, export, and measure; return what each way costs, and how it errs."""
     keras.utils.set_random_seed(seed)
     x_train, y_train, x_test, y_test, names = load()
     model = build(*x_train.shape[1:], len(names), units)
@@ -69,22 +107,83 @@ def run(
         model.save(file)
 
     by_keras = model.predict(x_test, verbose=0)
-    kinds: dict[str, Any] = {"keras": {"accuracy": accuracy(by_keras, y_test)}}
-    for kind, quantize in KINDS.items():
-        folder = out / kind
-        written = export.micro(model, folder, quantize, calibration=x_train, name="gesture")
-        (probabilities,) = run_file(folder / "model.tflite", x_test, "micro").outputs
-        kinds[kind] = {
-            "accuracy": accuracy(probabilities, y_test),
-            "flash_bytes": written.bytes,
-            "arena_bytes": written.arena_bytes,
-            "rmse": float(np.sqrt(np.mean((probabilities - by_keras) ** 2))),
-            "max_error": float(np.max(np.abs(probabilities - by_keras))),
-            "confusion": confusion(by_keras, probabilities, len(names)),
-        }
-    results = {"classes": names, "test_rows": len(x_test), "parameters": model.count_params(), "kinds": kinds}
+    rows: list[dict[str, Any]] = []
+    confusions = {}
+    for numbers, quantize in KINDS.items():
+        for row, probabilities in (
+            *plain_c(model, out, quantize, x_train, x_test),
+            *tflm(model, out, quantize, x_train, x_test),
+        ):
+            row["numbers"] = numbers
+            if probabilities is not None:
+                difference = probabilities - by_keras
+                row["accuracy"] = accuracy(probabilities, y_test)
+                row["rmse"] = float(np.sqrt(np.mean(difference**2)))
+                row["max_error"] = float(np.max(np.abs(difference)))
+                confusions[f"{row['way']}, {numbers}"] = confusion(by_keras, probabilities, len(names))
+            rows.append(row)
+    results = {
+        "classes": names,
+        "test_rows": len(x_test),
+        "parameters": model.count_params(),
+        "accuracy_by_keras": accuracy(by_keras, y_test),
+        "emulated": not arm.missing(),
+        "rows": sorted(rows, key=lambda row: row["way"]),
+        "confusions": confusions,
+    }
     writing.write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
     return results
+
+
+Measured = tuple[dict[str, Any], np.ndarray | None]  #: a row of the table, and the probabilities if it was run here
+
+
+def plain_c(
+    model: keras.Model, out: Path, quantize: str | None, x_train: np.ndarray, x_test: np.ndarray
+) -> Iterator[Measured]:
+    """Write plain C, and run it on this computer; on an emulated Cortex-M4, too, where there is one."""
+    folder = out / "c" / (quantize or "float32")
+    written = export.c(model, folder, quantize, calibration=x_train, name="gesture")
+    row: dict[str, Any] = {"way": "plain C", "flash": written.bytes, "ram": written.arena_bytes}
+    if not arm.missing():
+        with tempfile.TemporaryDirectory() as place:
+            for file in folder.glob("*.[ch]"):
+                (Path(place) / file.name).write_text(file.read_text())
+            call = "gesture_run_q(&m, tx0, y0)" if quantize == "int16x8" else "gesture_run(&m, tx0, y0)"
+            cost = arm.cost(Path(place), "gesture", "M4F", call)
+        row |= {"flash": cost.text, "ram": cost.struct + cost.stack, "instructions": round(cost.instructions)}
+    yield row, run_c(folder, x_test, model.output_shape[-1]) if written.ok else None
+
+
+def run_c(folder: Path, x: np.ndarray, classes: int) -> np.ndarray:
+    """Compile a package with a program that feeds it, and return the probabilities that it gives."""
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "driver.c").write_text(DRIVER.format(inputs=x[0].size, outputs=classes))
+        sources = ["driver.c", str(folder.resolve() / "gesture.c")]
+        command = [os.environ.get("CC", "cc"), "-O1", f"-I{folder.resolve()}", *sources, "-lm", "-o", "driver"]
+        subprocess.run(command, cwd=place, check=True)
+        done = subprocess.run([f"{place}/driver"], input=x.tobytes(), capture_output=True, check=True)
+    return np.frombuffer(done.stdout, np.float32).reshape(len(x), classes)
+
+
+def tflm(
+    model: keras.Model, out: Path, quantize: str | None, x_train: np.ndarray, x_test: np.ndarray
+) -> Iterator[Measured]:
+    """Write the package for TFLM, and run it by its interpreter, which has the library's own kernels."""
+    folder = out / "tflm" / (quantize or "float32")
+    written = export.micro(model, folder, quantize, calibration=x_train, name="gesture")
+    (probabilities,) = run_file(folder / "model.tflite", x_test, "micro").outputs
+    row = {"way": "TFLM, reference", "flash": written.bytes, "ram": written.arena_bytes}
+    yield row, probabilities
+    if "cmsis-nn" in written.kernels:
+        yield {"way": "TFLM, CMSIS-NN", "flash": written.bytes, "ram": arena_of_cmsis_nn(folder)}, None
+
+
+def arena_of_cmsis_nn(folder: Path) -> int:
+    """Return the arena that a package states for the kernels of CMSIS-NN."""
+    settings = (folder / "model_settings.h").read_text()
+    (size,) = re.findall(r"kArenaBytesCmsisNn = (\d+);", settings)
+    return int(size)
 
 
 def accuracy(probabilities: np.ndarray, classes: np.ndarray) -> float:
@@ -101,26 +200,23 @@ def confusion(by_keras: np.ndarray, by_file: np.ndarray, classes: int) -> list[l
 
 def show(results: dict) -> None:
     """Print the table and the confusion matrices."""
-    print(
-        f"{results['parameters']:,} parameters; {results['test_rows']} test recordings on the microcontroller runtime\n"
-    )
-    print(f"{'':<9} {'accuracy':>9} {'flash':>9} {'arena':>9} {'rmse':>10} {'max error':>10}")
-    for kind, found in results["kinds"].items():
-        accuracy = f"{kind:<9} {found['accuracy']:>9.1%}"
-        if kind == "keras":
-            print(accuracy)
-            continue
-        print(
-            f"{accuracy} {found['flash_bytes']:>9,} {found['arena_bytes']:>9,}"
-            f" {found['rmse']:>10.5f} {found['max_error']:>10.5f}"
-        )
+    print(f"{results['parameters']:,} parameters; {results['test_rows']} test recordings", end="; ")
+    print(f"Keras is right on {results['accuracy_by_keras']:.1%}\n")
+    print(" ".join(f"{name:{re.sub('[,.].*', '', form)}}" for name, form in COLUMNS.items()))
+    for row in results["rows"]:
+        known = ((row.get(name), form) for name, form in COLUMNS.items())
+        print(" ".join(f"{'-':{re.sub('[,.].*', '', f)}}" if value is None else f"{value:{f}}" for value, f in known))
+    told = {"constants": "", "stack": " and the stack below it", "instructions": "QEMU's count, on a Cortex-M4"}
+    if not results["emulated"]:
+        missing = f"no emulator is installed ({arm.missing()}; Debian: gcc-arm-none-eabi, qemu-system-arm)"
+        told = {"constants": " (here its constants)", "stack": "", "instructions": f"not counted, since {missing}"}
+    print("\n" + NOTES.format(**told))
     width = max(map(len, results["classes"]))
-    for kind, found in results["kinds"].items():
-        if "confusion" in found:
-            print(f"\nclass by Keras (down) and by the {kind} file (across)")
-            print(" " * (width + 1) + " ".join(f"{name:>{width}}" for name in results["classes"]))
-            for name, row in zip(results["classes"], found["confusion"], strict=True):
-                print(f"{name:<{width}} " + " ".join(f"{count:>{width}}" for count in row))
+    for way, counts in results["confusions"].items():
+        print(f"\nclass by Keras (down) and by {way} (across)")
+        print(" " * (width + 1) + " ".join(f"{name:>{width}}" for name in results["classes"]))
+        for name, row in zip(results["classes"], counts, strict=True):
+            print(f"{name:<{width}} " + " ".join(f"{count:>{width}}" for count in row))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From a prepared Keras model to the bytes of a TFLite file, not yet run."""
+"""From a prepared Keras model to a TFLite file that was not run yet: one graph, packed where a runtime needs bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.converter import converted
 from keras_lstm_custom.export.file.flatbuffer import NUMPY_TYPES
 from keras_lstm_custom.export.file.fused_lstm import fused
-from keras_lstm_custom.export.file.graph import Graph, set_signature
+from keras_lstm_custom.export.file.graph import Graph, Written, set_signature, written
 from keras_lstm_custom.export.file.loop import looped
 from keras_lstm_custom.export.file.loop import told as loops_told
 from keras_lstm_custom.export.file.origin import described
@@ -48,8 +48,8 @@ def convert(
     stateful: bool = False,
     float_io: bool = False,
     verbose: int | str = 0,
-) -> tuple[bytes, list[str]]:
-    """Return a TFLite file that was not run yet, and notes for the user.
+) -> Written:
+    """Return a TFLite file that was not run yet, with notes for the user.
 
     Args:
         prepared: what `prepare` returned.
@@ -62,30 +62,44 @@ def convert(
     Raises:
         ExportError: the model cannot be expressed, or its values exceed what the integers hold.
     """
-    content = float_file(prepared, stateful=stateful, for_integers=quantize in SCHEMES)
-    told = [*prepared.notes, *loops_told(Graph(content))]
+    graph = float_graph(prepared, stateful=stateful, for_integers=quantize in SCHEMES)
+    told = [*prepared.notes, *loops_told(graph)]
     if quantize in SCHEMES:
         rows = [[array[row : row + 1] for array in samples] for row in range(len(samples[0]))]
-        ranges = calibrate(content, rows)
-        nearer = equalise(content, ranges) if quantize == "int8" else None
-        if nearer:
-            content, ranges = nearer, calibrate(nearer, rows)
-
-        finer = unrolled_cells(Graph(content))
-
-        def make(promoted: Promoted) -> tuple[bytes, list[str]]:
-            promoted = promoted._replace(int16=promoted.int16 | finer)
-            return quantized(content, ranges, SCHEMES[quantize], float_io=float_io, promoted=promoted)
-
-        # With kept states one row depends on the one before, and nothing is measured.
-        made = make(Promoted()) if stateful else promote(content, rows, quantize, make, finer, verbose)
-        return made[0], [*told, *made[1]]
-    smaller = {"float16": weights_only.float16, "dynamic": weights_only.dynamic}
-    return smaller[quantize](content) if quantize else content, told
+        made = _in_integers(graph, quantize, rows, stateful=stateful, float_io=float_io, verbose=verbose)
+        return made._replace(notes=[*told, *made.notes])
+    if quantize:
+        {"float16": weights_only.float16, "dynamic": weights_only.dynamic}[quantize](graph)
+    return written(graph, told)
 
 
-def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool = False) -> bytes:
-    """Return the float32 TFLite file of a prepared model.
+def _in_integers(
+    graph: Graph,
+    quantize: str,
+    rows: Sequence[Sequence[np.ndarray]],
+    *,
+    stateful: bool,
+    float_io: bool,
+    verbose: int | str,
+) -> Written:
+    """Return the file in integers; `graph`, the float file, is equalised where that helps."""
+    file = written(graph)
+    ranges = calibrate(file, rows)
+    if quantize == "int8" and equalise(graph, ranges):
+        file = written(graph)
+        ranges = calibrate(file, rows)
+    finer = unrolled_cells(graph)
+
+    def make(promoted: Promoted) -> Written:
+        promoted = promoted._replace(int16=promoted.int16 | finer)
+        return written(*quantized(graph, ranges, SCHEMES[quantize], float_io=float_io, promoted=promoted))
+
+    # With kept states one row depends on the one before, and nothing is measured.
+    return make(Promoted()) if stateful else promote(file, rows, quantize, make, finer, verbose)
+
+
+def float_graph(prepared: Prepared, *, stateful: bool = False, for_integers: bool = False) -> Graph:
+    """Return the float32 TFLite file of a prepared model, as a graph.
 
     Inputs and outputs stand in the order of the model's and carry their names.
 
@@ -112,7 +126,7 @@ def float_file(prepared: Prepared, *, stateful: bool = False, for_integers: bool
     _put_in_place(graph, marks, prepared.model, stateful)
     _check_ops(graph, prepared.model)
     portable(graph)
-    return graph.pack()
+    return graph
 
 
 def _put_in_place(graph: Graph, marks: Sequence[FusedLSTM | Loop], model: keras.Model, stateful: bool) -> None:

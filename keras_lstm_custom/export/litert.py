@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import keras
 import numpy as np
@@ -13,18 +15,30 @@ from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime
 from keras_lstm_custom.export.model.as_lstm import is_fusible
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
-from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text
-from keras_lstm_custom.export.model.samples import made_up
+from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, input_shapes
+from keras_lstm_custom.export.model.samples import Shape, made_up
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import verify
 from keras_lstm_custom.models.walk import cells_of, recurrent_layers
 from keras_lstm_custom.writing import check_file, new_file
+
+if TYPE_CHECKING:
+    from keras_lstm_custom.export.file.graph import Graph
 
 QUANTIZE = (None, *get_args(Quantize))
 INTEGERS = get_args(Integers)  #: those that need a calibration
 #: What the user asks for, and the runtimes that must then run the file.
 RUNTIMES = {"litert": ("litert",), "micro": ("micro",), "both": ("litert", "micro")}
 COMPARED = 32  #: rows on which a file that computes in float is compared with the model
+
+
+class Exported(NamedTuple):
+    """An export, and what another that continues it would have to find again."""
+
+    report: ExportReport
+    graph: Graph  #: the file
+    rows: list[np.ndarray]  #: for each input: the calibration, or random numbers
+    feedback: Mapping[int, int] = MappingProxyType({})  #: of a file that streams: its states, as for `run_file`
 
 
 def tflite(
@@ -84,6 +98,36 @@ def tflite(
             the model's numbers. Nothing is left behind.
         InputError: the calibration does not fit the model, or holds NaN, infinity or no values.
     """
+    return exported(
+        model,
+        path,
+        quantize,
+        calibration,
+        timesteps,
+        runtime,
+        fused=fused,
+        stateful=stateful,
+        io_dtype=io_dtype,
+        bound=bound,
+        verbose=verbose,
+    ).report
+
+
+def exported(
+    model: keras.Model,
+    path: str | os.PathLike,
+    quantize: Quantize | None,
+    calibration: Any,
+    timesteps: Timesteps,
+    runtime: Runtime,
+    *,
+    fused: bool = True,
+    stateful: bool = False,
+    io_dtype: FloatIO | None = None,
+    bound: float | None = None,
+    verbose: int | str = "auto",
+) -> Exported:
+    """Do what `tflite` does; return the report and what it was made from."""
     _check_options(quantize, runtime, io_dtype)
     _check_int16(model, quantize, runtime, fused)
     check_file(path)
@@ -92,18 +136,16 @@ def tflite(
 
     check_no_text(model)
     model = with_length(model, timesteps)
-    samples = _samples(model, quantize, calibration)
-    model = with_length(model, None, samples if calibration is not None else ())
-    prepared = prepare(model, fused=fused, variants=runtime == "litert")
+    rows = samples = _samples(model, quantize, calibration, input_shapes(model, timesteps))
+    told = rows if calibration is not None else ()
+    prepared = prepare(model, timesteps, told, fused=fused, variants=runtime == "litert")
     shown, compared = [array[:COMPARED] for array in samples], []
     if quantize in INTEGERS:
         samples, shown, note = held_back(samples)
         compared = [note]
     with new_file(path) as beside:
-        content, notes = convert(
-            prepared, quantize, samples, stateful=stateful, float_io=io_dtype == "float32", verbose=verbose
-        )
-        beside.write_bytes(content)
+        file = convert(prepared, quantize, samples, stateful=stateful, float_io=io_dtype == "float32", verbose=verbose)
+        beside.write_bytes(file.content)
         report = verify(
             beside,
             model,
@@ -112,17 +154,17 @@ def tflite(
             quantize=quantize,
             made_for=RUNTIMES[runtime],
             stateful=stateful,
-            notes=[*notes, *compared],
+            notes=[*file.notes, *compared],
         )
         if not report.ok:
-            raise refused(report, content, model)
-    return dataclasses.replace(report, path=str(path))
+            raise refused(report, file.graph, model)
+    return Exported(dataclasses.replace(report, path=str(path)), file.graph, rows)
 
 
-def _samples(model: keras.Model, quantize: str | None, calibration: Any) -> list[np.ndarray]:
+def _samples(model: keras.Model, quantize: str | None, calibration: Any, shapes: Sequence[Shape]) -> list[np.ndarray]:
     """Return what the file is calibrated and compared on: real input, or random numbers if it computes in float."""
     if calibration is not None:
-        return calibration_arrays(model, calibration)
+        return calibration_arrays(model, calibration, shapes)
     if quantize in INTEGERS:
         raise InputError(
             f"The integers of {quantize} need to know the range of real input.",
@@ -130,7 +172,7 @@ def _samples(model: keras.Model, quantize: str | None, calibration: Any) -> list
             received="no calibration",
             remedy="Pass rows of the training data.",
         )
-    return made_up(model)
+    return made_up(model, shapes=shapes)
 
 
 def _check_options(quantize: str | None, runtime: str, io_dtype: str | None) -> None:
@@ -181,7 +223,7 @@ _FINER = {
 }
 
 
-def refused(report: ExportReport, content: bytes, model: keras.Model) -> ExportError:
+def refused(report: ExportReport, graph: Graph, model: keras.Model) -> ExportError:
     """Return the error for a file that does not run where it should, or not with the model's numbers.
 
     It names the runtime's own reason, the layer that the op in it comes from, and what does run the file.
@@ -197,7 +239,7 @@ def refused(report: ExportReport, content: bytes, model: keras.Model) -> ExportE
             received=received,
             remedy=_FINER.get(report.quantize or "float32", "Please report this, with the model's configuration."),
         )
-    origin = mentioned(content, received, model)
+    origin = mentioned(graph, received, model)
     others = [check.runtime for check in report.checks if check.ok and check.runtime in RUNTIMES]
     elsewhere = f"Export it with runtime={others[0]!r}, which runs it, or" if others else "No runtime here runs it:"
     return ExportError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,22 +13,21 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export import c_code, folder
+from keras_lstm_custom.export.c_package import Package
 from keras_lstm_custom.export.choices import FloatIO, Integers, Kernels, State
-from keras_lstm_custom.export.litert import tflite
-from keras_lstm_custom.export.model.calibration import calibration_arrays
+from keras_lstm_custom.export.litert import Exported, exported
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, sequences
-from keras_lstm_custom.export.model.prepare import with_length
-from keras_lstm_custom.export.model.samples import made_up
 from keras_lstm_custom.export.model.stepping import blocks_of
 from keras_lstm_custom.export.reserved_names import chosen_name
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.runtimes import Tensor, is_installed, run_file, smallest_arena
-from keras_lstm_custom.export.streaming import streaming
+from keras_lstm_custom.export.streaming import exported_stream
 
 KERNELS = REFERENCE, CMSIS_NN = get_args(Kernels)
 #: What is added to the smallest arena that was found, and what the sum is rounded up to, in bytes.
 ARENA_MARGIN = 0.1
 ARENA_UNIT = 64
+TESTED = 2  #: rows, or sequences, of the test vector
 TESTED_INVOCATIONS = 8  #: of each sequence of the test vector of a package that streams, at most
 
 
@@ -101,8 +100,6 @@ def micro(
             remedy="Use one of these.",
         )
     folder.check_folder(path)
-    if hasattr(calibration, "__next__"):
-        calibration = list(calibration)  # it is read twice
     if not is_installed("micro"):
         raise ExportError(
             "The package is proved on the microcontroller runtime, which is not installed.",
@@ -113,65 +110,48 @@ def micro(
     check_no_text(model)
     with folder.new_folder(path) as place:
         file = place / "model.tflite"
-        samples = first_rows(model, calibration, timesteps, steps)
-        feedback: dict[int, int] = {}
-        invocations = 0
         if state is None:
-            options: dict[str, Any] = {"runtime": "micro", "io_dtype": io_dtype, "bound": bound, "verbose": verbose}
-            report = tflite(model, file, quantize, calibration, timesteps, **options)
+            options: dict[str, Any] = {"io_dtype": io_dtype, "bound": bound, "verbose": verbose}
+            made = exported(model, file, quantize, calibration, timesteps, "micro", **options)
+            tested, invocations = [array[:TESTED] for array in made.rows], 0
         else:
-            report = streaming(model, file, state, quantize, calibration, steps, runtime="micro", bound=bound)
-            blocks = blocks_of(samples, sequences(model), steps)[:TESTED_INVOCATIONS]
-            samples = [np.stack(column, 1).reshape(-1, *column[0].shape[1:]) for column in zip(*blocks, strict=True)]
+            made = exported_stream(model, file, state, quantize, calibration, steps, runtime="micro", bound=bound)
+            rows = [array[:TESTED] for array in made.rows]
+            blocks = blocks_of(rows, sequences(model), steps)[:TESTED_INVOCATIONS]
+            tested = [np.stack(column, 1).reshape(-1, *column[0].shape[1:]) for column in zip(*blocks, strict=True)]
             invocations = len(blocks)
-            inputs, outputs = len(model.inputs), len(model.outputs)
-            states = len(file_names(file)[0]) - inputs
-            feedback = {inputs + k: outputs + k for k in range(states)}
-        report = write_package(place, namespace, report, samples, invocations, feedback, kernels)
+        report = write_package(place, namespace, made, tested, invocations, kernels)
         report = dataclasses.replace(report, path=str(path))
         folder.seal(place, report.to_json())
     return report
 
 
-def first_rows(model: keras.Model, calibration: Any, timesteps: Timesteps, steps: int) -> list[np.ndarray]:
-    """Return two rows for each input: the calibration's first, or random numbers."""
-    model = with_length(model, timesteps)
-    made = calibration is None
-    free = steps * TESTED_INVOCATIONS
-    rows = made_up(model, rows=2, free_size=free) if made else calibration_arrays(model, calibration)
-    return [array[:2] for array in rows]
-
-
 def write_package(
     place: Path,
     namespace: str,
-    report: ExportReport,
-    samples: Sequence[np.ndarray],
-    invocations: int = 0,
-    feedback: Mapping[int, int] | None = None,
-    kernels: str | None = None,
+    made: Exported,
+    tested: Sequence[np.ndarray],
+    invocations: int,
+    kernels: str | None,
 ) -> ExportReport:
-    """Run `model.tflite` in `place` on some samples, find its arena, and write the C++ files beside it.
+    """Run `model.tflite` in `place` on some input, find its arena, and write the C++ files beside it.
 
     Args:
         place: the folder.
         namespace: of the C++ files.
-        report: of the export of the file.
-        samples: for each input that is fed, what each invocation reads, one row after the other.
+        made: the file.
+        tested: for each input that is fed, what each invocation of the test reads, one row after the other.
         invocations: how many make up a sequence of a file that streams; 0: it starts afresh at each.
-        feedback: inputs, the last ones, that are states: as for `run_file`.
         kernels: which must run it, as for `micro`.
 
     Returns:
         The report with the arena and the kernels.
     """
-    from keras_lstm_custom.export.running.kernels import broken_rules, cmsis_nn_bytes  # needs the TFLite schema
+    from keras_lstm_custom.export.file.graph import signature_of
+    from keras_lstm_custom.export.running.kernels import broken_rules, cmsis_nn_bytes  # both need the TFLite schema
 
-    feedback = feedback or {}
-    names = file_names(place / "model.tflite")
-    file = place / "model.tflite"
-    content = file.read_bytes()
-    reasons = [f"it {rule.says} ({name}); {rule.remedy}" for rule, name in broken_rules(content)]
+    file, report, feedback = place / "model.tflite", made.report, made.feedback
+    reasons = [f"it {rule.says} ({name}); {rule.remedy}" for rule, name in broken_rules(made.graph)]
     if reasons and kernels == CMSIS_NN:
         raise ExportError(
             "The kernels of CMSIS-NN do not run the model, so the package was not kept.",
@@ -179,8 +159,8 @@ def write_package(
             received="; ".join(reasons),
             remedy="Do as is said there, or pass kernels='reference' where the library is built without CMSIS-NN.",
         )
-    run = run_file(file, samples, "micro", reset_every=invocations, feedback=feedback)
-    needed, reason = smallest_arena(file, samples, feedback=feedback)
+    run = run_file(file, tested, "micro", reset_every=invocations, feedback=feedback)
+    needed, reason = smallest_arena(file, tested, feedback=feedback)
     if not run.ok or needed is None:
         raise ExportError(
             "The microcontroller runtime does not run the file, so the package was not kept.",
@@ -190,12 +170,13 @@ def write_package(
         )
     arena = _in_units(int(needed * (1 + ARENA_MARGIN)))
     found = f"{needed:,} bytes are the least that work on a 64-bit computer; {ARENA_MARGIN:.0%} are added."
-    package = c_code.Package(
+    inputs, outputs = signature_of(made.graph)
+    package = Package(
         name=namespace,
-        model=content,
+        model=file.read_bytes(),
         ops=sorted(report.ops),
-        inputs=_named(run.input_tensors, names[0]),
-        outputs=_named(run.output_tensors, names[1]),
+        inputs=_named(run.input_tensors, list(inputs)),
+        outputs=_named(run.output_tensors, list(outputs)),
         test_inputs=run.fed,
         test_outputs=run.raw,
         invocations=invocations or 1,
@@ -203,7 +184,7 @@ def write_package(
         reset=bool(invocations) and not feedback,
         arena_bytes=arena,
         arena_comment=found,
-        cmsis_nn_bytes=_in_units(cmsis_nn_bytes(content)),
+        cmsis_nn_bytes=_in_units(cmsis_nn_bytes(made.graph)),
         not_on_cmsis_nn=reasons[0] if reasons else "",
     )
     for name, text in c_code.files(package).items():
@@ -219,14 +200,6 @@ def write_package(
 
 def _in_units(size: int) -> int:
     return -(-size // ARENA_UNIT) * ARENA_UNIT
-
-
-def file_names(file: Path) -> tuple[list[str], list[str]]:
-    """Return the names of a file's inputs and outputs."""
-    from keras_lstm_custom.export.file.graph import Graph, signature_of
-
-    inputs, outputs = signature_of(Graph(file.read_bytes()))
-    return list(inputs), list(outputs)
 
 
 def _named(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:

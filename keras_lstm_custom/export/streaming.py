@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export.choices import Integers, Runtime, State
-from keras_lstm_custom.export.litert import RUNTIMES, refused
+from keras_lstm_custom.export.litert import RUNTIMES, Exported, refused
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.inputs import check_no_text
 from keras_lstm_custom.export.model.samples import made_up, predictions
@@ -98,26 +98,41 @@ def streaming(
     Example:
         >>> export.streaming(model, "step.tflite", quantize="int8", calibration=x_train[:100])  # doctest: +SKIP
     """
+    return exported_stream(model, path, state, quantize, calibration, steps, runtime=runtime, bound=bound).report
+
+
+def exported_stream(
+    model: keras.Model,
+    path: str | os.PathLike,
+    state: State,
+    quantize: Integers | None,
+    calibration: Any,
+    steps: int,
+    *,
+    runtime: Runtime,
+    bound: float | None = None,
+) -> Exported:
+    """Do what `streaming` does; return the report and what it was made from."""
     from keras_lstm_custom.export import streamed_files
 
     _check_options(state, steps, quantize, runtime)
     check_file(path)
     check_no_text(model)
     stepped = step_model(model, steps, batch=1, unroll=True)
-    sequences = _sequences(model, stepped, steps, quantize, calibration)
+    rows = sequences = _sequences(model, stepped, steps, quantize, calibration)
     shown, told = [array[:SEQUENCES] for array in sequences], [RESETS[state]]
     if quantize is not None:
         sequences, shown, compared = held_back(sequences, SEQUENCES)
         told.append(compared)
     make = {"kept": streamed_files.kept, "explicit": streamed_files.explicit}[state]
-    with new_file(path) as file:
-        content, feedback, notes = make(model, stepped, steps, quantize, sequences)
-        file.write_bytes(content)
+    with new_file(path) as beside:
+        file, feedback = make(model, stepped, steps, quantize, sequences)
+        beside.write_bytes(file.content)
         streamed = StreamedFile(stepped, steps, feedback)
-        report = _verified(file, streamed, model, shown, quantize, RUNTIMES[runtime], bound)
-        report = replace(report, path=str(path), notes=(*notes, *told))
+        report = _verified(beside, streamed, model, shown, quantize, RUNTIMES[runtime], bound)
+        report = replace(report, path=str(path), notes=(*file.notes, *told))
         if not report.ok and not all(check.ran for check in report.checks if check.runtime in report.runtimes):
-            raise refused(report, content, model)
+            raise refused(report, file.graph, model)
         if not report.ok:
             raise ExportError(
                 "The streaming file does not give what the model gives for whole sequences, so it was not kept.",
@@ -125,7 +140,7 @@ def streaming(
                 received=str(report),
                 remedy="Calibrate on more and real sequences, use int16x8, or accept a larger error by `bound`.",
             )
-    return report
+    return Exported(report, file.graph, rows, feedback)
 
 
 def _sequences(

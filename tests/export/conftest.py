@@ -22,8 +22,8 @@ class Exported(NamedTuple):
 @functools.cache
 def exported(name: str) -> Exported:
     """Return a model of the zoo with random weights, input, its outputs, and its float file."""
-    from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.model.prepare import prepare
+    from tests.export.files import float_file
 
     model = models.randomised(models.MODELS[name]())
     inputs = models.inputs_for(model, rows=3)

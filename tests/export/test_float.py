@@ -24,15 +24,15 @@ FUSED |= {"bidirectional": 4, "cells": 4, "time_distributed": 4}  # one for each
 
 
 def convert(model, **options):
-    from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.model.prepare import prepare
+    from tests.export.files import float_file
 
     stateful = options.pop("stateful", False)
     return float_file(prepare(model, **options), stateful=stateful)
 
 
 def ops(content):
-    from keras_lstm_custom.export.file.graph import op_counts
+    from tests.export.files import op_counts
 
     return op_counts(content)
 

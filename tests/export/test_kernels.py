@@ -16,14 +16,14 @@ from tests.export import models
 pytestmark = pytest.mark.tensorflow
 
 
-def says(content):
-    return [rule.says.split()[0] for rule, _ in broken_rules(content)]
+def says(graph):
+    return [rule.says.split()[0] for rule, _ in broken_rules(graph)]
 
 
 def exported(model, path, quantize="int8", **options):
     rows = models.inputs_for(model, 32)
     export.tflite(model, path, quantize, rows, runtime="micro", **options)
-    return path.read_bytes()
+    return Graph(path.read_bytes())
 
 
 def started():
@@ -45,30 +45,30 @@ def strided():
 @pytest.mark.parametrize("quantize", ["int8", "int16x8", None])
 def test_what_the_files_break(make, expected, quantize, tmp_path):
     model = make()
-    content = exported(model, tmp_path / "m.tflite", quantize)
-    assert says(content) == (expected if quantize else [])
+    graph = exported(model, tmp_path / "m.tflite", quantize)
+    assert says(graph) == (expected if quantize else [])
 
 
 def test_int16_products_have_one_scale(tmp_path):
     """CMSIS-NN refuses more; and a file with more breaks the rule."""
-    graph = Graph(exported(strided(), tmp_path / "m.tflite", "int16x8"))
+    graph = exported(strided(), tmp_path / "m.tflite", "int16x8")
     (product,) = graph.of(Op.FULLY_CONNECTED)
     weights = graph.tensors[int(product.inputs[1])]
     assert len(weights.quantization.scale) == 1
     weights.quantization = quantization(np.full(3, weights.quantization.scale[0]))
-    assert says(graph.pack()) == ["refuses"]
-    in_int8 = Graph(exported(strided(), tmp_path / "m.tflite", "int8"))
+    assert says(graph) == ["refuses"]
+    in_int8 = exported(strided(), tmp_path / "m.tflite", "int8")
     (product,) = in_int8.of(Op.FULLY_CONNECTED)
     assert len(in_int8.tensors[int(product.inputs[1])].quantization.scale) == 3
 
 
 def test_steps_that_a_convolution_does_not_read_are_cut_off(tmp_path):
-    graph = Graph(exported(strided(), tmp_path / "m.tflite"))
+    graph = exported(strided(), tmp_path / "m.tflite")
     (convolution,) = graph.of(Op.CONV_2D)
     assert graph.shape(int(convolution.inputs[0])) == (1, 1, 19, 3)
     (cut,) = graph.of(Op.SLICE)
     convolution.inputs[0] = cut.inputs[0]
-    assert says(graph.pack()) == ["leaves"]
+    assert says(graph) == ["leaves"]
 
 
 def test_kernels_that_are_asked_for(tmp_path):
@@ -110,4 +110,4 @@ def test_the_package_states_both_arenas(tmp_path):
     settings = (tmp_path / "p" / "model_settings.h").read_text()
     own, other = (int(re.search(rf"kArenaBytes{name} = (\d+);", settings)[1]) for name in ("", "CmsisNn"))
     assert own == report.arena_bytes
-    assert other - own == -(-cmsis_nn_bytes((tmp_path / "p" / "model.tflite").read_bytes()) // 64) * 64
+    assert other - own == -(-cmsis_nn_bytes(Graph((tmp_path / "p" / "model.tflite").read_bytes())) // 64) * 64

@@ -152,15 +152,15 @@ def of_kind(kind):
 
 
 def convert(model, **options):
-    from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.model.prepare import prepare
+    from tests.export.files import float_file
 
     return float_file(prepare(model, **options))
 
 
 def check(model, names=(), **options):
     """Convert a model and compare each output on each runtime; return the file's ops."""
-    from keras_lstm_custom.export.file.graph import op_counts
+    from tests.export.files import op_counts
 
     inputs = models.inputs_for(model, rows=2)
     expected = [np.asarray(y) for y in keras.tree.flatten(model(inputs if len(inputs) > 1 else inputs[0]))]

@@ -52,8 +52,8 @@ ROWS_OF = covering({"layer": list(LAYERS), "return_sequences": [False, True], "g
 
 
 def convert(model, **options):
-    from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.model.prepare import prepare
+    from tests.export.files import float_file
 
     return float_file(prepare(model, **options))
 
@@ -162,7 +162,7 @@ def test_a_cell_with_an_infinite_start_computes_in_float():
 
     model = models.randomised(keras.Sequential([keras.Input((T, F)), klc.SLSTM(4), layers.Dense(2)]))
     inputs = models.inputs_for(model, ROWS)
-    content, notes = converted(prepare(model), "int8", inputs)
+    _, content, notes = converted(prepare(model), "int8", inputs)
     assert any("float" in note and "WHILE" in note for note in notes)
     for runtime in RUNTIMES:
         assert error(run(content, inputs, runtime), outputs_of(model, inputs)) < ACCEPTED["int8"]

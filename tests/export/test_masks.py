@@ -46,8 +46,8 @@ def masked(*body, by="tokens"):
 
 
 def convert(model, **options):
-    from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.model.prepare import prepare
+    from tests.export.files import float_file
 
     return float_file(prepare(model, **options))
 

@@ -158,13 +158,13 @@ def two_rnn_steps():
 @pytest.mark.parametrize("build", [lstm_step, two_rnn_steps])
 def test_the_cell_of_a_streaming_file(build):
     """From the products with weights to the states at each step; neither the input nor what reads the states."""
-    from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.file.graph import Graph, signature_of
+    from keras_lstm_custom.export.convert import float_graph
+    from keras_lstm_custom.export.file.graph import signature_of
     from keras_lstm_custom.export.model.prepare import prepare
     from keras_lstm_custom.export.quantization.promote import cells
 
     model, states = build()
-    graph = Graph(float_file(prepare(model)))
+    graph = float_graph(prepare(model))
     inputs, outputs = (list(group.values()) for group in signature_of(graph))
     computed = {int(output) for operator in graph.operators for output in operator.outputs}
     assert cells(graph, list(zip(inputs[-states:], outputs[-states:], strict=True))) == computed - {outputs[0]}
@@ -189,24 +189,23 @@ def test_unrolled_cells_compute_in_int16(monkeypatch, nothing_promoted):
     def errors(content):
         return [error(run(content, shown, name), outputs_of(model, shown)) for name in (LITERT, MICRO)]
 
-    found = max(errors(convert.convert(prepared, "int8", calibration)[0]))
+    found = max(errors(convert.convert(prepared, "int8", calibration).content))
     monkeypatch.setattr(convert, "unrolled_cells", lambda graph: frozenset())
-    assert found < 0.75 * min(errors(convert.convert(prepared, "int8", calibration)[0]))
+    assert found < 0.75 * min(errors(convert.convert(prepared, "int8", calibration).content))
 
 
 def test_the_cells_of_an_unrolled_file():
     """All that leads from product to product; not the embedding before, nor what reads the last state."""
-    from keras_lstm_custom.export.convert import float_file
-    from keras_lstm_custom.export.file.graph import Graph
+    from keras_lstm_custom.export.convert import float_graph
     from keras_lstm_custom.export.quantization.promote import unrolled_cells
 
     steps = 4
-    graph = Graph(float_file(unrolled(steps)[1]))
+    graph = float_graph(unrolled(steps)[1])
     names = [graph.name(index) for index in unrolled_cells(graph)]
     assert sum("Tanh" in name for name in names) == 2 * steps
     assert not any("dense" in name for name in names)
     models_without = [models.ours, models.convolution, models.embedding]
-    assert not any(unrolled_cells(Graph(float_file(_prepared(build())))) for build in models_without)
+    assert not any(unrolled_cells(float_graph(_prepared(build()))) for build in models_without)
 
 
 def _prepared(model):
@@ -218,7 +217,8 @@ def _prepared(model):
 
 def test_the_search_is_bounded_and_shows_how_far_it_is(monkeypatch, capsys):
     """On a file that no change makes better, with far more ops than are tried."""
-    from keras_lstm_custom.export.convert import float_file
+    from keras_lstm_custom.export.convert import float_graph
+    from keras_lstm_custom.export.file.graph import written
     from keras_lstm_custom.export.quantization import promote as module
     from keras_lstm_custom.export.running.runtimes import Run
 
@@ -232,11 +232,11 @@ def test_the_search_is_bounded_and_shows_how_far_it_is(monkeypatch, capsys):
     monkeypatch.setattr(module.rt, "run_file", run_file)
     _, prepared = unrolled()
     rows = [[np.zeros((1, 12, 3), "float32")]] * 3
-    made = []
-    _, notes = module.promote(float_file(prepared), rows, "int8", lambda now: made.append(now) or (b"", []), verbose=1)
+    made, file = [], written(float_graph(prepared))
+    found = module.promote(file, rows, "int8", lambda now: made.append(now) or file, verbose=1)
     assert len(made) == 1 + module.MOST_TRIED
     assert len(runs) == 3 + 2 * module.MOST_TRIED
-    assert f"ended after {module.MOST_TRIED} candidates" in notes[0]
+    assert f"ended after {module.MOST_TRIED} candidates" in found.notes[0]
     assert f"{module.MOST_TRIED}/{module.MOST_TRIED}" in capsys.readouterr().out
 
 

@@ -22,7 +22,7 @@ def quantized(model, inputs, scheme, **options):
     from keras_lstm_custom.export.model.prepare import prepare
 
     prepared = prepare(model, timesteps=models.timesteps_of(model), fused=options.pop("fused", True))
-    return convert(prepared, scheme, inputs, **options)[0]
+    return convert(prepared, scheme, inputs, **options).content
 
 
 def outputs_of(model, inputs):
@@ -154,12 +154,13 @@ def test_the_weights_are_symmetric_int8_and_the_biases_wide(scheme):
 
 def test_a_peak_of_the_cell_inside_a_sequence_is_seen():
     """The cell goes to 40 in the middle and back to 0 at the end, which is all that the runtime shows."""
-    from keras_lstm_custom.export.convert import float_file
+    from keras_lstm_custom.export.convert import float_graph
+    from keras_lstm_custom.export.file.graph import written
     from keras_lstm_custom.export.model.prepare import prepare
     from keras_lstm_custom.export.quantization.ranges import calibrate
 
     model, x = integrator(timesteps=100)
-    ranges = calibrate(float_file(prepare(model)), [[x]])
+    ranges = calibrate(written(float_graph(prepare(model))), [[x]])
     assert 39 < max(ranges.cell.values()) < 42
     content = quantized(model, [x], "int8")
     for runtime in RUNTIMES:
@@ -167,16 +168,17 @@ def test_a_peak_of_the_cell_inside_a_sequence_is_seen():
 
 
 def test_samples_do_not_leak_into_each_other():
-    from keras_lstm_custom.export.convert import float_file
+    from keras_lstm_custom.export.convert import float_graph
+    from keras_lstm_custom.export.file.graph import written
     from keras_lstm_custom.export.model.prepare import prepare
     from keras_lstm_custom.export.quantization.ranges import calibrate
 
     model, x = integrator(timesteps=20)
     up = np.abs(x)
     for stateful in (False, True):
-        content = float_file(prepare(model), stateful=stateful)
-        (once,) = calibrate(content, [[up]]).cell.values()
-        (thrice,) = calibrate(content, [[up]] * 3).cell.values()
+        file = written(float_graph(prepare(model), stateful=stateful))
+        (once,) = calibrate(file, [[up]]).cell.values()
+        (thrice,) = calibrate(file, [[up]] * 3).cell.values()
         assert thrice == pytest.approx(once, rel=1e-5)
 
 
@@ -257,24 +259,27 @@ def unequal_parts():
 
 
 def test_equalised_parts_leave_the_float_file_as_it_is():
-    from keras_lstm_custom.export.convert import float_file
+    from keras_lstm_custom.export.convert import float_graph
     from keras_lstm_custom.export.file.flatbuffer import Op
-    from keras_lstm_custom.export.file.graph import op_counts
+    from keras_lstm_custom.export.file.graph import written
     from keras_lstm_custom.export.model.prepare import prepare
     from keras_lstm_custom.export.quantization.equalise import equalise
     from keras_lstm_custom.export.quantization.ranges import calibrate
+    from tests.export.files import op_counts
 
     model = models.randomised(unequal_parts(), amount=0.05)
     inputs = models.inputs_for(model, ROWS)
-    content = float_file(prepare(model))
-    ranges = calibrate(content, [[x[row : row + 1] for x in inputs] for row in range(ROWS)])
-    nearer = equalise(content, ranges)
-    assert op_counts(nearer)["MUL"] >= 3
-    assert error(run(nearer, inputs), outputs_of(model, inputs)) < 1e-5
+    file = written(float_graph(prepare(model)))
+    ranges = calibrate(file, [[x[row : row + 1] for x in inputs] for row in range(ROWS)])
+    assert equalise(file.graph, ranges)
+    equalised = file.graph.pack()
+    assert op_counts(equalised)["MUL"] >= 3
+    assert error(run(equalised, inputs), outputs_of(model, inputs)) < 1e-5
     # A concatenation that an op without weights reads as well stays.
-    graph = graph_of(content)
+    graph = graph_of(file.content)
     graph.outputs = [*graph.outputs, *(int(operator.outputs[0]) for operator in graph.of(Op.CONCATENATION))]
-    assert equalise(graph.pack(), ranges) is None
+    assert not equalise(graph, ranges)
+    assert graph_of(graph.pack()).outputs == graph.outputs
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -291,8 +296,8 @@ def test_ops_without_an_integer_form_are_reported():
     from keras_lstm_custom.export.model.prepare import prepare
 
     model = models.randomised(models.normalised())
-    _, notes = convert(prepare(model), "int8", models.inputs_for(model, ROWS))
-    assert any("RSQRT" in note and "float" in note for note in notes)
+    file = convert(prepare(model), "int8", models.inputs_for(model, ROWS))
+    assert any("RSQRT" in note and "float" in note for note in file.notes)
 
 
 # Smaller weights beside float values
@@ -312,7 +317,7 @@ def wide():
 
 @pytest.mark.parametrize(("how", "accepted", "smaller"), [("float16", 2e-3, 1.6), ("dynamic", 0.04, 2.2)])
 def test_smaller_weights(how, accepted, smaller):
-    from keras_lstm_custom.export.file.graph import op_counts
+    from tests.export.files import op_counts
 
     model = models.randomised(wide(), amount=0.05)
     inputs = models.inputs_for(model, 8)

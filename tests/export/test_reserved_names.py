@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from keras_lstm_custom.errors import ArgumentError
-from keras_lstm_custom.export.c_code import _shown
+from keras_lstm_custom.export.c_package import shown
 from keras_lstm_custom.export.reserved_names import KEYWORDS, TAKEN, chosen_name, why_not
 
 HEADERS = (
@@ -79,9 +79,9 @@ def test_the_tables():
 def test_names_of_tensors_end_neither_a_comment_nor_a_string(tmp_path, name):
     """They are the user's layers', who may call them anything."""
     source = tmp_path / "print.cc"
-    shown = _shown(name)
+    text = shown(name)
     source.write_text(
-        f'#include <cstdio>\nint main() {{\n  int wrong = 1;\n  // {shown}\n  wrong = 0;\n  fputs("{shown}", stdout);\n'
+        f'#include <cstdio>\nint main() {{\n  int wrong = 1;\n  // {text}\n  wrong = 0;\n  fputs("{text}", stdout);\n'
         "  return wrong;\n}\n"
     )
     flags = ["-std=c++17", "-trigraphs", "-Wall", "-Wextra", "-Werror"]

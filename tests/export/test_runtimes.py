@@ -27,8 +27,8 @@ def fused(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stateful(tmp_path_factory):
     """The same file, but with its state kept between invocations."""
-    from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.model.prepare import prepare
+    from tests.export.files import float_file
 
     made = exported("theirs")
     path = tmp_path_factory.mktemp("stateful") / "stateful.tflite"

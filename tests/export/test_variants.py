@@ -35,7 +35,7 @@ def each(rows, **options):
 
 
 def ops(content):
-    from keras_lstm_custom.export.file.graph import op_counts
+    from tests.export.files import op_counts
 
     return op_counts(content)
 
@@ -44,7 +44,7 @@ def convert(model, quantize=None, inputs=(), **options):
     from keras_lstm_custom.export import convert
     from keras_lstm_custom.export.model.prepare import prepare
 
-    return convert.convert(prepare(model, **options), quantize, inputs)[0]
+    return convert.convert(prepare(model, **options), quantize, inputs).content
 
 
 def test_the_fused_op_has_all_options_on_litert():

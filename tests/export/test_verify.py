@@ -64,8 +64,8 @@ def test_the_report(fused, report):
 
 @pytest.mark.parametrize("stateful", [False, True])
 def test_a_file_that_leaks_its_state_is_wrong_unless_that_is_asked_for(fused, tmp_path, stateful):
-    from keras_lstm_custom.export.convert import float_file
     from keras_lstm_custom.export.model.prepare import prepare
+    from tests.export.files import float_file
 
     _, made = fused
     path = tmp_path / "stateful.tflite"

@@ -7,22 +7,20 @@ same file: `Graph.part`.
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_lstm_custom.export.file.flatbuffer import (
     NUMPY_TYPES,
-    OP_NAMES,
     TENSOR_TYPES,
     AlignedBuffer,
-    aligned,
     empty_model,
     packed,
     schema,
 )
+from keras_lstm_custom.export.file.pruning import prune, renumbered
 
 
 class Graph:
@@ -54,6 +52,16 @@ class Graph:
     def parts(self) -> list[Graph]:
         """Every graph of the file, the main one first."""
         return [self.part(number) for number in range(len(self.model.subgraphs))]
+
+    def alone(self, number: int) -> Graph:
+        """Return a graph of the file as a file of its own, which may be packed without changing this one."""
+        model, subgraph = copy.copy(self.model), copy.copy(self.model.subgraphs[number])
+        subgraph.tensors = [copy.copy(tensor) for tensor in subgraph.tensors]
+        subgraph.operators = [copy.copy(operator) for operator in subgraph.operators]
+        model.subgraphs, model.signatureDefs, model.metadata = [subgraph], [], []
+        alone = object.__new__(Graph)
+        alone._open(model, 0)
+        return alone
 
     def add_part(self, name: str) -> tuple[int, Graph]:
         """Add an empty graph to the file; return its number and itself."""
@@ -90,7 +98,7 @@ class Graph:
             code = source.model.operatorCodes[operator.opcodeIndex]
             copied = copy.copy(operator)
             copied.opcodeIndex = self.opcode(code.builtinCode, code.version)
-            copied.inputs, copied.outputs = _renumber(operator.inputs, new), _renumber(operator.outputs, new)
+            copied.inputs, copied.outputs = renumbered(operator.inputs, new), renumbered(operator.outputs, new)
             self.operators.append(copied)
         return new
 
@@ -111,11 +119,6 @@ class Graph:
     @outputs.setter
     def outputs(self, indices: Iterable[int]) -> None:
         self.subgraph.outputs = [int(index) for index in indices]
-
-    @property
-    def is_one_graph(self) -> bool:
-        """Whether there are no further subgraphs: no WHILE, no IF."""
-        return len(self.model.subgraphs) == 1
 
     def code(self, operator: Any) -> int:
         """Return which op an operator is, as a member of `Op`."""
@@ -214,47 +217,23 @@ class Graph:
         return len(codes) - 1
 
     def pack(self) -> bytes:
-        """Return the file, without tensors, buffers and op codes that nothing refers to."""
-        for part in self.parts:
-            part._prune_tensors()
+        """Return the file, without tensors, buffers and op codes that nothing refers to; the others are renumbered."""
+        prune(self.model)
         self._constants.clear()
-        self._prune_buffers()
-        self._prune_opcodes()
         return packed(self.model)
 
-    def _prune_tensors(self) -> None:
-        used = {int(i) for o in self.operators for group in _operands(o) for i in group if i >= 0}
-        kept = sorted(used | set(self.inputs) | set(self.outputs))
-        new = {-1: -1} | {old: position for position, old in enumerate(kept)}
-        for operator in self.operators:
-            operator.inputs = _renumber(operator.inputs, new)
-            operator.outputs = _renumber(operator.outputs, new)
-            if operator.intermediates is not None:
-                operator.intermediates = _renumber(operator.intermediates, new)
-        self.inputs = [new[index] for index in self.inputs]
-        self.outputs = [new[index] for index in self.outputs]
-        for signature in self.model.signatureDefs or []:
-            if self.model.subgraphs[signature.subgraphIndex] is self.subgraph:
-                for entry in [*signature.inputs, *signature.outputs]:
-                    entry.tensorIndex = new[entry.tensorIndex]
-        self.tensors[:] = [self.tensors[index] for index in kept]
 
-    def _prune_buffers(self) -> None:
-        tensors = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
-        metadata = self.model.metadata or []
-        kept = sorted({0} | {tensor.buffer for tensor in tensors} | {entry.buffer for entry in metadata})
-        new = {old: position for position, old in enumerate(kept)}
-        for owner in [*tensors, *metadata]:
-            owner.buffer = new[owner.buffer]
-        self.model.buffers = [aligned(self.model.buffers[index]) for index in kept]
+class Written(NamedTuple):
+    """A file as bytes, for a runtime, and as the graph that they were packed from, with the same numbers of tensors."""
 
-    def _prune_opcodes(self) -> None:
-        operators = [operator for graph in self.model.subgraphs for operator in graph.operators]
-        kept = sorted({operator.opcodeIndex for operator in operators})
-        new = {old: position for position, old in enumerate(kept)}
-        for operator in operators:
-            operator.opcodeIndex = new[operator.opcodeIndex]
-        self.model.operatorCodes = [self.model.operatorCodes[index] for index in kept]
+    graph: Graph
+    content: bytes
+    notes: Sequence[str] = ()  #: what the user should know of it
+
+
+def written(graph: Graph, notes: Sequence[str] = ()) -> Written:
+    """Pack a graph."""
+    return Written(graph, graph.pack(), notes)
 
 
 def set_signature(graph: Graph, inputs: dict[str, int], outputs: dict[str, int]) -> None:
@@ -280,13 +259,6 @@ def signature_of(graph: Graph) -> tuple[dict[str, int], dict[str, int]]:
     return inputs, outputs
 
 
-def op_counts(content: bytes) -> dict[str, int]:
-    """Return how often each op stands in a file, all subgraphs together; a custom op by its own name."""
-    model = schema.ModelT.InitFromPackedBuf(bytes(content), 0)
-    codes = [(code.customCode or b"").decode() or OP_NAMES[code.builtinCode] for code in model.operatorCodes]
-    return dict(Counter(codes[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators))
-
-
 def _named(name: str, index: int) -> Any:
     entry = schema.TensorMapT()
     entry.name = name.encode()
@@ -296,11 +268,3 @@ def _named(name: str, index: int) -> Any:
 
 def _has_scale(record: Any) -> bool:
     return record is not None and record.scale is not None and len(record.scale) > 0
-
-
-def _operands(operator: Any) -> list[Sequence[int]]:
-    return [group for group in (operator.inputs, operator.outputs, operator.intermediates) if group is not None]
-
-
-def _renumber(indices: Iterable[int], new: dict[int, int]) -> np.ndarray:
-    return np.asarray([new[int(index)] for index in indices], np.int32)

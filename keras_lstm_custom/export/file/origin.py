@@ -20,9 +20,8 @@ MENTIONS = (
 )
 
 
-def mentioned(content: bytes, message: str, model: keras.Model) -> str:
+def mentioned(graph: Graph, message: str, model: keras.Model) -> str:
     """Return the ops that a runtime's message speaks of, each with the layers of `model` that it comes from."""
-    graph = Graph(content)
     found: dict[str, list[Any]] = {}
     for mention in MENTIONS:
         for match in mention.finditer(message):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import InputError
-from keras_lstm_custom.export.model.samples import arrays_of, by_name
+from keras_lstm_custom.export.model.samples import Shape, arrays_of, by_name
 
 #: Of the calibration, what is held back to compare the file on: a share, at most so many rows, and
 #: from how many rows on. With fewer, calibration needs them all.
@@ -36,18 +36,19 @@ def held_back(
     return [array[~chosen] for array in arrays], [array[chosen] for array in arrays], note
 
 
-def calibration_arrays(model: keras.Model, calibration: Any) -> list[np.ndarray]:
+def calibration_arrays(model: keras.Model, calibration: Any, shapes: Sequence[Shape] | None = None) -> list[np.ndarray]:
     """Return calibration data as one array for each of the model's inputs.
 
     Args:
         model: the model.
         calibration: an array `(rows, ...)`; a list or a dict of arrays for several inputs; or an iterable
             of batches, each such an array or list (a `tf.data.Dataset`, a generator).
+        shapes: of the model's inputs, where they are to have others than it says.
 
     Raises:
         InputError: it does not fit the model, is empty, does not vary, or holds NaN or infinity.
     """
-    arrays = arrays_of(model, _gathered(calibration, model))
+    arrays = arrays_of(model, _gathered(calibration, model), shapes)
     if not len(arrays[0]):
         raise _unusable("The calibration is empty.", "no rows")
     floats = [array for array in arrays if array.dtype.kind == "f"]

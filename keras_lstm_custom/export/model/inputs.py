@@ -9,12 +9,10 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
-from keras_lstm_custom.export.model.samples import input_names, is_token_like
+from keras_lstm_custom.export.model.samples import Shape, input_names, is_token_like
 
 #: The length of the sequences: of all inputs, of each by its name, or of each in their order.
 Timesteps = int | Mapping[str, int] | Sequence[int | None] | None
-
-Shape = tuple[int | None, ...]
 
 
 def sequences(model: keras.Model) -> list[bool]:

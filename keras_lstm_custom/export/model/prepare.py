@@ -12,7 +12,7 @@ from keras_lstm_custom.errors import ConversionError, ExportError
 from keras_lstm_custom.export.model.backend import check_backend
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, check_sizes, input_shapes, sized
 from keras_lstm_custom.export.model.recurrence import mark
-from keras_lstm_custom.export.model.samples import input_names, output_names
+from keras_lstm_custom.export.model.samples import fits, input_names, output_names
 from keras_lstm_custom.export.model.stand_ins import stand_in
 from keras_lstm_custom.export.model.unrolled import unroll, unrolled_by_keras
 from keras_lstm_custom.layers.convert import keras_graph
@@ -31,13 +31,12 @@ class Prepared(NamedTuple):
     notes: list[str]  #: what the user should know of what was changed
 
 
-def with_length(model: keras.Model, timesteps: Timesteps, rows: Sequence[np.ndarray] = ()) -> keras.Model:
-    """Return `model`, or where it was built for other sizes of its inputs a copy for those that are asked for.
+def with_length(model: keras.Model, timesteps: Timesteps) -> keras.Model:
+    """Return `model`, or where it was built for another length of its sequences a copy for the one asked for.
 
     Args:
         model: a built Sequential or functional model.
         timesteps: the lengths of its sequences, as `export.tflite` takes them.
-        rows: input that tells the sizes which are still open.
 
     Raises:
         ArgumentError: `timesteps` does not fit the model.
@@ -46,19 +45,27 @@ def with_length(model: keras.Model, timesteps: Timesteps, rows: Sequence[np.ndar
     check_backend()
     if not getattr(model, "inputs", None):
         return _rebuilt(model, lambda entry: entry)  # which says what is wrong with it
-    shapes = input_shapes(model, timesteps, rows)
-    if shapes == [tuple(tensor.shape) for tensor in model.inputs]:
+    shapes = input_shapes(model, timesteps)
+    if all(fits(tensor.shape, shape) for tensor, shape in zip(model.inputs, shapes, strict=True)):
         return model
     return _rebuilt(model, sized(model, shapes))
 
 
-def prepare(model: keras.Model, timesteps: Timesteps = None, *, fused: bool = True, variants: bool = False) -> Prepared:
+def prepare(
+    model: keras.Model,
+    timesteps: Timesteps = None,
+    rows: Sequence[np.ndarray] = (),
+    *,
+    fused: bool = True,
+    variants: bool = False,
+) -> Prepared:
     """Return a copy of `model` with batch 1 whose recurrent layers can be converted.
 
     Args:
         model: a built Sequential or functional model with recurrent layers of Keras or of ours.
         timesteps: the lengths of its sequences, as `export.tflite` takes them; needed where the model leaves them
             open, and put in place of those it was built with otherwise.
+        rows: input that tells the sizes which are still open.
         fused: whether each recurrent layer becomes a mark, for the fused op or a loop, or is unrolled.
         variants: whether the fused op may have what LiteRT alone computes, such as peepholes.
 
@@ -66,9 +73,14 @@ def prepare(model: keras.Model, timesteps: Timesteps = None, *, fused: bool = Tr
         ArgumentError: `timesteps` does not fit the model.
         ExportError: the backend is not TensorFlow, or the model has what cannot be exported.
     """
-    model = with_length(model, timesteps)
+    check_backend()
     notes: list[str] = []
-    copy = _rebuilt(model, _rewrite(notes))
+    rewrite = _rewrite(notes)
+    if getattr(model, "inputs", None):
+        resize = sized(model, input_shapes(model, timesteps, rows))
+        copy = _rebuilt(model, lambda entry: rewrite(resize(entry)))
+    else:
+        copy = _rebuilt(model, rewrite)  # which says what is wrong with it
     shapes = [(1, *tensor.shape[1:]) for tensor in copy.inputs]
     check_no_text(model)
     check_sizes(model, shapes)

@@ -13,6 +13,8 @@ from keras_lstm_custom.errors import InputError
 from keras_lstm_custom.models.state import start_again
 from keras_lstm_custom.models.walk import recurrent_layers, walk
 
+Shape = tuple[int | None, ...]  #: with the batch; None: any size
+
 
 def predictions(model: keras.Model, inputs: Sequence[np.ndarray], rows_at_once: int = 256) -> list[np.ndarray]:
     """Return the model's outputs for all rows, each row on its own: a stateful layer is reset before each batch."""
@@ -30,8 +32,13 @@ def predictions(model: keras.Model, inputs: Sequence[np.ndarray], rows_at_once: 
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
-def arrays_of(model: keras.Model, x: Any) -> list[np.ndarray]:
+def arrays_of(model: keras.Model, x: Any, shapes: Sequence[Shape] | None = None) -> list[np.ndarray]:
     """Return `x` as one array for each of the model's inputs, in their order, and checked.
+
+    Args:
+        model: the model.
+        x: the samples.
+        shapes: of its inputs, where they are to have others than the model says.
 
     Raises:
         InputError: their number or shape does not fit, or they hold NaN or infinity.
@@ -40,9 +47,9 @@ def arrays_of(model: keras.Model, x: Any) -> list[np.ndarray]:
         x = by_name(model, x)
     arrays = [np.asarray(array) for array in (x if isinstance(x, (list, tuple)) else [x])]
     names = input_names(model)
-    wanted = [tuple(tensor.shape) for tensor in model.inputs]
+    wanted = [tuple(tensor.shape) for tensor in model.inputs] if shapes is None else list(shapes)
     came = [array.shape for array in arrays]
-    if len(wanted) != len(came) or not all(map(_fits, wanted, came)) or len({shape[0] for shape in came}) != 1:
+    if len(wanted) != len(came) or not all(map(fits, wanted, came)) or len({shape[0] for shape in came}) != 1:
         raise InputError(
             "The samples do not fit the model's inputs.",
             expected=f"{len(wanted)} array(s) of shape "
@@ -115,7 +122,9 @@ def output_names(model: keras.Model) -> list[str]:
     return [f"{name}_{names[:k].count(name)}" if name in names[:k] else name for k, name in enumerate(names)]
 
 
-def made_up(model: keras.Model, rows: int = 4, free_size: int = 12, seed: int = 0) -> list[np.ndarray]:
+def made_up(
+    model: keras.Model, rows: int = 4, free_size: int = 12, seed: int = 0, shapes: Sequence[Shape] | None = None
+) -> list[np.ndarray]:
     """Return random samples for each input of the model: standard normal numbers, tokens 0 and 1, or words.
 
     Args:
@@ -123,12 +132,14 @@ def made_up(model: keras.Model, rows: int = 4, free_size: int = 12, seed: int = 
         rows: how many; a multiple of it where the model's batch is fixed.
         free_size: the size of the axes that the model leaves open.
         seed: of the random numbers.
+        shapes: of its inputs, where they are to have others than the model says.
     """
     rng = np.random.default_rng(seed)
     rows *= model.inputs[0].shape[0] or 1
     samples = []
     for number, tensor in enumerate(model.inputs):
-        shape = [rows, *(size or free_size for size in tensor.shape[1:])]
+        sizes = tensor.shape if shapes is None else shapes[number]
+        shape = [rows, *(size or free_size for size in sizes[1:])]
         if str(tensor.dtype) == "string":
             samples.append(rng.choice(np.array(_words(model), object), shape))
         elif is_token_like(model, number):
@@ -173,5 +184,6 @@ def _words(model: keras.Model) -> list[str]:
     return words or ["one", "two", "three"]
 
 
-def _fits(wanted: Sequence[int | None], came: Sequence[int]) -> bool:
+def fits(wanted: Shape, came: Shape) -> bool:
+    """Say whether an input of one shape takes samples of another, whatever the batch; None takes any size."""
     return len(wanted) == len(came) and all(w in (None, c) for w, c in zip(wanted[1:], came[1:], strict=True))

@@ -30,14 +30,13 @@ WEIGHTS = {
 }
 
 
-def equalise(content: bytes, ranges: Ranges) -> bytes | None:
-    """Return the float file with its concatenations equalised, or None if there is nothing to do.
+def equalise(graph: Graph, ranges: Ranges) -> bool:
+    """Equalise the concatenations of a float file; say whether there were any to equalise.
 
     Args:
-        content: a float file.
-        ranges: what `calibrate` found for it; the new file needs its own.
+        graph: a float file, which is changed.
+        ranges: what `calibrate` found for it; the changed file needs its own.
     """
-    graph = Graph(content)
     before: dict[int, list[Any]] = {}  #: by the id of a concatenation: the multiplications of its parts
     for operator in list(graph.of(Op.CONCATENATION)):
         readers = list(_weights_behind(graph, int(operator.outputs[0]), 0))
@@ -57,10 +56,8 @@ def equalise(content: bytes, ranges: Ranges) -> bytes | None:
                     reader.inputs[place] = graph.constant(graph.name(int(reader.inputs[place])), kernel)
                 before.setdefault(id(operator), []).append(_multiplied(graph, operator, position, factor))
             start = stop
-    if not before:
-        return None
     graph.operators[:] = [each for operator in graph.operators for each in [*before.get(id(operator), []), operator]]
-    return graph.pack()
+    return bool(before)
 
 
 def _joins_channels(graph: Graph, operator: Any) -> bool:

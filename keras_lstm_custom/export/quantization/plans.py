@@ -30,7 +30,7 @@ class Plans(NamedTuple):
 
 
 def plan_loops(
-    graph: Graph, ranges: Ranges, scheme: Scheme, alike: Sequence[tuple[int, int]], promoted: Promoted
+    graph: Graph, ranges: Ranges, scheme: Scheme, tied: Sequence[tuple[int, int]], promoted: Promoted
 ) -> Plans:
     """Return how the tensors of a file's main graph, and of its loops, are stored."""
     operators = {loop.body_of(graph, operator)[0]: operator for operator in loop.loops(graph)}
@@ -46,7 +46,7 @@ def plan_loops(
         inner, outputs = _inside(bodies[number], ranges.loops[number], scheme), operators[number].outputs
         kinds = loop.variables(bodies[number])
         given |= {int(outputs[k]): inner[bodies[number].inputs[k]] for k in (*kinds.written, *kinds.states)}
-    params = choose(graph, ranges, scheme, alike, promoted, given)
+    params = choose(graph, ranges, scheme, tied, promoted, given)
     plans: dict[int, Plans | None] = dict.fromkeys(operators)
     for number in integers:
         body, outside = bodies[number], [int(index) for index in operators[number].inputs]
@@ -56,12 +56,12 @@ def plan_loops(
 
 
 def _inside(body: Graph, ranges: Ranges, scheme: Scheme, given: dict[int, Params] | None = None) -> dict[int, Params]:
-    alike = [
+    tied = [
         (one, other)
         for one, other in zip(body.inputs, body.outputs, strict=True)
         if body.tensors[one].type == Type.FLOAT32
     ]
-    return choose(body, ranges, scheme, alike, Promoted(int16=loop.of_step(body)), given or {})
+    return choose(body, ranges, scheme, tied, Promoted(int16=loop.of_step(body)), given or {})
 
 
 def _can_be_stored(ranges: Ranges) -> bool:

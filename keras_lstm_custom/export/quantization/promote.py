@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import Op, Type
-from keras_lstm_custom.export.file.graph import Graph, signature_of
+from keras_lstm_custom.export.file.graph import Graph, Written, signature_of
 from keras_lstm_custom.export.quantization.rules import RULES, Rule
 from keras_lstm_custom.export.running import runtimes as rt
 from keras_lstm_custom.progress import Bar
@@ -41,21 +41,18 @@ class Promoted(NamedTuple):
     in_float: frozenset[int] = frozenset()
 
 
-Made = tuple[bytes, list[str]]
-
-
 def promote(
-    content: bytes,
+    file: Written,
     rows: Sequence[Sequence[np.ndarray]],
     scheme: str,
-    make: Callable[[Promoted], Made],
+    make: Callable[[Promoted], Written],
     finer: frozenset[int] = frozenset(),
     verbose: int | str = 0,
-) -> Made:
-    """Return the integer file that `make` writes with as much promoted as its error asks for, and its notes.
+) -> Written:
+    """Return the integer file that `make` writes with as much promoted as its error asks for, and notes on it.
 
     Args:
-        content: the float file, which gives the values to compare with.
+        file: the float file, which gives the values to compare with.
         rows: of the calibration, for each an array for each input.
         scheme: "int8" or "int16x8".
         make: writes the integer file with some tensors promoted.
@@ -66,26 +63,25 @@ def promote(
     goal, changes = PLANS[scheme]
     tried, bar = 0, Bar(MOST_TRIED, verbose, "candidate")
     with scratch() as folder:
-        file = folder / "candidate.tflite"
+        path = folder / "candidate.tflite"
 
-        def run(data: bytes, runtime: str) -> tuple[np.ndarray, ...]:
-            file.write_bytes(data)
-            return rt.run_file(file, samples, runtime).outputs
+        def run(content: bytes, runtime: str) -> tuple[np.ndarray, ...]:
+            path.write_bytes(content)
+            return rt.run_file(path, samples, runtime).outputs
 
-        reference = run(content, "litert")
+        reference = run(file.content, "litert")
         chosen = Promoted()
         made = make(chosen)
-        errors = {name: _error(run(made[0], name), reference) for name in RUNTIMES if rt.is_installed(name)}
+        errors = {name: _error(run(made.content, name), reference) for name in RUNTIMES if rt.is_installed(name)}
         # One that refuses the file (LiteRT an int16 LSTM, the other an op that it lacks) says nothing about its bits.
         runtimes = [name for name, error in errors.items() if math.isfinite(error)]
         error = first = max((errors[name] for name in runtimes), default=0.0)
-        graph = Graph(content)
-        pending = [change(graph, finer) for change in changes]
+        pending = [change(file.graph, finer) for change in changes]
         while error > goal and pending and tried < MOST_TRIED:
             tries = []
             for candidate in pending[0](chosen)[: MOST_TRIED - tried]:
-                data = make(candidate)
-                tries.append((max(_error(run(data[0], name), reference) for name in runtimes), candidate, data))
+                other = make(candidate)
+                tries.append((max(_error(run(other.content, name), reference) for name in runtimes), candidate, other))
                 tried += 1
                 bar.show(tried)
             best = min(tries, default=None, key=lambda each: each[0])
@@ -94,7 +90,8 @@ def promote(
             else:
                 error, chosen, made = best
     bar.finish()
-    return made[0], [*made[1], *_notes(graph, scheme, chosen, first, error, goal, tried)]
+    notes = _notes(file.graph, scheme, chosen, first, error, goal, tried)
+    return made._replace(notes=[*made.notes, *notes])
 
 
 def cells(graph: Graph, states: Sequence[tuple[int, int]]) -> frozenset[int]:
@@ -187,11 +184,11 @@ def _more_float(graph: Graph, finer: frozenset[int]) -> Candidates:
     # An LSTM whose states are read from its variables keeps them in the form that their readers expect.
     read = {int(i) for o in graph.operators if RULES.get(graph.code(o)) is not Rule.LSTM for i in o.inputs}
     read |= set(graph.outputs)
-    tied = {int(o.outputs[0]) for o in fused_lstm.lstm_ops(graph) if read & {int(o.inputs[s]) for s in _STATES}}
+    shown = {int(o.outputs[0]) for o in fused_lstm.lstm_ops(graph) if read & {int(o.inputs[s]) for s in _STATES}}
     together: dict[int, set[int]] = {}
     for operator in reversed(graph.operators):
         rule, output = RULES.get(graph.code(operator)), int(operator.outputs[0])
-        if rule in (Rule.LOOP, Rule.LSTM, Rule.WEIGHTED, Rule.FIXED) and output not in tied | finer:
+        if rule in (Rule.LOOP, Rule.LSTM, Rule.WEIGHTED, Rule.FIXED) and output not in shown | finer:
             key = int(operator.inputs[1]) if rule is Rule.WEIGHTED else output
             together.setdefault(key, set()).add(output)
     groups = list(together.values())

@@ -13,13 +13,15 @@ import numpy as np
 
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.quantization.schemes import HEADROOM, INT32_ROOM, Params, weights
+from keras_lstm_custom.export.quantization.writer import Writer
 
 #: The integer kernels hold what a layer normalisation gives in steps of 2^-10, before its weights.
 NORMALISED = 2.0**-10
 
 
-def write_lstm(w: Any, operator: Any, inputs: list[int], output: int) -> None:
-    """Write one operator by the writer of its file; `inputs` and `output` are tensors of the float file."""
+def write_lstm(w: Writer, operator: Any, inputs: list[int], outputs: list[int]) -> None:
+    """Write one operator by the writer of its file; `inputs` and `outputs` are tensors of the float file."""
+    output = outputs[0]
     x, c, y = inputs[fused_lstm.X], inputs[fused_lstm.C], w.params[output]
     how = w.own(x, w.scheme)
     reads = [-1] * fused_lstm.INPUT_COUNT
@@ -56,20 +58,20 @@ def write_lstm(w: Any, operator: Any, inputs: list[int], output: int) -> None:
         hidden = w.scheme.params(*w.ranges.inside[c].hidden)
         stored, scale = weights(w.source.array(inputs[fused_lstm.PROJECTION]))
         reads[fused_lstm.PROJECTION] = w.weights(inputs[fused_lstm.PROJECTION], stored, scale)
-    w.emit(operator, reads, [w.declared(output, y)])
-    w.graph.operators[-1].builtinOptions.projClip = 0.0  # see `scales`
+    made = w.emit(operator, reads, [w.declared(output, y)])
+    made.builtinOptions.projClip = 0.0  # see `scales`
     gates = w.ranges.inside[c].gates if any(inputs[gamma] >= 0 for gamma in gammas) else None
-    w.graph.operators[-1].intermediates = _intermediates(w, w.source.name(output), gates, hidden)
+    made.intermediates = _intermediates(w, w.source.name(output), gates, hidden)
 
 
-def _int16(w: Any, source: int, least: float = 0.0) -> tuple[int, float]:
+def _int16(w: Writer, source: int, least: float = 0.0) -> tuple[int, float]:
     """Return a vector of weights in int16, and its scale."""
     real = w.source.array(source)
     how = Params(np.int16, max(float(np.abs(real).max()) / 32767, least, 1e-12))
     return w.graph.constant(w.source.name(source), how.stored(real), how.record), how.scale
 
 
-def _intermediates(w: Any, name: str, gates: Mapping[str, float] | None, hidden: Params) -> np.ndarray:
+def _intermediates(w: Writer, name: str, gates: Mapping[str, float] | None, hidden: Params) -> np.ndarray:
     """Return the tensors that the kernels read scales from: those of the gates are unused without layer norm.
 
     With it LiteRT reads that of the input gate even where there is none.

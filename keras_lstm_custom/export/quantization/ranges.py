@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from keras_lstm_custom.export.file import fused_lstm, loop
-from keras_lstm_custom.export.file.graph import Graph
+from keras_lstm_custom.export.file.graph import Written
 from keras_lstm_custom.export.quantization.readers import CellReader, LoopReader, interpreter_of
 from keras_lstm_custom.export.quantization.seen import Ranges, Seen
 
 
-def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges:
+def calibrate(file: Written, samples: Iterable[Sequence[np.ndarray]]) -> Ranges:
     """Run a float file on real input and find the range of each float tensor.
 
     The state starts afresh for each sample. The runtime shows the cell state after the last step
@@ -20,16 +20,16 @@ def calibrate(content: bytes, samples: Iterable[Sequence[np.ndarray]]) -> Ranges
     is run here step by step.
 
     Args:
-        content: the float file.
+        file: the float file.
         samples: for each sample one array for each input of the file, of the input's shape. For a
             file that keeps its state an array may hold several blocks of timesteps, which follow
             one another: `(1, k * timesteps, features)`.
     """
-    graph = Graph(content)
-    interpreter = interpreter_of(content)
+    graph = file.graph
+    interpreter = interpreter_of(file.content)
     inputs = interpreter.get_input_details()
     cells = [CellReader(graph, operator) for operator in fused_lstm.lstm_ops(graph)]
-    loops = [LoopReader(content, operator) for operator in loop.loops(graph)]
+    loops = [LoopReader(graph, operator) for operator in loop.loops(graph)]
     seen = Seen(graph)
     for sample in samples:
         interpreter.reset_all_variables()

@@ -31,14 +31,12 @@ def interpreter_of(content: bytes) -> Any:
 class LoopReader:
     """Runs the body of one loop step by step on what the runtime has put into the loop."""
 
-    def __init__(self, content: bytes, operator: Any):
-        alone = Graph(content)
+    def __init__(self, graph: Graph, operator: Any):
         self.inputs = [int(index) for index in operator.inputs]
-        self.timesteps = loop.timesteps_of(alone, operator)
-        self.number, body = loop.body_of(alone, operator)
+        self.timesteps = loop.timesteps_of(graph, operator)
+        self.number, body = loop.body_of(graph, operator)
         self.seen = Seen(body)
-        alone.model.subgraphs, alone.model.signatureDefs = [body.subgraph], []
-        self.interpreter = interpreter_of(alone.part(0).pack())
+        self.interpreter = interpreter_of(graph.alone(self.number).pack())
         self.places = [
             [detail["index"] for detail in details]
             for details in (self.interpreter.get_input_details(), self.interpreter.get_output_details())

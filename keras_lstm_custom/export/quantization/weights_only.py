@@ -19,12 +19,10 @@ from keras_lstm_custom.export.quantization.schemes import weights
 WORTHWHILE = 64
 
 
-def float16(content: bytes) -> bytes:
-    """Return the file with its larger float constants stored in float16, each read through a DEQUANTIZE."""
-    graph = Graph(content)
+def float16(graph: Graph) -> None:
+    """Store the larger float constants of a file in float16, each read through a DEQUANTIZE."""
     for part in graph.parts:
         _read_from_float16(part)
-    return graph.pack()
 
 
 def _read_from_float16(graph: Graph) -> None:
@@ -43,12 +41,10 @@ def _read_from_float16(graph: Graph) -> None:
     graph.operators[:] = reading + graph.operators
 
 
-def dynamic(content: bytes) -> bytes:
-    """Return the file with int8 weights in its LSTMs, convolutions and dense layers, and float values between."""
-    graph = Graph(content)
+def dynamic(graph: Graph) -> None:
+    """Store the weights of a file's LSTMs, convolutions and dense layers in int8; values between stay float."""
     for part in graph.parts:
         _store_in_int8(part)
-    return graph.pack()
 
 
 def _store_in_int8(graph: Graph) -> None:

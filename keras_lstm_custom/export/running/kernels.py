@@ -15,7 +15,7 @@ from typing import Any
 from keras_lstm_custom.export.file import fused_lstm
 from keras_lstm_custom.export.file.flatbuffer import Op, Type
 from keras_lstm_custom.export.file.graph import Graph
-from keras_lstm_custom.export.file.portable import positions_read
+from keras_lstm_custom.export.file.rewrites_of_shapes import positions_read
 
 _INTEGERS = (Type.INT8, Type.INT16)
 
@@ -30,9 +30,9 @@ class Rule:
     broken: Callable[[Graph], Iterator[str]]  #: yields the names of the tensors at fault
 
 
-def broken_rules(content: bytes) -> list[tuple[Rule, str]]:
+def broken_rules(graph: Graph) -> list[tuple[Rule, str]]:
     """Return the rules that a file breaks, each with the first tensor at fault; without one, it runs on CMSIS-NN."""
-    parts = Graph(content).parts
+    parts = graph.parts
     found = ((rule, next((name for part in parts for name in rule.broken(part)), None)) for rule in RULES)
     return [(rule, name) for rule, name in found if name is not None]
 
@@ -112,14 +112,14 @@ LSTM_PARAMETERS = 320
 LSTM_ALIGNMENT = 8 * 16
 
 
-def cmsis_nn_bytes(content: bytes) -> int:
+def cmsis_nn_bytes(graph: Graph) -> int:
     """Return how many more bytes of the arena the kernels of CMSIS-NN take than the reference kernels, at most.
 
     For each integer LSTM of `units`, eight sums over its weights (int32 for int8 values, int64 for int16):
     32 or 64 bytes a unit. One buffer is shared by all convolutions and products: the largest that one asks for, with
     Helium or without.
     """
-    parts = Graph(content).parts
+    parts = graph.parts
     kept = sum(_lstm_bytes(part, operator) for part in parts for operator in _integer_lstms(part))
     kept += sum(_kept_sums(part, operator) for part in parts for operator in part.of(Op.FULLY_CONNECTED))
     return kept + max((_scratch_bytes(part, operator) for part in parts for operator in part.operators), default=0)

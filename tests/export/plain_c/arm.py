@@ -85,10 +85,11 @@ def cost(folder: Path, name: str, core: str, call: str, level: str = "-O2") -> C
     (folder / "cost.h").write_text(f"{in_ram}\n#define CALL {call}\n")
     (folder / "bare.c").write_text((HERE / "bare.c").read_text())
     bare = compiled(folder, core, ["bare.c", f"{name}.c"], "bare.elf", level)
-    return Cost(took * 2_000_000 / known, stack, struct, _size(folder / f"{name}.o"), _size(bare))
+    return Cost(took * 2_000_000 / known, stack, struct, size(folder / f"{name}.o"), size(bare))
 
 
-def _size(file: Path) -> int:
+def size(file: Path) -> int:
+    """Return the bytes of code, constants and set variables of a program or an object file."""
     table = subprocess.run(["arm-none-eabi-size", str(file)], capture_output=True, text=True, check=True).stdout
     text, data, *_ = table.splitlines()[1].split()
     return int(text) + int(data)
