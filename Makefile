@@ -29,9 +29,10 @@ NEUTRAL := tests/equations tests/cells tests/layers tests/load tests/conformance
 	$(addprefix tests/timeseries/test_,forecaster.py intervals.py commands.py judging.py::$(BACKTEST))
 #: What mypy does not look into by itself, as a stub stands beside it.
 STUBBED := $(patsubst %.pyi,%.py,$(wildcard keras_lstm_custom/*/*.pyi))
-#: What other versions of Keras and TensorFlow may break; what takes long is left to `make test`.
-VERSIONS := tests/test_installation.py tests/test_keras_hooks.py tests/test_saved_models.py tests/goldens tests/cells tests/layers \
-	tests/models tests/diagnostics/test_trace.py tests/timeseries/test_windows.py \
+#: What other versions of Keras and TensorFlow may break. What takes long is left to `make test`: most of the exports, whose
+#: files are the converter's, the engines one against the other, Keras' own tests, the docs and the examples.
+VERSIONS := tests/test_installation.py tests/test_initializers.py tests/test_keras_hooks.py tests/test_saved_models.py tests/test_tasks.py \
+	$(addprefix tests/,cells conformance diagnostics equations goldens layers load models timeseries) \
 	$(addprefix tests/engines/test_,registry.py fast.py native.py static_shapes.py saved_graphs.py) \
 	$(addprefix tests/export/test_,float.py saved_model.py)
 #: The first of some Pythons that runs here, else $(PYTHON).
