@@ -95,6 +95,18 @@ def test_outputs_and_all_gradients(float64, case):
     assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("kind", ["gru before", "projection", "gate norm"])
+def test_products_of_wide_kernels_are_kept(kind, monkeypatch):
+    """Those of the other tests are narrow, and computed again."""
+    from keras_lstm_custom.engines import derived_tensorflow
+
+    monkeypatch.setattr(derived_tensorflow, "NARROW", 1)
+    case = Case(kind, "scattered", dtype="float64")
+    data = arrays(case)
+    assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("engine", [engine for engine in FAST if engine != "derived"])
 def test_what_engines_have_written_out_is_what_is_derived(engine, kind):
