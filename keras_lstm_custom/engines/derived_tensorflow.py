@@ -18,6 +18,9 @@ from keras_lstm_custom.engines.derived_step import Step
 from keras_lstm_custom.keras_hooks import recording_gradients, unrecorded
 from keras_lstm_custom.structures import Tensor
 
+#: Rows of a kernel from which on its products are kept: `python benchmarks/options.py projection`, 32 of 256 units.
+NARROW = 64
+
 
 def recurrence(
     cell: Any,
@@ -70,7 +73,7 @@ class _Loops:
         self.step, self.mask, self.dropout, self.states, self.compiled = step, mask, dropout, states, compiled
 
     def forward(self, z_x, state, weights, keep):
-        """Return the final state, h after each step, and to `keep` all states after it and the products of each."""
+        """Return the final state, h after each step, and to `keep` all states after it and products of each."""
         kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
         count = _length(z_x)
         apart = self.compiled and z_x.shape[-1] % self.step.gates == 0
@@ -81,8 +84,9 @@ class _Loops:
             products = []
 
             def serve(number, a, _):
-                products.append(tf.matmul(a, kernels[number]))
-                return products[-1]
+                z = tf.matmul(a, kernels[number])
+                products.extend([z] if _is_kept(kernels[number]) else [])
+                return z
 
             new = self.step.run(serve, tf.concat(z_t, axis=-1), state, self.dropout)
             if self.mask is not None:
@@ -109,14 +113,17 @@ class _Loops:
             if self.mask is not None:
                 d_kept = [tf.where(read, tf.zeros_like(d), d) for d in d_new]
                 d_new = [tf.where(read, d, tf.zeros_like(d)) for d in d_new]
-            operands = []
+            operands, sources, kept = [], [z_t, *state], iter(products)
             with tf.GradientTape() as tape:
-                sources = [z_t, *state, *products]
                 tape.watch([*sources, *weights])
 
                 def serve(number, a, _):
+                    kernel = kernels[number]
+                    z = next(kept) if _is_kept(kernel) else tf.stop_gradient(tf.matmul(a, kernel))
+                    tape.watch(z)
                     operands.append(a)
-                    return _linked(a, products[number], kernels[number])
+                    sources.append(z)
+                    return _linked(a, z, kernel)
 
                 new = self.step.run(serve, z_t, state, self.dropout)
             found = tape.gradient(new, [*sources, *weights], output_gradients=d_new)
@@ -163,6 +170,11 @@ class _Loops:
         for n, d in zip(self.reached, d_in_step, strict=True):
             d_weights[n] += d
         return d_weights
+
+
+def _is_kept(kernel):
+    """Return whether a product is kept for the gradient: of a narrow operand it is sooner computed again than read."""
+    return len(kernel.shape) > 2 or kernel.shape[0] >= NARROW
 
 
 def _place(tensor, states, given):

@@ -15,6 +15,7 @@ import keras
 from keras_lstm_custom.engines import fast_path
 from keras_lstm_custom.engines.contract import Request, Support
 from keras_lstm_custom.equations import lstm_step
+from keras_lstm_custom.keras_hooks import recording_gradients
 from keras_lstm_custom.structures import Tensor
 
 
@@ -50,13 +51,13 @@ def _portable(request: Request) -> bool:
 
 def _derived(request: Request) -> bool:
     backend = keras.backend.backend()
-    if backend == "jax":  # in inference on a CPU the generic loop is compiled to the same, or better
-        return request.training or _on_gpu()
+    if backend == "jax":  # on a CPU the generic loop is compiled to much the same, or better
+        return _on_gpu() or (request.training and _has_small_steps(request))
     if backend == "torch":
         return True
     if fast_path.equations_refusal(request.cell) is None:
         return False
-    if request.training and _is_eager(request):  # a step is run twice, and in Python that costs what it does
+    if _is_eager_gradient(request):  # it runs a step twice, and in Python a step costs more than what it computes
         return False
     # Without a gradient it pays where XLA compiles it, over a fixed number of steps; its products of bfloat16 are slow.
     return request.training or (
@@ -64,10 +65,21 @@ def _derived(request: Request) -> bool:
     )
 
 
+#: Rows times columns of the kernel up to which `derived` was measured faster in training on JAX on a CPU, at 1,536; at
+#: 8,192 it was not (the cell of docs/your-own-cell.md over 32, 100, 32, 128), nor over a block-diagonal kernel.
+SMALL_STEP = 4096
+
+
+def _has_small_steps(request: Request) -> bool:
+    cell, batch = request.cell, request.sequences.shape[0]
+    size = len(cell.gates) * cell.units
+    return batch is not None and batch * size <= SMALL_STEP and len(cell.recurrent_kernel_shape) == 2
+
+
 def _left_in_eager_calls(request: Request) -> str:
     if not (_is_symbolic(request) and request.training and keras.backend.backend() == "tensorflow"):
         return ""
-    return "called eagerly, not in fit or a tf.function, auto leaves training to the next engine, measured faster there"
+    return "called eagerly under a gradient tape, not in fit or a tf.function, auto takes the next engine, faster there"
 
 
 def _is_symbolic(request: Request) -> bool:
@@ -75,10 +87,10 @@ def _is_symbolic(request: Request) -> bool:
     return isinstance(request.initial_state[0], keras.KerasTensor)
 
 
-def _is_eager(request: Request) -> bool:
+def _is_eager_gradient(request: Request) -> bool:
     import tensorflow as tf
 
-    return tf.executing_eagerly() and not _is_symbolic(request)
+    return tf.executing_eagerly() and recording_gradients() and not _is_symbolic(request)
 
 
 def _torch_nn(request: Request) -> bool:
@@ -114,9 +126,9 @@ RULES: dict[str, Rule] = {
     ),
     "derived": Rule(
         _derived,
-        "could serve, but is measured faster only for cells whose equations no other engine has written out; without "
-        "training not on JAX on a CPU, and under TensorFlow only over a fixed number of steps, more than one, and not "
-        "in bfloat16; with training under TensorFlow not in eager calls",
+        "could serve, but is measured faster only for cells whose equations no other engine has written out; on JAX on "
+        "a CPU only in training and in small steps; under TensorFlow without training only over a fixed number of "
+        "steps, more than one, and not in bfloat16, and not under a gradient tape that is open in an eager call",
         _left_in_eager_calls,
     ),
     "torch_nn": Rule(

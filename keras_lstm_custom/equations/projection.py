@@ -55,7 +55,7 @@ def project(
 
 def _matmul(x: Tensor, kernel: Tensor) -> Tensor:
     if keras.backend.backend() == "torch":  # there that of Keras computes float64 in float32
-        return x @ ops.convert_to_tensor(kernel)
+        return ops.convert_to_tensor(x) @ ops.convert_to_tensor(kernel)
     return ops.matmul(x, kernel)
 
 

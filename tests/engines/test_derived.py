@@ -95,6 +95,18 @@ def test_outputs_and_all_gradients(float64, case):
     assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("kind", ["gru before", "projection", "gate norm"])
+def test_products_of_wide_kernels_are_kept(kind, monkeypatch):
+    """Those of the other tests are narrow, and computed again."""
+    from keras_lstm_custom.engines import derived_tensorflow
+
+    monkeypatch.setattr(derived_tensorflow, "NARROW", 1)
+    case = Case(kind, "scattered", dtype="float64")
+    data = arrays(case)
+    assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("engine", [engine for engine in FAST if engine != "derived"])
 def test_what_engines_have_written_out_is_what_is_derived(engine, kind):
@@ -122,8 +134,14 @@ def test_auto_takes_it_and_it_really_runs(kind, monkeypatch):
     x = np.random.default_rng(0).normal(size=(4, 6, 3)).astype("float32")
     before = ops.convert_to_numpy(layer(x))
     assert layer.last_engine == "derived"
-    fastest = {"torch": {"gru": "torch_nn"}, "tensorflow": dict.fromkeys(NATIVE, "native")}.get(BACKEND, {})
-    assert layer_class(5, **options).explain_engine(x.shape, training=True).chosen == fastest.get(kind, "derived")
+    fastest = {
+        "torch": {"gru": "torch_nn"},
+        "jax": {"slstm": "reference"},
+        "tensorflow": dict.fromkeys(NATIVE, "native"),
+    }
+    assert layer_class(5, **options).explain_engine(x.shape, training=True).chosen == fastest[BACKEND].get(
+        kind, "derived"
+    )
     module = derived.import_module(f"keras_lstm_custom.engines.derived_{BACKEND}")
     original = module.recurrence
 

@@ -55,7 +55,7 @@ def test_auto_leaves_eager_training_to_the_generic_loop_and_says_so(checkpoint_e
     with tf.GradientTape():
         layer(x, training=True)
         assert layer.last_engine == "reference"
-    layer(x)
+    layer(x, training=True)  # without a gradient
     assert layer.last_engine == "derived"
 
     @tf.function(autograph=False)
