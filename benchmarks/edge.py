@@ -2,12 +2,14 @@
 
     python benchmarks/edge.py
     python benchmarks/edge.py --graphs 100
+    python benchmarks/edge.py --graphs 100 --variants
 
 Needs arm-none-eabi-gcc and qemu-system-arm (Debian: gcc-arm-none-eabi, qemu-system-arm). Instructions are counted by
 QEMU, they are not cycles. `text` is code and constants of NAME.o at -O2, `all in` the flash of a linked program that
 calls it (integers through `NAME_run_q`) and prints nothing; RAM is the struct and the stack below the call. `--graphs`
 compares random models (`tests/export/random_graphs.py`) with Keras on this computer instead: root mean squared error
-over the deviation of the worst output, on rows that were not in the calibration.
+over the deviation of the worst output, on rows that were not in the calibration; `--variants` takes other cells (GRU,
+sLSTM, the LSTM's options) for theirs.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom import export
+from keras_lstm_custom.export.plain_c.build import BOUNDS
 from tests.export.plain_c import arm
 from tests.export.random_graphs import random_graph, samples_of
 
@@ -35,8 +38,6 @@ MODELS = {
         (100, 32), *(layers.LSTM(32, return_sequences=k < 3) for k in range(4)), layers.Dense(4)
     ),
 }
-#: The largest error that is expected of each kind.
-EXPECTED = {None: 1e-5, "int8": 0.02, "int16x8": 0.02}
 
 
 def _model(shape: tuple[int, int], *parts: keras.Layer) -> keras.Model:
@@ -50,7 +51,7 @@ def table(cores: list[str]) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for label, make in MODELS.items():
         model = make()
-        for quantize in (None, "int8", "int16x8"):
+        for quantize in BOUNDS:
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place) / "net"
                 report = export.c(model, folder, quantize, samples_of(model, 48))
@@ -63,12 +64,12 @@ def table(cores: list[str]) -> None:
                     print("|", " | ".join([*row, ram, *numbers]), "|", flush=True)
 
 
-def graphs(first: int, count: int) -> None:
+def graphs(first: int, count: int, variants: bool) -> None:
     """Print the error of random graphs, and a summary."""
-    found: dict[str | None, list[float]] = {kind: [] for kind in EXPECTED}
+    found: dict[str | None, list[float]] = {kind: [] for kind in BOUNDS}
     refused = 0
     for seed in range(first, first + count):
-        model = random_graph(seed)
+        model = random_graph(seed, variants=variants)
         x = samples_of(model, 128)
         row = []
         for kind, errors in found.items():
@@ -82,8 +83,8 @@ def graphs(first: int, count: int) -> None:
                     row.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
         print(seed, *row, flush=True)
     for kind, errors in found.items():
-        beyond = sum(error > EXPECTED[kind] for error in errors)
-        told = f"median {np.median(errors):.1e}, largest {max(errors):.1e}, above {EXPECTED[kind]:g}: {beyond}"
+        beyond = sum(error > BOUNDS[kind] for error in errors)
+        told = f"median {np.median(errors):.1e}, largest {max(errors):.1e}, above {BOUNDS[kind]:g}: {beyond}"
         print(f"{kind or 'float32'}: {len(errors)} graphs, {told}")
     print(f"refused: {refused}")
 
@@ -94,9 +95,10 @@ def main() -> None:
     parser.add_argument("--cores", nargs="+", default=list(arm.CORES), choices=list(arm.CORES))
     parser.add_argument("--graphs", type=int, default=0, help="how many random graphs to compare, instead of the table")
     parser.add_argument("--first", type=int, default=0, help="the first one's number")
+    parser.add_argument("--variants", action="store_true", help="other cells in the random graphs")
     options = parser.parse_args()
     if options.graphs:
-        graphs(options.first, options.graphs)
+        graphs(options.first, options.graphs, options.variants)
     elif arm.missing():
         parser.exit(1, f"not installed: {arm.missing()}\n")
     else:

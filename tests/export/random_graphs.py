@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import numpy as np
 
@@ -10,10 +12,31 @@ import keras_lstm_custom as klc
 layers = keras.layers
 
 
-def random_graph(seed: int, largest_units: int = 128, longest: int = 100, randomise: bool = True) -> keras.Model:
+KINDS = (klc.LSTM, layers.LSTM, layers.LSTM, klc.VanillaRNN)
+#: Cells that only plain C, and loops, can express.
+VARIANTS = (
+    layers.GRU,
+    klc.GRU,
+    klc.SLSTM,
+    *(
+        partial(klc.LSTM, **options)
+        for options in (
+            {"peepholes": True},
+            {"coupled": True, "zoneout": 0.1},
+            {"layer_normalization": "gate"},
+            {"layer_normalization": "joint", "peepholes": True},
+            {"cell_clip": 1.0, "recurrent_activation": "hard_sigmoid"},
+        )
+    ),
+)
+
+
+def random_graph(
+    seed: int, largest_units: int = 128, longest: int = 100, randomise: bool = True, variants: bool = False
+) -> keras.Model:
     """Return a model with random graph, sizes and weights; the same for the same seed.
 
-    With `randomise=False` the weights are what the initializers draw.
+    With `randomise=False` the weights are what the initializers draw; with `variants` the cells are of `VARIANTS`.
     """
     rng = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
@@ -35,7 +58,7 @@ def random_graph(seed: int, largest_units: int = 128, longest: int = 100, random
         last = k == depth - 1
         units = int(np.round(np.exp(rng.uniform(np.log(4), np.log(largest_units)))))
         options = {"return_sequences": not last or rng.random() < 0.4, "go_backwards": bool(rng.random() < 0.15)}
-        kind = pick(klc.LSTM, layers.LSTM, layers.LSTM, klc.VanillaRNN)
+        kind = pick(*(VARIANTS if variants else KINDS))
         layer = kind(units, **options)
         if rng.random() < 0.3:
             merge = pick("concat", "sum", "ave", "concat")

@@ -162,6 +162,11 @@ class Emitter:
     # What the report says
 
     notes: tuple[str, ...] = ()
+
+    def coarse(self) -> list[str]:
+        """Return what may be the cause of an error that is too large."""
+        return []
+
     bytes_of: Mapping[str, int] = {
         **{"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4, "float": 4}
     }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from keras_lstm_custom.export.plain_c.emit import Emitter
 from keras_lstm_custom.export.plain_c.functions import UNARY
 from keras_lstm_custom.export.plain_c.ir import Value, unshaped
 from keras_lstm_custom.export.plain_c.schedule import Group
 from keras_lstm_custom.export.plain_c.text import Address, loop, real
+from keras_lstm_custom.export.plain_c.weights import eight_bits
 
 #: The functions of two and three numbers, and the few of one that are arithmetic.
 ARITHMETIC = {
@@ -65,6 +64,16 @@ static void k_max(const float *x, int count, int width, float *y) {
   for (int n = 0; n < count; ++n, x += width) {
     y[n] = x[0];
     for (int i = 1; i < width; ++i) y[n] = x[i] > y[n] ? x[i] : y[n];
+  }
+}
+""",
+    "rms": """\
+/* the root of: the sum of squares / divisor + more */
+static void k_rms(const float *x, int count, int width, float divisor, float more, float *y) {
+  for (int n = 0; n < count; ++n) {
+    float sum = 0.0f;
+    for (int i = 0; i < width; ++i, ++x) sum += *x * *x;
+    y[n] = sqrtf(sum / divisor + more);
   }
 }
 """,
@@ -151,22 +160,22 @@ class FloatEmitter(Emitter):
         lines = self.zeros(first, columns)
         if value.bias.any():
             lines = [self.copy(first, Address(self.constant("float", value.bias)), columns)]
-        for source, kernel in zip(value.inputs, value.kernels, strict=True):
-            rows = kernel.T
+        for n, (source, kernel) in enumerate(zip(value.inputs, value.kernels, strict=True)):
             x = self.address(source).plus(*([f"p * {getattr(value, 'hop', len(kernel))}"] if positions > 1 else []))
             arguments = f"{x.pointer}, {columns}, {len(kernel)}, {first.pointer}"
             if self.eight_bits:
-                numbers, scales = eight_bits(rows)
+                numbers, scales = value.quantised[n]
                 weights = f"{self.constant('int8_t', numbers)}, {self.constant('float', scales)}"
                 lines.append(f"{self.helper('linear8')}({weights}, {arguments});")
             else:
-                lines.append(f"{self.helper('linear')}({self.constant('float', rows)}, {arguments});")
+                lines.append(f"{self.helper('linear')}({self.constant('float', kernel.T)}, {arguments});")
         return loop("p", positions, lines) if positions > 1 else lines
 
     def reduce(self, value: Value) -> list[str]:
         (source,) = value.inputs
         x, y, width = self.address(source), self.address(value), source.shape[-1]
-        return [f"{self.helper(value.fn)}({x.pointer}, {value.size}, {width}, {y.pointer});"]
+        more = f"{real(value.count)}, {real(value.epsilon)}, " if value.fn == "rms" else ""
+        return [f"{self.helper(value.fn)}({x.pointer}, {value.size}, {width}, {more}{y.pointer});"]
 
     def gather(self, value: Value) -> list[str]:
         (token,) = value.inputs
@@ -195,10 +204,3 @@ class FloatEmitter(Emitter):
         return [f"{self.helper('mix')}({rows.pointer}, {weights.pointer}, {count}, {value.size}, {y.pointer});"]
 
     KINDS = {**Emitter.KINDS, "linear": linear, "reduce": reduce, "gather": gather, "dots": dots, "mix": mix}
-
-
-def eight_bits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of a matrix as int8, and the scale of each."""
-    scales = np.abs(rows).max(axis=1) / 127
-    scales = np.where(scales > 0, scales, 1.0)
-    return np.round(rows / scales[:, None]).astype(np.int8), scales

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_lstm_custom.export.plain_c import fixed_point as fp
 from keras_lstm_custom.export.plain_c import host
 from keras_lstm_custom.export.plain_c.emit import Arguments, Emitter
-from keras_lstm_custom.export.plain_c.emit_float import eight_bits
-from keras_lstm_custom.export.plain_c.integer_data import by_four, packed_rows
-from keras_lstm_custom.export.plain_c.integer_helpers import HELPERS, NEEDS, SIGMOID
-from keras_lstm_custom.export.plain_c.integer_maps import IntegerMaps
+from keras_lstm_custom.export.plain_c.frame import Unsupported
+from keras_lstm_custom.export.plain_c.integer_helpers import HELPERS, NEEDS, TABLES
+from keras_lstm_custom.export.plain_c.integer_maps import IntegerMaps, finer
+from keras_lstm_custom.export.plain_c.integer_products import by_four, packed_rows
 from keras_lstm_custom.export.plain_c.ir import Value
-from keras_lstm_custom.export.plain_c.operations import Unsupported
 from keras_lstm_custom.export.plain_c.text import Address, array, indented, loop, real
+from keras_lstm_custom.export.plain_c.weights import eight_bits
+
+MOST = 65000  #: of a sum of absolute weights: times 32768 it fits into an int32
+
+
+class _Part(NamedTuple):
+    """Columns of a product."""
+
+    x: Value
+    start: int  #: the first number of x that it reads
+    numbers: np.ndarray  #: int8, `(rows, columns)`
+    scales: np.ndarray  #: of each row
+
+
+def _parts(x: Value, numbers: np.ndarray, scales: np.ndarray) -> Iterator[_Part]:
+    """Yield parts of a product of which no sum of int8 times int16 can leave int32."""
+    start, columns = 0, numbers.shape[1]
+    while start < columns:
+        sums = np.abs(numbers[:, start:].astype(int)).cumsum(1).max(0)
+        count = columns - start if sums[-1] < MOST else int(np.searchsorted(sums, MOST)) // 4 * 4
+        yield _Part(x, start, numbers[:, start : start + count], scales)
+        start += count
 
 
 class IntegerEmitter(IntegerMaps):
@@ -28,62 +50,42 @@ class IntegerEmitter(IntegerMaps):
     # Vectors
 
     def linear(self, value: Value) -> list[str]:
-        rows = value.kernels[0].shape[1]
-        places = self.places(value)
-        pairs = zip(value.inputs, value.kernels, strict=True)
-        parts = [piece for x, kernel in pairs for piece in self._pieces(x, kernel)]
-        sums = [np.abs(numbers.astype(int)).sum(1) * 32768.0 for _, _, numbers, _ in parts]
+        rows, places = value.kernels[0].shape[1], self.places(value)
+        pairs = zip(value.inputs, value.quantised, strict=True)
+        parts = [part for x, (numbers, scales) in pairs for part in _parts(x, numbers, scales)]
         finest = places + 5
-        while not self._fits(value.bias, parts, sums, finest):
+        while not self._fits(value.bias, parts, finest):
             finest -= 1
-        bias = np.round(value.bias * 2.0**finest)
-        shift = finest - places
-        if shift > 0:
-            bias = bias + 2 ** (shift - 1)
-        to, positions = self.address(value), value.size // rows
-        at = [f"p * {rows}"] if positions > 1 else []
-        lines = []
-        fields = []
-        for x, start, numbers, scales in parts:
-            source = self.address(x).plus(
-                start, *([f"p * {getattr(value, 'hop', x.shape[-1])}"] if positions > 1 else [])
-            )
-            scale = np.round(scales * 2.0 ** (finest - self.places(x) + 32))
-            weights = self.constant("uint32_t", packed_rows(numbers))
-            scale_of_rows = self.constant("int32_t", by_four(scale))
-            fields.append([weights, scale_of_rows, source.pointer, -(-numbers.shape[1] // 4)])
-        lines.append("{")
-        inner = [f"struct k_part part[{len(fields)}];"]
-        for n, each in enumerate(fields):
-            inner += [f"part[{n}].{field} = {v};" for field, v in zip(("w", "scale", "x", "words"), each, strict=True)]
+        shift = max(finest - places, 0)
+        bias = np.round(value.bias * 2.0**finest) + (2 ** (shift - 1) if shift else 0)
+        positions = value.size // rows
+        to = self.address(value).plus(*([f"p * {rows}"] if positions > 1 else [])).pointer
+        lines = [f"struct k_part part[{len(parts)}];"]
+        for n, part in enumerate(parts):
+            hop = f"p * {getattr(value, 'hop', part.x.shape[-1])}"
+            scale = np.round(part.scales * 2.0 ** (finest - self.places(part.x) + 32))
+            fields = {
+                "w": self.constant("uint32_t", packed_rows(part.numbers)),
+                "scale": self.constant("int32_t", by_four(scale)),
+                "x": self.address(part.x).plus(part.start, *([hop] if positions > 1 else [])).pointer,
+                "words": -(-part.numbers.shape[1] // 4),
+            }
+            lines += [f"part[{n}].{field} = {text};" for field, text in fields.items()]
         biases = self.constant("int32_t", by_four(bias))
-        inner.append(
-            f"{self.helper('product')}(part, {len(fields)}, {biases}, {rows}, {max(shift, 0)}, {to.plus(*at).pointer});"
-        )
-        if shift < 0:
-            inner.append(f"{self.helper('move')}({to.plus(*at).pointer}, {to.plus(*at).pointer}, {rows}, {shift});")
-        lines += [*indented(inner), "}"]
+        lines.append(f"{self.helper('product')}(part, {len(parts)}, {biases}, {rows}, {shift}, {to});")
+        if finest < places:
+            lines.append(f"{self.helper('move')}({to}, {to}, {rows}, {finest - places});")
+        lines = ["{", *indented(lines), "}"]
         return loop("p", positions, lines) if positions > 1 else lines
 
-    def _pieces(self, x: Value, kernel: np.ndarray) -> list[tuple[Value, int, np.ndarray, np.ndarray]]:
-        """Return parts of a product of which no sum can leave int32: what they read, from where, rows and scales."""
-        pieces = []
-        numbers, scales = eight_bits(kernel.T)
-        start = 0
-        while start < len(kernel):
-            sums = np.abs(numbers[:, start:].astype(int)).cumsum(1).max(0)
-            count = len(kernel) - start if sums[-1] < 65000 else int(np.searchsorted(sums, 65000)) // 4 * 4
-            pieces.append((x, start, numbers[:, start : start + count], scales))
-            start += count
-        return pieces
-
-    def _fits(self, bias: np.ndarray, parts: list, sums: list[np.ndarray], finest: int) -> bool:
-        total = np.abs(bias) * 2.0**finest
-        for (x, _, _, scales), most in zip(parts, sums, strict=True):
-            factor = scales * 2.0 ** (finest - self.places(x))
-            if factor.max() >= 0.49:
+    def _fits(self, bias: np.ndarray, parts: Sequence[_Part], places: int) -> bool:
+        """Say whether no input can make a sum of these places leave int32."""
+        total = np.abs(bias) * 2.0**places
+        for part in parts:
+            factor = part.scales * 2.0 ** (places - self.places(part.x))
+            if factor.max() >= 0.49:  # the scale itself is an int32 of 32 more places
                 return False
-            total = total + most * factor
+            total = total + np.abs(part.numbers.astype(int)).sum(1) * 32768.0 * factor
         return bool(total.max() < fp.LIMIT)
 
     def reduce(self, value: Value) -> list[str]:
@@ -91,6 +93,12 @@ class IntegerEmitter(IntegerMaps):
         x, y, width = self.address(source).pointer, self.address(value).pointer, source.shape[-1]
         if value.fn == "max":
             return [f"{self.helper('max')}({x}, {value.size}, {width}, {y});"]
+        if value.fn == "rms":
+            places = self.places(source)
+            up = min(max(self.places(value) - places, 0), finer(value))
+            more = round(value.epsilon * 4.0 ** (places + up))
+            given = f"{value.size}, {width}, {value.count}, {2 * up}, {more}, {places + up - self.places(value)}"
+            return [f"{self.helper('rms')}({x}, {given}, {y});"]
         if value.fn != "add":
             raise Unsupported(f"{value.fn} in integers")
         return [f"{self.helper('sum')}({x}, {value.size}, {width}, {self.places(source) - self.places(value)}, {y});"]
@@ -98,6 +106,8 @@ class IntegerEmitter(IntegerMaps):
     def gather(self, value: Value) -> list[str]:
         (token,) = value.inputs
         rows, width = value.array.shape
+        if self.places(token) < 0:
+            raise Unsupported("tokens above 32767, which int16 do not hold")
         numbers, scales = eight_bits(value.array)
         table = self.constant("int8_t", numbers)
         scale = self.constant("int32_t", np.round(scales * 2.0 ** (self.places(value) + 15)).astype(np.int64))
@@ -162,18 +172,29 @@ class IntegerEmitter(IntegerMaps):
         return Arguments(["io"], ["const struct k_io *io"])
 
     def helper_texts(self) -> list[str]:
-        wanted: dict[str, None] = {}
-        for name in self.helpers:
-            self._with_needs(name, wanted)
-        texts = [HELPERS["io"].format(inputs=self.input_count, outputs=self.output_count)]
-        if "sigmoid" in wanted:
-            texts.insert(0, array("int16_t", "k_sigmoids", SIGMOID.tolist()))
-        return [*texts, *(HELPERS[name] for name in wanted)]
+        tables = [array(kind, name, numbers.tolist()) for kind, name, numbers in self._tables()]
+        io = HELPERS["io"].format(inputs=self.input_count, outputs=self.output_count)
+        return [*tables, io, *(HELPERS[name] for name in self._wanted())]
 
-    def _with_needs(self, name: str, wanted: dict[str, None]) -> None:
-        for other in NEEDS.get(name, ()):
-            self._with_needs(other, wanted)
-        wanted.setdefault(name)
+    @property
+    def constant_bytes(self) -> int:
+        return super().constant_bytes + sum(numbers.nbytes for *_, numbers in self._tables())
+
+    def _tables(self) -> list[tuple[str, str, np.ndarray]]:
+        return [TABLES[name] for name in self._wanted() if name in TABLES]
+
+    def _wanted(self) -> list[str]:
+        """Return the helpers that are used, each behind those that it needs itself."""
+        found: dict[str, None] = {}
+
+        def add(name: str) -> None:
+            for other in NEEDS.get(name, ()):
+                add(other)
+            found.setdefault(name)
+
+        for name in self.helpers:
+            add(name)
+        return list(found)
 
     def more_declarations(self, package: Any) -> list[str]:
         return [

@@ -10,35 +10,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lstm_custom.errors import ArgumentError, ConversionError, ExportError, InputError
+from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export import folder as folders
-from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
-from keras_lstm_custom.export.model.inputs import Timesteps, check_sizes, input_shapes, sized
-from keras_lstm_custom.export.model.prepare import float32
-from keras_lstm_custom.export.model.samples import input_names, made_up, output_names, predictions
-from keras_lstm_custom.export.plain_c import host, package
-from keras_lstm_custom.export.plain_c.emit import Emitter
-from keras_lstm_custom.export.plain_c.emit_float import FloatEmitter
-from keras_lstm_custom.export.plain_c.emit_integer import IntegerEmitter
-from keras_lstm_custom.export.plain_c.ir import Builder, Value
-from keras_lstm_custom.export.plain_c.layers import ROWS
-from keras_lstm_custom.export.plain_c.operations import Unsupported
-from keras_lstm_custom.export.plain_c.reading import Reader, Tensor
-from keras_lstm_custom.export.plain_c.simplify import simplify
+from keras_lstm_custom.export.model.inputs import Timesteps
+from keras_lstm_custom.export.model.samples import predictions
+from keras_lstm_custom.export.plain_c import host
+from keras_lstm_custom.export.plain_c.build import BOUNDS, emitter_for, packed, prepared
+from keras_lstm_custom.export.plain_c.files import files
+from keras_lstm_custom.export.plain_c.frame import Unsupported
+from keras_lstm_custom.export.plain_c.package import Package
 from keras_lstm_custom.export.reserved_names import chosen_name
 from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.export.running.verify import output_error
-from keras_lstm_custom.models.rebuild import plain_graph, rebuild
 from keras_lstm_custom.writing import scratch
 
-QUANTIZE = (None, "int8", "int16x8")
-#: The largest error that is accepted, as a share of the standard deviation of the model's output.
-BOUNDS = {None: 1e-5, "int8": 5e-2, "int16x8": 5e-2}
-COMPARED = 32  #: rows on which a package is compared with the model
-TESTED = 3  #: rows of the package's own test
-#: How far the test of a float package may be from the model, as a share of the largest output: other compilers and
-#: libraries of mathematics round in another way.
-TOLERANCE = 1e-4
 HOST = "host C"
 
 
@@ -75,7 +60,7 @@ def c(
         timesteps: the length of the sequences, as for `export.tflite`.
         name: of the struct, the functions and the files; None = made from the folder's name.
         bound: the largest accepted error, as a share of the standard deviation of the model's output; None = 1e-5 in
-            float, 0.05 else.
+            float, 0.02 else.
 
     Returns:
         The report: `bytes` is the size of all constants, `arena_bytes` that of the struct.
@@ -89,10 +74,10 @@ def c(
         >>> report = export.c(model, "gesture/", "int16x8", calibration=x_train[:200])  # doctest: +SKIP
     """
     chosen = chosen_name(name, folder)
-    if quantize not in QUANTIZE:
+    if quantize not in BOUNDS:
         raise ArgumentError(
             "`quantize` is unknown.",
-            expected=", ".join(map(repr, QUANTIZE)),
+            expected=", ".join(map(repr, BOUNDS)),
             received=repr(quantize),
             remedy="Use one of these.",
         )
@@ -106,146 +91,27 @@ def c(
             received="no calibration",
             remedy="Pass rows of the training data.",
         )
-    model, rows, compared, notes = _prepared(model, timesteps, calibration, quantize)
-    outputs = read(model)
-    emitter = _emitter(chosen, outputs, len(model.inputs), quantize, rows)
-    expected = predictions(model, compared)
-    made = packed(chosen, model, emitter, compared, expected, quantize)
+    given = prepared(model, timesteps, calibration, quantize)
+    emitter = emitter_for(chosen, given.model, quantize, given.rows)
+    expected = predictions(given.model, given.compared)
+    made = packed(chosen, given.model, emitter, given.compared, expected, quantize)
     with folders.new_folder(folder) as place:
-        checks, more = _written(made, place, compared, expected, BOUNDS[quantize] if bound is None else bound)
-        report = _report(made, folder, quantize, checks, [*notes, *more], bound)
+        checks, more = _written(made, place, given.compared, expected, BOUNDS[quantize] if bound is None else bound)
+        report = _report(made, folder, quantize, checks, [*given.notes, *more], bound)
         folders.seal(place, report.to_json())
     return report
-
-
-def read(model: keras.Model) -> list[Value]:
-    """Return the simplified graph of a model whose sizes are known: a value for each output."""
-    b = Builder()
-    inputs = []
-    for index, tensor in enumerate(model.inputs):
-        shape = tuple(tensor.shape[1:])
-        timed = len(shape) > 1
-        value = b.new("input", [], shape[0] if timed else None, shape[1:] if timed else shape, index=index)
-        inputs.append(Tensor(value))
-    results = Reader(b, ROWS).model(model, inputs)
-    outputs = [b.map("same", result.value) for result in results]
-    for number, output in enumerate(outputs):
-        output.attributes["output"] = number
-    simplify(outputs)
-    return outputs
-
-
-def _prepared(
-    model: keras.Model, timesteps: Timesteps, calibration: Any, quantize: str | None
-) -> tuple[keras.Model, list[np.ndarray], list[np.ndarray], list[str]]:
-    """Return the model in float32 with known sizes, rows to calibrate with, rows to compare on, and notes."""
-    if any(str(tensor.dtype) == "string" for tensor in getattr(model, "inputs", None) or []):
-        raise ExportError(
-            "The model takes strings, and there is no C for text.",
-            expected="inputs of numbers",
-            received="an input of dtype 'string'",
-            remedy="Export the part behind the TextVectorization, and turn text into tokens in the application.",
-        )
-    try:
-        graph = rebuild(plain_graph(model), lambda entry: entry)
-        given = () if calibration is None else calibration_arrays(graph, calibration)
-        shapes = input_shapes(graph, timesteps, () if timesteps is not None else given)
-        check_sizes(graph, [(None, *shape[1:]) for shape in shapes])
-        resize = sized(graph, [(None, *shape[1:]) for shape in shapes])
-        model = rebuild(graph, lambda entry: _stateless(float32(resize(entry))))
-    except ConversionError as error:
-        raise ExportError(str(error)) from error
-    if not model.layers or all(isinstance(layer, keras.layers.InputLayer) for layer in model.layers):
-        raise ExportError(
-            "The model has nothing to run.",
-            expected="layers between inputs and outputs",
-            received="inputs alone",
-            remedy="Export a model that computes something.",
-        )
-    if calibration is None:
-        rows = made_up(model, COMPARED)
-        return model, rows, rows, ["Compared on random numbers: no calibration was given."]
-    rows = calibration_arrays(model, given)
-    if quantize is None:
-        return model, rows, [array[:COMPARED] for array in rows], []
-    kept, shown, note = held_back(rows)
-    return model, kept, shown, [note]
-
-
-def _stateless(entry: dict) -> dict:
-    """Let layers begin anew with each sequence, and batches have any size."""
-    config = entry["config"]
-    if not isinstance(config, dict):
-        return entry
-    if config.get("stateful"):
-        config = {**config, "stateful": False}
-    if entry["class_name"] == "InputLayer":
-        config = {**config, "batch_shape": [None, *config["batch_shape"][1:]]}
-    return {**entry, "config": config}
-
-
-def _emitter(name: str, outputs: list[Value], inputs: int, quantize: str | None, rows: list[np.ndarray]) -> Emitter:
-    if quantize != "int16x8":
-        return FloatEmitter(name, outputs, inputs, eight_bits=quantize == "int8")
-    return IntegerEmitter(name, outputs, inputs, rows)
-
-
-def packed(
-    name: str,
-    model: keras.Model,
-    emitter: Emitter,
-    rows: list[np.ndarray],
-    expected: list[np.ndarray],
-    quantize: str | None,
-) -> package.Package:
-    """Return a package whose test has the first rows, and expects of them what the model gives."""
-    values = {value.index: value for value in emitter.schedule.values if value.kind == "input"}
-    inputs = [
-        package.Port(label, values.get(index) or _unread(index, tensor))
-        for index, (label, tensor) in enumerate(zip(input_names(model), model.inputs, strict=True))
-    ]
-    outputs = [package.Port(label, v) for label, v in zip(output_names(model), emitter.schedule.outputs, strict=True)]
-    kinds = {None: "float", "int8": "int8 weights, float arithmetic", "int16x8": "int8 weights, int16 values"}
-    pairs = zip(expected, outputs, strict=True)
-    tolerance = [_tolerance(array, quantize) * emitter.scale_of(port.value) for array, port in pairs]
-    return package.Package(
-        name=name,
-        emitter=emitter,
-        inputs=inputs,
-        outputs=outputs,
-        about=[f"{_plain(model.name)} as plain C99 ({kinds[quantize]}), by keras_lstm_custom."],
-        rows=[emitter.held(array[:TESTED], port.value) for array, port in zip(rows, inputs, strict=True)],
-        expected=[emitter.held(array[:TESTED], port.value) for array, port in zip(expected, outputs, strict=True)],
-        tolerance=tolerance,
-    )
-
-
-def _tolerance(expected: np.ndarray, quantize: str | None) -> float:
-    share = TOLERANCE if quantize is None else 3 * BOUNDS[quantize]
-    return float(share * max(np.abs(expected).max(), 1e-3))
-
-
-def _unread(index: int, tensor: Any) -> Value:
-    """Return what stands for an input that nothing reads."""
-    shape = tuple(tensor.shape[1:])
-    timed = len(shape) > 1
-    return Value("input", [], shape[0] if timed else None, shape[1:] if timed else shape, index=index)
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
     return np.asarray(array, np.float32).reshape(len(array), -1)
 
 
-def _plain(text: str) -> str:
-    return "".join(c for c in text if c.isalnum() or c in " _-.")
-
-
 def _written(
-    made: package.Package, place: Path, rows: list[np.ndarray], expected: list[np.ndarray], bound: float
+    made: Package, place: Path, rows: list[np.ndarray], expected: list[np.ndarray], bound: float
 ) -> tuple[list[RuntimeCheck], list[str]]:
     """Write the files; compile, run and compare them where there is a compiler."""
     try:
-        texts = package.files(made)
+        texts = files(made)
     except Unsupported as reason:
         raise ExportError(
             "The model cannot be computed in integers.",
@@ -268,11 +134,13 @@ def _written(
             raise ExportError(
                 "The C does not give the model's numbers, so it was not kept.",
                 expected=f"an error of at most {bound:.3g} of the output's standard deviation",
-                received="; ".join(f"{error.name}: {error.relative_to_signal:.3g}" for error in beyond),
+                received="; ".join(
+                    [*(f"{error.name}: {error.relative_to_signal:.3g}" for error in beyond), *made.emitter.coarse()]
+                ),
                 remedy="Use quantize=None or calibrate on more rows of real input; `bound` accepts a larger error.",
             )
         made.emitter.settle(made, work)
-        texts = package.files(made)
+        texts = files(made)
         if not host.passes(made, work, texts):
             raise ExportError(
                 "The package's own test fails on this computer, so it was not kept.",
@@ -290,7 +158,7 @@ def _write(place: Path, texts: dict[str, str]) -> None:
 
 
 def _report(
-    made: package.Package,
+    made: Package,
     path: str | os.PathLike,
     quantize: str | None,
     checks: list[RuntimeCheck],

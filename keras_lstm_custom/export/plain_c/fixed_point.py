@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 LIMIT = 2**31 - 2**17  #: of every int32, with room for what rounding adds
+INFINITE = 1e8  #: from here on a number stands for infinity, or for what a mask takes away (Keras subtracts 1e9)
 WIDEST = 24  #: binary places that a stored value has at most
 
 
@@ -33,13 +34,18 @@ def quantised(values: np.ndarray, places: int) -> np.ndarray:
 
 
 def constant(value: float, places: int | None = None) -> Number:
-    """Return a real as a number, with these places or as many as 15 bits have room for."""
+    """Return a real as a number, with as many of these places as there is room for, or as 15 bits have room for.
+
+    What stands for minus infinity is as far away as there is room.
+    """
     if places is None:
         places = 15 if value == 0 else min(14 - math.floor(math.log2(abs(value))), 30)
         whole = round(value * 2.0**places)
         while whole and whole % 2 == 0:
             whole, places = whole // 2, places - 1
         return Number(str(whole), places, abs(whole))
+    if abs(value) < INFINITE:
+        places = min(places, 30 - math.ceil(math.log2(abs(value)))) if value else places
     whole = int(np.clip(round(float(np.clip(value, -1e30, 1e30)) * 2.0**places), -(2**30), 2**30))
     return Number(str(whole), places, abs(whole))
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, Builder, Value
+from keras_lstm_custom.export.plain_c.builder import Builder
+from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, Value
 
 
 class Unary(NamedTuple):
@@ -172,5 +173,5 @@ ACTIVATIONS: dict[str, Callable[[Builder, Value, Any], Value]] = {
     "Reciprocal": lambda b, x, op: b.map("div", 1.0, x),
     "LogicalNot": lambda b, x, op: b.map("eq", x, 0.0),
     "Clip": lambda b, x, op: clipped(b, x, float(op.x_min), float(op.x_max)),
-    **dict.fromkeys(("Cast", "StopGradient", "Identity"), lambda b, x, op: x),
+    **dict.fromkeys(("Cast", "ConvertToTensor", "Copy", "StopGradient", "Identity"), lambda b, x, op: x),
 }

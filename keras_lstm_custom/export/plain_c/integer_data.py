@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.plain_c import interpret
-from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, ordered
+from keras_lstm_custom.export.plain_c.fixed_point import INFINITE
+from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, ordered, unshaped
+from keras_lstm_custom.export.plain_c.weights import Moments
 from keras_lstm_custom.export.quantization.room import with_room
 
-NOTHING = -1e8  #: what is below stands for minus infinity, or for what a mask takes away (Keras subtracts 1e9)
+#: As far below the other numbers minus infinity lies in integers: exp makes 1e-7 of it.
+FAR = 16.0
+#: What int16 hold of a state that σ or tanh read: in steps of 1/128. In a sum over time such steps err by up to 2 %.
+LARGEST_STATE = 256.0
 
 
 class Interval(NamedTuple):
@@ -21,20 +28,87 @@ class Interval(NamedTuple):
     lowest: float  #: that was seen
 
 
-def ranges(outputs: list[Value], rows: list[np.ndarray], at_once: int = 16) -> dict[int, Interval]:
-    """Return an interval for every value: what it was, and room for what so few rows have not shown.
+class Seen(NamedTuple):
+    """What values were on real input."""
 
-    What stands for minus infinity does not count.
+    ranges: dict[int, Interval]  #: of every value, with room for what so few rows have not shown
+    moments: dict[int, Moments]  #: of what every product reads
+
+
+def observe(outputs: list[Value], rows: list[np.ndarray], at_once: int = 16) -> Seen:
+    """Return what the values behind `outputs` are on rows of real input.
+
+    What stands for minus infinity does not count for a range; where it is, there is room for something far below.
+
+    Raises:
+        ExportError: a value is so large, or no number at all, that nothing is left to compute with.
     """
     found: dict[int, tuple[float, float, int]] = {}
+    without: set[int] = set()  # of what stands for minus infinity somewhere
+    by_number = {value.number: value for value in ordered(outputs)}
+    products = [value for value in by_number.values() if value.kind == "linear"]
+    moments = {value.number: Moments() for value in products}
     for start in range(0, len(rows[0]), at_once):
         values = interpret.run(outputs, [array[start : start + at_once] for array in rows])
         for number, array in values.items():
-            finite = array[np.abs(array) < -NOTHING]
+            if by_number[number].kind != "const" and not array.max() < INFINITE:
+                raise too_wide(by_number[number], "a value", INFINITE, float(array.max()))
+            finite = array[array > -INFINITE]
+            if finite.size < array.size and by_number[number].kind != "state":
+                without.add(number)
             low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
             before = found.get(number, (low, high, 0))
             found[number] = (min(low, before[0]), max(high, before[1]), before[2] + finite.size)
-    return {n: Interval(*with_room(low, high, count), low) for n, (low, high, count) in found.items()}
+        for value in products:
+            moments[value.number].add(_read(value, [values[v.number] for v in value.inputs]))
+    ranges = {n: Interval(*with_room(low, high, count), low) for n, (low, high, count) in found.items()}
+    ranges |= {n: ranges[n]._replace(low=ranges[n].low - FAR) for n in without}
+    return Seen(ranges, moments)
+
+
+def check_states(outputs: list[Value], ranges: Mapping[int, Interval]) -> None:
+    """Refuse states that σ or tanh read, such as c, and of which int16 hold too coarse steps.
+
+    Raises:
+        ExportError: one is larger than `LARGEST_STATE` on real input.
+    """
+    values = ordered(outputs)
+    squashed = {unshaped(v.inputs[0]).number for v in values if v.kind == "map" and v.fn in ("sigmoid", "tanh")}
+    for state in values:
+        if state.kind == "state":
+            found = ranges[state.next.number]
+            most = max(-found.low, found.high)
+            if most > LARGEST_STATE and squashed & {v.number for v in _passed_on(state.next)}:
+                raise too_wide(state.next, f"|{state.name}|", LARGEST_STATE, most)
+
+
+def _passed_on(value: Value) -> Iterator[Value]:
+    """Yield a value, and those of which it is one or the other."""
+    value = unshaped(value)
+    yield value
+    if value.kind == "map" and value.fn in ("where", "max", "min", "same"):
+        for source in value.inputs[-2:]:
+            yield from _passed_on(source)
+
+
+def too_wide(value: Value, what: str, most: float, received: float) -> ExportError:
+    """Return the error for values that integers cannot hold."""
+    return ExportError(
+        f"{value.layer!r} computes larger numbers than integers can hold.",
+        expected=f"{what} of at most {most:g} on the calibration samples",
+        received=f"{what} of {received:.3g}",
+        remedy="Scale the inputs, train with weight decay or shorter sequences, or compute in float: None or 'int8'.",
+    )
+
+
+def _read(product: Value, arrays: list[np.ndarray]) -> np.ndarray:
+    """Return the numbers that a product reads at each position, `(positions, columns)`."""
+    rank = max(array.ndim for array in arrays)
+    arrays = [array[:, None] if array.ndim < rank else array for array in arrays]
+    parts = [interpret.read_by(product, a, kernel) for a, kernel in zip(arrays, product.kernels, strict=True)]
+    lead = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    whole = np.concatenate([np.broadcast_to(part, (*lead, part.shape[-1])) for part in parts], axis=-1)
+    return whole.reshape(-1, whole.shape[-1])
 
 
 def with_loads(outputs: list[Value]) -> dict[int, int]:
@@ -65,21 +139,3 @@ def with_loads(outputs: list[Value]) -> dict[int, int]:
     for number, value in enumerate(placed):
         value.number = number
     return before
-
-
-def by_four(numbers: np.ndarray) -> np.ndarray:
-    """Return numbers of rows with zeros up to a multiple of four."""
-    return np.concatenate([numbers, np.zeros(-len(numbers) % 4)]).astype(np.int64)
-
-
-def packed_rows(numbers: np.ndarray) -> np.ndarray:
-    """Return int8 rows as words of four weights, the first in the lowest byte: of four rows two words at a time."""
-    rows, columns = numbers.shape
-    whole = np.zeros((-(-rows // 4) * 4, -(-columns // 4) * 4), np.uint8)
-    whole[:rows, :columns] = np.ascontiguousarray(numbers).view(np.uint8)
-    words = whole.reshape(-1, 4, whole.shape[1] // 4, 4) @ np.array([1, 1 << 8, 1 << 16, 1 << 24], np.uint64)
-    pairs = words.shape[2] // 2 * 2
-    parts = []
-    for block in words:
-        parts += [block[:, :pairs].reshape(4, -1, 2).transpose(1, 0, 2).reshape(-1), block[:, pairs:].reshape(-1)]
-    return np.concatenate(parts).astype(np.uint32)

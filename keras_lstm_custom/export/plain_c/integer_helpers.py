@@ -1,5 +1,4 @@
-"""The functions of C that packages of integers are made of. With and without `__ARM_FEATURE_DSP` (SXTB16, SMLAD, SMMUL)
-and `__ARM_FEATURE_MVE` (Helium) they give the same bits.
+"""The functions of C that packages of integers are made of.
 
 Right shifts of negative numbers are taken to be arithmetic, as in every compiler for microcontrollers (and in C++20).
 """
@@ -8,9 +7,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_lstm_custom.export.plain_c.integer_products import PRODUCT
+
 #: σ on [0, 8] in steps of 1/32, 15 binary places; with linear interpolation its error is below 1.3e-5, that of tanh
 #: below 2.6e-5 (the second derivative of σ is at most 0.0963, so 0.0963 / 32² / 8, and half a unit of the table).
 SIGMOID = np.round(32768 / (1 + np.exp(-np.arange(258) / 32))).clip(max=32767).astype(np.int16)
+
+#: 2^x on [0, 1] in steps of 1/64, 15 binary places; with linear interpolation its relative error is below 3e-5
+#: (log² 2 / 64² / 8, and half a unit of the table).
+POWERS = np.round(32768 * 2.0 ** (np.arange(65) / 64)).clip(max=65535).astype(np.uint16)
+
+#: What helpers read: type, name and numbers.
+TABLES = {"sigmoid": ("int16_t", "k_sigmoids", SIGMOID), "exp": ("uint16_t", "k_powers", POWERS)}
 
 NEEDS = {
     "tanh": ("sigmoid",),
@@ -24,6 +32,7 @@ NEEDS = {
 }
 
 HELPERS = {
+    **PRODUCT,
     "sat": """\
 #if defined(__ARM_FEATURE_SAT)
 static inline int16_t k_sat(int32_t v) { return (int16_t)__ssat(v, 16); }
@@ -59,6 +68,16 @@ static int32_t k_table(const int16_t *values, int32_t low, int32_t v) {
   return values[i] + (((values[i + 1] - values[i]) * (n & 127) + 64) >> 7);
 }
 """,
+    "exp": """\
+/* 2^places to the exponential's 2^to, by 2^(v log2 e) */
+static int32_t k_exp(int32_t v, int places, int to) {
+  const int64_t t = ((int64_t)v * 94548) >> places, shift = 15 - to - (t >> 16);
+  const int32_t i = (int32_t)(t >> 10) & 63, between = k_powers[i + 1] - k_powers[i];
+  const int32_t power = k_powers[i] + ((between * ((int32_t)t & 1023) + 512) >> 10);
+  if (shift <= 0) return 32767;
+  return shift > 17 ? 0 : (power + (1 << (shift - 1))) >> shift;
+}
+""",
     "sqrt": """\
 static int32_t k_sqrt(int32_t v) {
   uint32_t left = v < 0 ? 0u : (uint32_t)v, root = 0u, bit = 1u << 30;
@@ -74,130 +93,14 @@ static int32_t k_sqrt(int32_t v) {
 }
 """,
     "div": """\
-/* a 2^places / b */
+/* a 2^places / b; 0 / 0 is 0 */
 static int32_t k_div(int32_t a, int32_t b, int places) {
   int64_t wide = a;
-  if (b == 0) return a < 0 ? -32768 : 32767;
+  const int64_t half = (b < 0 ? -(int64_t)b : b) / 2;
+  if (b == 0) return a < 0 ? -32768 : a > 0 ? 32767 : 0;
   if (places >= 0) wide *= (int64_t)1 << places;
   else wide >>= -places;
-  return k_sat64(wide / b);
-}
-""",
-    "high": """\
-/* the upper half of a product */
-static inline int32_t k_high(int32_t a, int32_t b) {
-#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
-  int32_t high;
-  __asm__("smmul %0, %1, %2" : "=r"(high) : "r"(a), "r"(b));
-  return high;
-#else
-  return (int32_t)(((int64_t)a * b) >> 32);
-#endif
-}
-""",
-    "dot": """\
-#if defined(__ARM_FEATURE_DSP)
-/* weights 1 and 3 of a word */
-static inline int32_t k_odd(uint32_t word) {
-#if defined(__GNUC__)
-  int32_t pair;
-  __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
-  return pair;
-#else
-  return __sxtb16((int8x4_t)((word >> 8) | (word << 24)));
-#endif
-}
-
-/* Keeps the compiler from loading the weights of all rows first, for which there are no registers (10 % on an M4). */
-#if defined(__GNUC__)
-#define K_THEN __asm__ volatile("" ::: "memory")
-#else
-#define K_THEN (void)0
-#endif
-
-#define K_ROW(word, sum) \\
-  sum = __smlad(k_odd(word), (int16x2_t)odd, __smlad(__sxtb16((int8x4_t)(word)), (int16x2_t)even, sum))
-#define K_FOUR(x, a, b, c, d) \\
-  do { \\
-    uint32_t low, high, even, odd; \\
-    memcpy(&low, x, 4); \\
-    memcpy(&high, (x) + 2, 4); \\
-    even = (low & 0xFFFFu) | (high << 16); \\
-    odd = (low >> 16) | (high & 0xFFFF0000u); \\
-    K_ROW(a, s0); \\
-    K_THEN; \\
-    K_ROW(b, s1); \\
-    K_THEN; \\
-    K_ROW(c, s2); \\
-    K_THEN; \\
-    K_ROW(d, s3); \\
-    K_THEN; \\
-  } while (0)
-#else
-#define K_BYTE(word, place) (int8_t)(((word) >> (place)) & 255u)
-#define K_ROW(word, x) \\
-  (K_BYTE(word, 0) * (x)[0] + K_BYTE(word, 8) * (x)[1] + K_BYTE(word, 16) * (x)[2] + K_BYTE(word, 24) * (x)[3])
-#define K_FOUR(x, a, b, c, d) \\
-  do { \\
-    s0 += K_ROW(a, x); \\
-    s1 += K_ROW(b, x); \\
-    s2 += K_ROW(c, x); \\
-    s3 += K_ROW(d, x); \\
-  } while (0)
-#endif
-
-/* Four rows times x: two words of four weights of each row, the next two of each, ...; at the end one, if odd. */
-static inline const uint32_t *k_dot(const uint32_t *w, const int16_t *x, int words, int32_t sums[4]) {
-  int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-  for (; words > 1; words -= 2, x += 8, w += 8) {
-#if defined(__ARM_FEATURE_MVE)
-    const int16x8_t v = vldrhq_s16(x);
-    s0 = vmladavaq_s16(s0, vldrbq_s16((const int8_t *)w), v);
-    s1 = vmladavaq_s16(s1, vldrbq_s16((const int8_t *)(w + 2)), v);
-    s2 = vmladavaq_s16(s2, vldrbq_s16((const int8_t *)(w + 4)), v);
-    s3 = vmladavaq_s16(s3, vldrbq_s16((const int8_t *)(w + 6)), v);
-#else
-    K_FOUR(x, w[0], w[2], w[4], w[6]);
-    K_FOUR(x + 4, w[1], w[3], w[5], w[7]);
-#endif
-  }
-  if (words > 0) {
-    K_FOUR(x, w[0], w[1], w[2], w[3]);
-    w += 4;
-  }
-  sums[0] = s0;
-  sums[1] = s1;
-  sums[2] = s2;
-  sums[3] = s3;
-  return w;
-}
-""",
-    "product": """\
-struct k_part {
-  const uint32_t *w;
-  const int32_t *scale;  /* of each row */
-  const int16_t *x;
-  int words;  /* of a row of weights */
-};
-
-/* y = bias + the products of all parts, shifted to the right; bias and scales have a multiple of four numbers */
-static void k_product(struct k_part *part, int parts, const int32_t *bias, int rows, int shift, int16_t *y) {
-  for (; rows > 0; rows -= 4, bias += 4, y += 4) {
-    int32_t y0 = bias[0], y1 = bias[1], y2 = bias[2], y3 = bias[3], sums[4];
-    for (int p = 0; p < parts; ++p) {
-      const int32_t *const scale = part[p].scale;
-      part[p].w = k_dot(part[p].w, part[p].x, part[p].words, sums);
-      y0 += k_high(sums[0], scale[0]);
-      y1 += k_high(sums[1], scale[1]);
-      y2 += k_high(sums[2], scale[2]);
-      y3 += k_high(sums[3], scale[3]);
-      part[p].scale = scale + 4;
-    }
-    y[0] = k_sat(y0 >> shift);
-    if (rows > 1) y[1] = k_sat(y1 >> shift);
-    if (rows > 2) y[2] = k_sat(y2 >> shift);
-    if (rows > 3) y[3] = k_sat(y3 >> shift);
-  }
+  return k_sat64((wide < 0 ? wide - half : wide + half) / b);
 }
 """,
     "move": """\
@@ -218,6 +121,25 @@ static void k_sum(const int16_t *x, int count, int width, int shift, int16_t *y)
   }
 }
 """,
+    "rms": """\
+/* the root of: the sum of squares 2^up / divisor + more, 2^down times smaller */
+static void k_rms(const int16_t *x, int count, int width, int divisor, int up, uint64_t more, int down, int16_t *y) {
+  for (int n = 0; n < count; ++n) {
+    uint64_t left = 0, root = 0, bit = (uint64_t)1 << 62;
+    for (int i = 0; i < width; ++i, ++x) left += (uint64_t)((int32_t)*x * *x);
+    for (left = (left << up) / (uint64_t)divisor + more; bit != 0; bit >>= 2) {
+      if (left >= root + bit) {
+        left -= root + bit;
+        root = (root >> 1) + bit;
+      } else {
+        root >>= 1;
+      }
+    }
+    root = down > 0 ? (root + ((uint64_t)1 << (down - 1))) >> down : root;
+    y[n] = (int16_t)(root > 32767 ? 32767 : root);
+  }
+}
+""",
     "max": """\
 static void k_max(const int16_t *x, int count, int width, int16_t *y) {
   for (int n = 0; n < count; ++n, x += width) {
@@ -229,7 +151,7 @@ static void k_max(const int16_t *x, int count, int width, int16_t *y) {
     "dots": """\
 static void k_dots(const int16_t *rows, const int16_t *x, int count, int width, int shift, int16_t *y) {
   for (int n = 0; n < count; ++n) {
-    int64_t sum = 0;
+    int64_t sum = shift > 0 ? (int64_t)1 << (shift - 1) : 0;
     for (int i = 0; i < width; ++i) sum += (int32_t)*rows++ * x[i];
     y[n] = shift >= 0 ? k_sat64(sum >> shift) : k_sat64(sum * ((int64_t)1 << -shift));
   }
@@ -238,7 +160,7 @@ static void k_dots(const int16_t *rows, const int16_t *x, int count, int width, 
     "mix": """\
 static void k_mix(const int16_t *rows, const int16_t *weights, int count, int width, int shift, int16_t *y) {
   for (int i = 0; i < width; ++i) {
-    int64_t sum = 0;
+    int64_t sum = shift > 0 ? (int64_t)1 << (shift - 1) : 0;
     for (int n = 0; n < count; ++n) sum += (int32_t)rows[n * width + i] * weights[n];
     y[i] = shift >= 0 ? k_sat64(sum >> shift) : k_sat64(sum * ((int64_t)1 << -shift));
   }

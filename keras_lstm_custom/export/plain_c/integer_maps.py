@@ -8,9 +8,9 @@ import numpy as np
 
 from keras_lstm_custom.export.plain_c import fixed_point as fp
 from keras_lstm_custom.export.plain_c.emit import Emitter
-from keras_lstm_custom.export.plain_c.integer_data import NOTHING, ranges, with_loads
+from keras_lstm_custom.export.plain_c.frame import Unsupported
+from keras_lstm_custom.export.plain_c.integer_data import Interval, with_loads
 from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, VIEWS, Value, ordered, unshaped
-from keras_lstm_custom.export.plain_c.operations import Unsupported
 from keras_lstm_custom.export.plain_c.schedule import Group
 from keras_lstm_custom.export.plain_c.text import Address, loop
 
@@ -29,10 +29,13 @@ class IntegerMaps(Emitter):
     number = "int16_t"
     unit, pad = 2, 4
 
-    def __init__(self, name: str, outputs: list[Value], inputs: int, rows: list[np.ndarray]):
-        """Take what `Emitter` takes, and rows of real input."""
-        found = ranges(outputs, rows)
-        self._whole = {k: bool((array == np.round(array)).all()) for k, array in enumerate(rows)}
+    def __init__(
+        self, name: str, outputs: list[Value], inputs: int, rows: list[np.ndarray], found: dict[int, Interval]
+    ):
+        """Take what `Emitter` takes, rows of real input, and the range of each value on them."""
+        self._whole = {
+            k: float(np.abs(array).max()) for k, array in enumerate(rows) if (array == np.round(array)).all()
+        }
         for output in outputs:
             output.attributes["sent"] = output.attributes.pop("output")
         domains = {v.number: found[v.inputs[0].number] for v in ordered(outputs) if v.kind == "map"}
@@ -43,6 +46,14 @@ class IntegerMaps(Emitter):
         self._places: dict[int, int] = {}
         self.output_count = len(outputs)
         self.notes = ("σ and tanh by one table of 258 numbers: errors of at most 1.3e-5 and 2.6e-5.",)
+
+    def coarse(self) -> list[str]:
+        states = [state for phase in self.schedule.phases for state in phase.states]
+        if not states:
+            return []
+        state = min(states, key=self.places)
+        step = f"in steps of {2.0 ** -self.places(state):.2g}"
+        return [f"|{state.name}| of {state.layer!r} reaches {self.largest(state.next):.3g}, {step}"]
 
     # Binary places
 
@@ -61,13 +72,15 @@ class IntegerMaps(Emitter):
         if value.kind in VIEWS or value.kind in ("load", "window", "pick"):
             return self.places(value.inputs[0])
         if value.kind == "input":
-            return 0 if self._whole[value.index] and self.largest(value) >= 2 else fp.places_for(self.largest(value))
+            return 0 if 2 <= self._whole.get(value.index, 0) < 32768 else fp.places_for(self.largest(value))
         if value.kind in ("const", "table"):
-            return fp.places_for(float(np.abs(value.array[value.array > NOTHING]).max(initial=0)))
+            return fp.places_for(float(np.abs(value.array[value.array > -fp.INFINITE]).max(initial=0)))
         if value.number in self.memory.shared and value.number not in self.schedule.stored:
             return self.places(self.memory.shared[value.number][0])
         if value.kind == "reduce" and value.fn == "max":
             return self.places(value.inputs[0])
+        if value.kind == "reduce" and value.fn == "rms":
+            return min(fp.places_for(self.largest(value)), self.places(value.inputs[0]) + finer(value))
         if value.kind == "state":
             return fp.places_for(max(self.largest(value), self.largest(value.next)))
         if value.kind == "map" and value.fn in ("sigmoid", "tanh"):
@@ -166,6 +179,8 @@ class IntegerMaps(Emitter):
         if fn in ("sigmoid", "tanh"):
             x = self._within(self._operand(inputs[0]), 12, -16.0, 16.0)
             return fp.Number(f"{self.helper(fn)}({x.text})", 15, 32767)
+        if fn == "exp":
+            return self._exponential(value)
         if fn not in ARITHMETIC:
             return self._by_table(value)
         condition = self._operand(inputs[0]) if fn == "where" else None
@@ -178,6 +193,16 @@ class IntegerMaps(Emitter):
             return fp.Number(f"({x.text}) {COMPARISONS[fn]} ({y.text}) ? 1 : 0", 0, 1)
         test = f"{condition.text} != 0" if condition else f"({x.text}) {'>' if fn == 'max' else '<'} ({y.text})"
         return fp.Number(f"{test} ? ({x.text}) : ({y.text})", places, max(x.bound, y.bound))
+
+    def _exponential(self, value: Value) -> fp.Number:
+        x, places = self._operand(value.inputs[0]), self.places(value)
+        x = x if x.places >= 0 else self._within(x, 0, -64.0, 64.0)
+        self._tell("exp by one table of 65 numbers: a relative error of at most 3e-5.")
+        return fp.Number(f"{self.helper('exp')}({x.text}, {x.places}, {places})", places, 32768)
+
+    def _tell(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes = (*self.notes, note)
 
     def _divided(self, value: Value) -> fp.Number:
         a, b = (self._operand(v) for v in value.inputs)
@@ -200,8 +225,6 @@ class IntegerMaps(Emitter):
         if value.fn in ("log", "log1p"):  # not down to where they end
             end = -1.0 if value.fn == "log1p" else 0.0
             low = end + max((lowest - end) / 2, 1e-3)
-        if value.fn == "exp":
-            low = max(low, high - 24.0)
         high = max(high, low + 1e-3)
         function = FUNCTIONS[value.fn]
         fraction = math.floor(math.log2(FEWEST / (high - low)))
@@ -215,11 +238,14 @@ class IntegerMaps(Emitter):
                 break
             fraction += 1
         places = fp.places_for(float(np.abs(values).max()))
-        told = f"{value.fn} in {value.layer!r} by {count + 1} numbers of a table: error at most {between:.1e}."
-        if told not in self.notes:
-            self.notes = (*self.notes, told)
+        self._tell(f"{value.fn} in {value.layer!r} by {count + 1} numbers of a table: error at most {between:.1e}.")
         table = self.constant("int16_t", fp.quantised(values, places))
         ends = (first * 128, (first + count) * 128 - 1)
         x = self._within(self._operand(value.inputs[0]), fraction + 7, places_at[0], places_at[-1])
         text = f"{self.helper('table')}({table}, {ends[0]}, {self.helper('clip')}({x.text}, {ends[0]}, {ends[1]}))"
         return fp.Number(text, places, 32768)
+
+
+def finer(value: Value) -> int:
+    """Return how many binary places a root of squares may have more than what is squared, within 62 bits."""
+    return 16 - math.ceil(math.log2(value.inputs[0].shape[-1]) / 2)

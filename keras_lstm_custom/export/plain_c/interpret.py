@@ -93,13 +93,17 @@ def _input(value: Value, arrays: Any, inputs: Sequence[np.ndarray]) -> np.ndarra
 
 
 def _linear(value: Value, arrays: list[np.ndarray], inputs: Any) -> np.ndarray:
-    total: Any = value.bias
-    for array, kernel in zip(arrays, value.kernels, strict=True):
-        lead = array.shape[:-1]
-        if "hop" in value.attributes:
-            array = array[..., np.arange(value.shape[0])[:, None] * value.hop + np.arange(len(kernel))]
-        total = total + array.reshape(*lead, -1, len(kernel)) @ kernel
+    parts = zip(arrays, value.kernels, strict=True)
+    total: Any = value.bias + sum(read_by(value, array, kernel) @ kernel for array, kernel in parts)
     return total.reshape(*total.shape[:-2], -1)
+
+
+def read_by(value: Value, array: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Return what a product reads of one of its inputs, `(..., positions, columns)`."""
+    lead = array.shape[:-1]
+    if "hop" in value.attributes:
+        array = array[..., np.arange(value.shape[0])[:, None] * value.hop + np.arange(len(kernel))]
+    return array.reshape(*lead, -1, len(kernel))
 
 
 def _reduce(value: Value, arrays: list[np.ndarray], inputs: Any) -> np.ndarray:
@@ -110,6 +114,8 @@ def _reduce(value: Value, arrays: list[np.ndarray], inputs: Any) -> np.ndarray:
         sums = np.cumsum(ranked, axis=-1)
         left = ranked - (sums - 1) / np.arange(1, x.shape[-1] + 1) > 0
         return ((sums * left).sum(-1) - 1) / left.sum(-1)  # as Keras has it, which is not the paper's
+    if value.fn == "rms":
+        return np.sqrt((x * x).sum(-1) / value.count + value.epsilon)
     return x.sum(-1) if value.fn == "add" else x.max(-1)
 
 

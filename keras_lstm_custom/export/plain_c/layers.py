@@ -7,12 +7,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.plain_c import functions
+from keras_lstm_custom.export.plain_c.frame import TIME, Unsupported
 from keras_lstm_custom.export.plain_c.ir import Value
 from keras_lstm_custom.export.plain_c.merges import MERGES
-from keras_lstm_custom.export.plain_c.operations import TIME, Unsupported
-from keras_lstm_custom.export.plain_c.reading import Reader, Row, Tensor, array_of
+from keras_lstm_custom.export.plain_c.reading import Reader, Row
 from keras_lstm_custom.export.plain_c.recurrent import RECURRENT
+from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, as_tensor, listed
 from keras_lstm_custom.export.plain_c.windows import WINDOWS, one_of
 
 kl = keras.layers
@@ -103,12 +105,36 @@ def _repeat(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
     return reader.b.repeat(x.value, layer.n)
 
 
+#: `TimeDistributed` of what reads several rows of a step is written once for each step: of at most so many.
+MOST_COPIES = 64
+
+
 def _time_distributed(reader: Reader, layer: Any, x: Tensor, options: Any) -> Tensor:
-    mask = x.mask
-    with reader.within_step():
-        found = reader.layer(layer.layer, (Tensor(x.value),), {})
-    found = found[0] if isinstance(found, list) else found
-    return Tensor(found.value if isinstance(found, Tensor) else found, mask)
+    try:
+        with reader.within_step():
+            found = _first_of(reader, layer.layer, Tensor(x.value))
+    except (Unsupported, ExportError):
+        if len(x.value.shape) < 2 or reader.frame.within_step:
+            raise
+        return Tensor(_step_by_step(reader, layer.layer, x))
+    return Tensor(found, x.mask)
+
+
+def _first_of(reader: Reader, layer: Any, x: Tensor) -> Value:
+    return as_tensor(listed(reader.layer(layer, (x,), {}))[0]).value
+
+
+def _step_by_step(reader: Reader, layer: Any, x: Tensor) -> Value:
+    """Return what a layer makes of each time step, which is a sequence for it: written once for each."""
+    b, steps, mask = reader.b, x.value.steps or 1, x.mask
+    if steps > MOST_COPIES:
+        raise Unsupported(f"{type(layer).__name__} in each of {steps} time steps, of which {MOST_COPIES} are written")
+    results = []
+    for step in range(steps):
+        own = None if mask is None or not mask.shape else b.steps(b.at(mask, step))
+        given = Tensor(b.steps(b.at(x.value, step)), own)
+        results.append(b.whole(_first_of(reader, layer, given)))
+    return b.steps(b.reshape(b.concat(results, 0), (steps, *results[0].shape)))
 
 
 def _crop(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.export.plain_c import functions
+from keras_lstm_custom.export.plain_c.frame import TIME, Unsupported
 from keras_lstm_custom.export.plain_c.ir import Value
-from keras_lstm_custom.export.plain_c.operations import TIME, Unsupported
-from keras_lstm_custom.export.plain_c.reading import Reader, Row, Tensor, array_of, mask_of
+from keras_lstm_custom.export.plain_c.reading import Reader, Row
+from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, mask_of
 
 kl = keras.layers
 
@@ -48,63 +49,79 @@ def _concatenate(reader: Reader, layer: Any, xs: list[Tensor], options: Any) -> 
 
 
 def _dot(reader: Reader, layer: Any, xs: list[Tensor], options: Any) -> Value:
-    b, (x, y) = reader.b, [t.value for t in xs]
+    b, frame, (x, y) = reader.b, reader.frame, [t.value for t in xs]
     axes = [layer.axes] * 2 if isinstance(layer.axes, int) else list(layer.axes)
-    own = [reader.frame.axis(v, axis) for v, axis in zip((x, y), axes, strict=True)]
     if layer.normalize:
-        raise Unsupported("Dot with normalize=True")
-    if x.steps is None and y.steps is None and len(x.shape) == len(y.shape) == 1:
+        x, y = (frame.of_length_one(v, axis) for v, axis in zip((x, y), axes, strict=True))
+    of_x, of_y = (frame.axis(v, axis) for v, axis in zip((x, y), axes, strict=True))
+    if len(x.shape) != 1 or len(y.shape) != 1:
+        raise Unsupported("Dot of other than vectors and sequences of vectors")
+    if x.steps is None and y.steps is None:
         return b.reduce("add", b.map("mul", x, y))
-    if own == [0, 0] and x.steps and y.steps is None:
-        return b.dots(x, y)
-    if own == [0, 0] and x.steps and y.steps:  # (steps of x, steps of y)
-        return b.dots(y, x)
-    if own == [TIME, 0] and y.steps is None:
-        return b.mix(x, y)
-    if own == [0, TIME] and x.steps:
-        return b.mix(y, x)
-    if own == [TIME, TIME] and x.steps == y.steps and len(x.shape) == len(y.shape) == 1:
-        outer = b.map("mul", b.reshape(x, (*x.shape, 1)), b.reshape(y, (1, *y.shape)))
-        return b.steps(b.over_time("add", outer))
-    raise Unsupported(f"Dot over the axes {tuple(layer.axes) if not isinstance(layer.axes, int) else layer.axes}")
+    if y.steps is None:
+        x, y, of_x, of_y = y, x, of_y, of_x
+    x = x if of_x != TIME else frame.transpose(x, (0, 2, 1))
+    return b.dots(y, x) if of_y != TIME else b.mix(y, x)
 
 
-def _attention(reader: Reader, layer: Any, xs: list[Tensor], options: Any) -> Tensor:
+def _attention(reader: Reader, layer: Any, xs: list[Tensor], options: Any) -> list[Tensor] | Tensor:
     b = reader.b
-    if options.get("use_causal_mask") or options.get("return_attention_scores"):
-        raise Unsupported("attention with a causal mask, or with its scores as a result")
     query, values, keys = xs[0], xs[1], xs[-1]
     if query.value.steps is None or values.value.steps is None:
         raise Unsupported("attention over other than sequences")
     scale = None if getattr(layer, "scale", None) is None else array_of(layer.scale)
-    if layer.score_mode == "dot" and not isinstance(layer, kl.AdditiveAttention):
+    if isinstance(layer, kl.AdditiveAttention):
+        scores = _added(reader, query.value, keys.value, np.ones(query.value.size) if scale is None else scale)
+    elif layer.score_mode == "concat":
+        weight = np.full(query.value.size, array_of(layer.concat_score_weight))
+        scores = _added(reader, query.value, keys.value, weight, scale)
+    else:
         scores = b.dots(keys.value, query.value)
         scores = scores if scale is None else b.map("mul", scores, scale)
-    elif isinstance(layer, kl.AdditiveAttention):
-        scale = np.ones(query.value.size) if not layer.use_scale else array_of(layer.scale)
-        rows = b.whole(keys.value)  # (steps of keys, features)
-        sums = b.map("tanh", b.map("add", rows, b.reshape(query.value, (1, query.value.size))))
-        scores = b.reshape(b.linear([(sums, scale[:, None])]), rows.shape[:1])
-    else:
-        raise Unsupported(f"attention with score_mode={layer.score_mode!r}")
     given = options.get("mask") or [None, None]
     mask, of_query = mask_of(b, values, given[1]), mask_of(b, query, given[0])
-    if mask is not None:
-        there = b.reshape(b.whole(mask), scores.shape)
+    there = _there(reader, scores, [mask], options.get("use_causal_mask"))
+    if there is not None:
         scores = b.map("where", there, scores, b.map("sub", scores, 1e9))
-    y = b.mix(values.value, functions.softmax(b, scores))
-    return Tensor(y if of_query is None else b.map("where", of_query, y, 0.0), of_query)
+    weights = functions.softmax(b, scores)
+    y = b.mix(values.value, weights)
+    found = Tensor(y if of_query is None else b.map("where", of_query, y, 0.0), of_query)
+    return [found, Tensor(weights)] if options.get("return_attention_scores") else found
 
 
-def _multi_head(reader: Reader, layer: Any, xs: Any, options: dict[str, Any]) -> Value:
+def _added(reader: Reader, query: Value, keys: Value, weight: np.ndarray, scale: np.ndarray | None = None) -> Value:
+    """Return Σ w tanh(s (query + key)) for each key."""
+    b, rows = reader.b, reader.b.whole(keys)  # (steps of keys, features)
+    sums = b.map("add", rows, b.reshape(query, (1, query.size)))
+    sums = b.map("tanh", sums if scale is None else b.map("mul", sums, scale))
+    return b.reshape(b.linear([(sums, weight[:, None])]), rows.shape[:1])
+
+
+def _there(reader: Reader, scores: Value, masks: list[Value | None], causal: Any) -> Value | None:
+    """Return which keys a query may read, one number for each score; None if it may read all."""
+    b, there = reader.b, None
+    if causal:
+        there = b.table(np.tril(np.ones((scores.steps or 1, scores.size))))
+    for mask in masks:
+        if mask is not None:
+            own = b.reshape(b.whole(mask), scores.shape)
+            there = own if there is None else b.map("min", there, own)
+    return there
+
+
+def _multi_head(reader: Reader, layer: Any, xs: Any, options: dict[str, Any]) -> Tensor:
     """Return multi-head attention: each head a product of its own with queries, keys and values."""
     b = reader.b
     given = xs if isinstance(xs, list) else [xs]
     query, value, *more = [*given, *(options[name] for name in ("value", "key") if name in options)]
     key = more[0] if more else value
-    asked = [name for name, option in options.items() if name not in ("value", "key") and option is not False]
-    if asked or any(x.mask is not None for x in (query, value, key)) or query.value.steps is None:
-        raise Unsupported(f"multi-head attention with {', '.join(asked) or 'masks'}")
+    named = {"query": query, "value": value, "key": key}
+    masks = [mask_of(b, x, options.get(f"{name}_mask")) for name, x in named.items()]
+    known = ("value", "key", "use_causal_mask", *(f"{name}_mask" for name in named))
+    asked = [name for name, option in options.items() if option and name not in known]
+    asked += [name for name in ("use_gate", "sliding_window", "output_shape") if layer.get_config().get(name)]
+    if asked or any(x.value.steps is None or len(x.value.shape) != 1 for x in named.values()):
+        raise Unsupported(f"multi-head attention with {', '.join(asked) or 'other than sequences of vectors'}")
     scale, contexts = layer.key_dim**-0.5, []
     for head in range(layer.num_heads):
         q, k, v = (
@@ -116,8 +133,12 @@ def _multi_head(reader: Reader, layer: Any, xs: Any, options: dict[str, Any]) ->
             )
         )
         scores = b.dots(k, b.map("mul", q, scale))
+        there = _there(reader, scores, masks[1:] if more else masks[1:2], options.get("use_causal_mask"))
+        there = masks[0] if there is None else there if masks[0] is None else b.map("min", there, masks[0])
+        if there is not None:
+            scores = b.map("where", there, scores, -1e9)  # a query that may read nothing reads all, as in Keras
         contexts.append((b.mix(v, functions.softmax(b, scores)), array_of(layer.output_dense.kernel)[head]))
-    return b.linear(contexts, array_of(layer.output_dense.bias) if layer.use_bias else None)
+    return Tensor(b.linear(contexts, array_of(layer.output_dense.bias) if layer.use_bias else None), masks[0])
 
 
 MERGES: dict[type, Row] = {

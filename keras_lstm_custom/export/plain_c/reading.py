@@ -9,25 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 from keras import ops, tree
 
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.model.samples import graph_of
-from keras_lstm_custom.export.plain_c.ir import Builder, Value
-from keras_lstm_custom.export.plain_c.operations import OPERATIONS, Frame, Unsupported
+from keras_lstm_custom.export.plain_c.builder import Builder
+from keras_lstm_custom.export.plain_c.frame import Frame, Unsupported
+from keras_lstm_custom.export.plain_c.ir import Value
+from keras_lstm_custom.export.plain_c.operations import OPERATIONS
+from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, as_tensor, flatten, listed, map_leaves, plain
 from keras_lstm_custom.models.rebuild import is_graph
-
-
-class Tensor(NamedTuple):
-    """What stands for a tensor of Keras."""
-
-    value: Value
-    mask: Value | None = None  #: one number a step, 0 where it is masked
-
 
 Row = Callable[["Reader", Any, Any, dict[str, Any]], Any]
 
@@ -68,7 +62,7 @@ class Reader:
         def call(operation: Any, *args: Any, **kwargs: Any) -> list[Any]:
             symbols = [leaf for leaf in tree.flatten((args, kwargs)) if id(leaf) in known]
             args, kwargs = tree.map_structure(lambda leaf: known.get(id(leaf), leaf), (args, kwargs))
-            results = [_tensor(r) for r in _listed(self.call(operation, args, kwargs))]
+            results = [as_tensor(r) for r in listed(self.call(operation, args, kwargs))]
             made = tree.flatten(_Stand([self.frame.shape(t.value) for t in results])(symbols[0]))
             kept.extend(made)
             known.update({id(new): t for new, t in zip(made, results, strict=True)})
@@ -104,7 +98,7 @@ class Reader:
             result = row(self, layer, args[0] if len(args) == 1 else list(args), kwargs)
             return _with_mask(layer, args[0] if args else None, result)
         if is_graph(layer):
-            return self.model(layer, [t for t in _flatten((args, kwargs)) if isinstance(t, Tensor)])
+            return self.model(layer, [t for t in flatten((args, kwargs)) if isinstance(t, Tensor)])
         return self.traced(layer.call, args, kwargs)
 
     def traced(self, function: Callable, args: Any, kwargs: Any = None) -> Any:
@@ -117,7 +111,7 @@ class Reader:
             given.append((keras.Input(batch_shape=self.frame.shape(leaf.value)), leaf))
             return given[-1][0]
 
-        symbols = _map((args, kwargs or {}), symbol)
+        symbols = map_leaves((args, kwargs or {}), symbol)
         try:
             structure = function(*symbols[0], **symbols[1])
         except Exception as error:  # whatever a call that is not made of Keras' operations raises
@@ -155,7 +149,7 @@ class Reader:
         where = self._reading[-1] if self._reading else operation.name
         if row is None:
             raise Unsupported(f"{name} of keras.ops")
-        flat = [_plain(value) for value in (*args, *(v for v in kwargs.values() if v is not None))]
+        flat = [plain(value) for value in (*args, *(v for v in kwargs.values() if v is not None))]
         try:
             return row(self.frame, operation, flat)
         except (ValueError, AttributeError, TypeError, IndexError) as error:
@@ -207,68 +201,12 @@ def symbolic_activations(cells: Sequence[Any]) -> Iterator[None]:
             setattr(cell, name, function)
 
 
-def array_of(weight: Any) -> np.ndarray:
-    """Return a variable or a tensor as a float64 array."""
-    return np.asarray(ops.convert_to_numpy(weight), np.float64)
-
-
-def mask_of(b: Builder, x: Tensor, given: Any) -> Value | None:
-    """Return the mask that a layer reads x with, one number a step: what is given in the call, or what came with x."""
-    mask = given.value if isinstance(given, Tensor) else x.mask
-    if mask is None:
-        return None
-    if mask.steps is None and mask.shape == (x.value.steps,):
-        mask = b.steps(mask)
-    return b.reshape(mask, (1,))
-
-
 def _with_mask(layer: Any, given: Any, result: Any) -> Any:
     """Let the mask of the input go on where the layer lets it, and its row says nothing of it."""
     if isinstance(result, Value):
         mask = given.mask if isinstance(given, Tensor) and getattr(layer, "supports_masking", False) else None
         return Tensor(result, mask if mask is not None and mask.steps == result.steps else None)
     return result
-
-
-def _plain(value: Any) -> Any:
-    """Return an argument of an operation: values, arrays, or what is neither."""
-    if isinstance(value, Tensor):
-        return value.value
-    if isinstance(value, (list, tuple)) and not isinstance(value, Tensor):
-        return type(value)(_plain(item) for item in value)
-    if isinstance(value, (slice, int, float, bool, str, type(Ellipsis))) or value is None:
-        return value
-    return array_of(value)
-
-
-def _flatten(structure: Any) -> list[Any]:
-    """Return the leaves of nested lists, tuples and dicts, a `Tensor` being one."""
-    if isinstance(structure, Tensor):
-        return [structure]
-    if isinstance(structure, dict):
-        return [leaf for item in structure.values() for leaf in _flatten(item)]
-    if isinstance(structure, (list, tuple)):
-        return [leaf for item in structure for leaf in _flatten(item)]
-    return [structure]
-
-
-def _map(structure: Any, function: Callable[[Any], Any]) -> Any:
-    if isinstance(structure, Tensor):
-        return function(structure)
-    if isinstance(structure, dict):
-        return {key: _map(item, function) for key, item in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        items = [_map(item, function) for item in structure]
-        return type(structure)(*items) if hasattr(structure, "_fields") else type(structure)(items)
-    return function(structure)
-
-
-def _listed(result: Any) -> list[Any]:
-    return [result] if isinstance(result, (Tensor, Value)) else _flatten(result)
-
-
-def _tensor(result: Any) -> Tensor:
-    return result if isinstance(result, Tensor) else Tensor(result)
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.ir import LOWEST, Value, unshaped
-from keras_lstm_custom.export.plain_c.operations import Unsupported
-from keras_lstm_custom.export.plain_c.reading import Reader, Tensor, array_of, mask_of, symbolic_activations
+from keras_lstm_custom.export.plain_c.reading import Reader, symbolic_activations
+from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, flatten, mask_of
 from keras_lstm_custom.models.walk import cells_of
 
 
@@ -50,6 +51,8 @@ def run(
     b, cell = reader.b, layer.cell
     if reader.frame.within_step or x.steps is None:
         raise Unsupported("a recurrence inside each step of another")
+    if len(x.shape) != 1:
+        raise Unsupported("a recurrence over steps that are no vectors")
     sizes = cell.state_size
     initial = [t.value for t in given] if given is not None else _initial(reader, layer)
     with b.one_loop():
@@ -57,6 +60,8 @@ def run(
             x, mask = b.reverse(x), None if mask is None else b.reverse(mask)
         shapes = [(int(size),) for size in tree.flatten(sizes)]
         states = [b.state(x.steps or 1, s, i) for s, i in zip(shapes, initial, strict=True)]
+        for state, name in zip(states, _names(cell, len(states)), strict=True):
+            state.attributes["name"] = name
         # A cell of one state is given a list, as `keras.layers.RNN` does.
         tensors = [Tensor(state) for state in states]
         packed = tree.pack_sequence_as(sizes, tensors) if tree.is_nested(sizes) else tensors
@@ -65,7 +70,7 @@ def run(
         y = output.value
         # A state that becomes a part of what another one was is a value of its own.
         news = [t.value if unshaped(t.value).kind in ("map", "linear") else b.map("same", t.value)
-                for t in _leaves(following)]  # fmt: skip
+                for t in flatten(following)]  # fmt: skip
         if mask is not None:
             read, m = y, mask
             if layer.zero_output_for_mask:
@@ -83,10 +88,10 @@ def run(
     return (y if layer.return_sequences else b.last(y)), [b.last(new) for new in news]
 
 
-def _leaves(structure: Any) -> list[Tensor]:
-    if isinstance(structure, Tensor):
-        return [structure]
-    return [leaf for item in structure for leaf in _leaves(item)]
+def _names(cell: Any, count: int) -> list[str]:
+    """Return what the states of a cell are called."""
+    fields = getattr(getattr(cell, "state_type", None), "_fields", ("h", "c"))
+    return [fields[n] if n < len(fields) else f"state {n}" for n in range(count)]
 
 
 def _initial(reader: Reader, layer: Any) -> list[Value | None]:
@@ -100,7 +105,7 @@ def _arguments(reader: Reader, x: Any, options: dict[str, Any]) -> tuple[Tensor,
     given = options.get("initial_state")
     if isinstance(x, list):  # by position
         x, given = x[0], x[1] if len(x) == 2 and isinstance(x[1], list) else x[1:]
-    given = None if given is None else [given] if isinstance(given, Tensor) else _leaves(given)
+    given = None if given is None else [given] if isinstance(given, Tensor) else flatten(given)
     return x, given, mask_of(reader.b, x, options.get("mask"))
 
 

@@ -45,7 +45,9 @@ def _sequences(outputs: Sequence[Value]) -> None:
 def _simplified(value: Value, uses: Counter[int]) -> bool:
     """Simplify one value; return whether there was something to do."""
     if value.kind == "map" and value.fn in ("add", "sub", "mul"):
-        return _into_product(value, uses)
+        return _into_product(value, uses) or (value.fn == "mul" and _by_root(value))
+    if value.kind == "map" and value.fn == "sqrt":
+        return _root_of_squares(value)
     if value.kind == "linear":
         return sum(_from_input(value, number, uses) for number in range(len(value.inputs))) > 0
     if value.kind == "slice" and value.inputs[0].kind == "slice":
@@ -53,6 +55,44 @@ def _simplified(value: Value, uses: Counter[int]) -> bool:
         value.inputs, value.attributes = list(inner.inputs), {"start": value.start + inner.start}
         return True
     return False
+
+
+def _root_of_squares(value: Value) -> bool:
+    """Let √(Σ x² / n + ε) be one value: in between, integers would lose the small ones."""
+    total, epsilon = _with_constant(value.inputs[0], "add", 0.0)
+    total, share = _with_constant(total, "mul", 1.0)
+    if total.kind != "reduce" or total.fn != "add" or total.size != value.size or epsilon < 0 or not 0 < share <= 1:
+        return False
+    (square,) = total.inputs
+    count = round(1 / share)
+    if square.kind != "map" or square.fn != "mul" or abs(count * share - 1) > 1e-6:
+        return False
+    x, again = square.inputs
+    if x is not again or x.shape != square.shape:
+        return False
+    value.kind, value.inputs = "reduce", [x]
+    value.attributes = {"fn": "rms", "count": count, "epsilon": epsilon}
+    return True
+
+
+def _by_root(value: Value) -> bool:
+    """Let x · (1 / √...) be x / √...: of a root near zero integers cannot hold the inverse."""
+    for x, inverse in (value.inputs, value.inputs[::-1]):
+        if inverse.kind == "map" and inverse.fn == "div":
+            one, root = inverse.inputs
+            if one.kind == "const" and (one.array == 1).all() and root.kind == "reduce" and root.fn == "rms":
+                value.inputs, value.attributes = [x, root], {**value.attributes, "fn": "div"}
+                return True
+    return False
+
+
+def _with_constant(value: Value, fn: str, neutral: float) -> tuple[Value, float]:
+    """Return a sum or product with one number as the other operand and that number."""
+    if value.kind == "map" and value.fn == fn:
+        for one, other in (value.inputs, value.inputs[::-1]):
+            if other.kind == "const" and other.size == 1 and one.shape == value.shape:
+                return one, float(other.array[0])
+    return value, neutral
 
 
 def _into_product(value: Value, uses: Counter[int]) -> bool:

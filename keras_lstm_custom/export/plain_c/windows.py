@@ -7,9 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.ir import LOWEST, Value
-from keras_lstm_custom.export.plain_c.operations import Unsupported
-from keras_lstm_custom.export.plain_c.reading import Reader, Row, Tensor, array_of, mask_of
+from keras_lstm_custom.export.plain_c.reading import Reader, Row
+from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, mask_of
 
 kl = keras.layers
 
@@ -78,35 +79,54 @@ def _separable_convolution(reader: Reader, layer: Any, x: Tensor, options: Any) 
     return reader.activation(layer.activation, reader.b.linear([(y, array_of(layer.pointwise_kernel)[0])], bias))
 
 
-def _average_pooling(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
-    """Return the mean of each window, over those of its steps that there are."""
-    b, length = reader.b, one_of(layer.pool_size)
-    window = _window_of(reader, layer, x.value, length)
-    places = np.arange(window.size).reshape(window.shape)
-    total = b.pick(window, places[0])
-    for tap in range(1, length):
-        total = b.map("add", total, b.pick(window, places[tap]))
-    starts = np.arange(window.steps or 1) * window.stride - window.before
-    shares = 1 / (np.minimum(starts + length, x.value.steps or 1) - np.maximum(starts, 0))
-    return b.map("mul", total, shares[0] if (shares == shares[0]).all() else b.table(shares[:, None]))
+def _pooling(fn: str) -> Row:
+    """Return a row for the largest, or the mean, of each window: of what of it there is, which padding cuts short."""
+
+    def row(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
+        sizes = [int(size) for size in layer.pool_size]
+        y = _over_steps(reader, layer, x.value, fn, sizes[0])
+        return y if len(sizes) == 1 else _over_columns(reader, layer, y, fn, sizes[1])
+
+    return row
 
 
-def _max_pooling(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
-    """Return the largest of each window: of those steps that there are, which the sequence's ends cut short."""
-    b, length = reader.b, one_of(layer.pool_size)
-    window = _window_of(reader, layer, x.value, length)
-    places = np.arange(window.size).reshape(window.shape)
+def _over_steps(reader: Reader, layer: Any, x: Value, fn: str, length: int) -> Value:
+    b = reader.b
+    window = _window_of(reader, layer, x, length)
     taps = np.arange(window.steps or 1)[:, None] * window.stride - window.before + np.arange(length)
-    there = (taps >= 0) & (taps < (x.value.steps or 1))
-    total = b.pick(window, places[0])
-    if not there.all():
-        total = b.map("where", b.table(there[:, :1].astype(float)), total, LOWEST)
-    for tap in range(1, length):
-        part = b.pick(window, places[tap])
-        if not there[:, tap].all():
-            part = b.map("where", b.table(there[:, tap : tap + 1].astype(float)), part, total)
-        total = b.map("max", total, part)
-    return total
+    there = ((taps >= 0) & (taps < (x.steps or 1))).astype(float)
+    column = (-1, *(1 for _ in x.shape))
+    total: Value | None = None
+    for tap, places in enumerate(np.arange(window.size).reshape(window.shape)):
+        part = b.pick(window, places)
+        if fn == "max" and not there[:, tap].all():
+            part = b.map("where", b.table(there[:, tap].reshape(column)), part, LOWEST if total is None else total)
+        total = part if total is None else b.map(fn, total, part)
+    assert total is not None
+    return total if fn == "max" else b.map("mul", total, _shares(reader, there, column))
+
+
+def _over_columns(reader: Reader, layer: Any, x: Value, fn: str, length: int) -> Value:
+    b, (width, channels), stride = reader.b, x.shape, int(layer.strides[1])
+    left, count = _windows(layer, length, stride, 1, width)
+    if count < 1:
+        raise Unsupported("an input smaller than one window")
+    taps = np.arange(count)[:, None] * stride - left + np.arange(length)
+    there = ((taps >= 0) & (taps < width)).astype(float)
+    places = np.arange(x.size).reshape(width, channels)
+    total: Value | None = None
+    for tap in range(length):
+        part = b.pick(x, places[taps[:, tap].clip(0, width - 1)])  # the end stands for what is beyond it in a `max`
+        if fn == "add" and not there[:, tap].all():
+            part = b.map("mul", part, there[:, tap, None])
+        total = part if total is None else b.map(fn, total, part)
+    assert total is not None
+    return total if fn == "max" else b.map("mul", total, 1 / there.sum(1)[:, None])
+
+
+def _shares(reader: Reader, there: np.ndarray, column: tuple[int, ...]) -> float | Value:
+    shares = 1 / there.sum(1)
+    return float(shares[0]) if (shares == shares[0]).all() else reader.b.table(shares.reshape(column))
 
 
 def _global_pooling(fn: str) -> Row:
@@ -162,23 +182,6 @@ def _convolution_2d(reader: Reader, layer: Any, x: Tensor, options: Any) -> Valu
     return reader.activation(layer.activation, y)
 
 
-def _pooling_2d(fn: str) -> Row:
-    def row(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
-        b, length = reader.b, tuple(layer.pool_size)
-        if layer.padding != "valid":
-            raise Unsupported("pooling over rows and columns with padding")
-        window, count = _planes(reader, layer, x.value, length)
-        places = np.arange(window.size).reshape(window.shape)
-        starts = np.arange(count) * layer.strides[1]
-        taps = [b.pick(window, places[i][starts + j]) for i in range(length[0]) for j in range(length[1])]
-        total = taps[0]
-        for tap in taps[1:]:
-            total = b.map(fn, total, tap)
-        return b.map("mul", total, 1 / len(taps)) if fn == "add" else total
-
-    return row
-
-
 def _global_pooling_2d(fn: str) -> Row:
     def row(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:
         frame, axes = reader.frame, [1, 2]
@@ -193,12 +196,12 @@ WINDOWS: dict[type, Row] = {
     kl.DepthwiseConv1D: _depthwise_convolution,
     kl.SeparableConv1D: _separable_convolution,
     kl.Conv2D: _convolution_2d,
-    kl.MaxPooling2D: _pooling_2d("max"),
-    kl.AveragePooling2D: _pooling_2d("add"),
+    kl.MaxPooling2D: _pooling("max"),
+    kl.AveragePooling2D: _pooling("add"),
     kl.GlobalAveragePooling2D: _global_pooling_2d("add"),
     kl.GlobalMaxPooling2D: _global_pooling_2d("max"),
-    kl.MaxPooling1D: _max_pooling,
-    kl.AveragePooling1D: _average_pooling,
+    kl.MaxPooling1D: _pooling("max"),
+    kl.AveragePooling1D: _pooling("add"),
     kl.GlobalAveragePooling1D: _global_pooling("add"),
     kl.GlobalMaxPooling1D: _global_pooling("max"),
 }

@@ -10,41 +10,33 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.export.model.samples import predictions
-from keras_lstm_custom.export.plain_c import package
-from keras_lstm_custom.export.plain_c.emit_float import FloatEmitter
-from keras_lstm_custom.export.plain_c.emit_integer import IntegerEmitter
-from keras_lstm_custom.export.plain_c.export import packed, read
+from keras_lstm_custom.export.plain_c.build import emitter_for, packed
+from keras_lstm_custom.export.plain_c.files import files
+from keras_lstm_custom.export.plain_c.package import Package
 from tests.export.plain_c.zoo import inputs_for
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def package_of(
-    model: keras.Model, name: str, share: float, quantize: str | None = None, rows: int = 3
-) -> package.Package:
-    """Return a package whose test expects the model's own numbers, within a share of the largest (at least of 1)."""
+def package_of(model: keras.Model, name: str, share: float, quantize: str | None = None, rows: int = 3) -> Package:
+    """Return a package whose test expects the model's own numbers within a share of the largest (in float, or of 1)."""
     x = inputs_for(model, rows)
     expected = predictions(model, x)
-    outputs = read(model)
-    emitter = (
-        IntegerEmitter(name, outputs, len(model.inputs), x)
-        if quantize == "int16x8"
-        else FloatEmitter(name, outputs, len(model.inputs), eight_bits=quantize == "int8")
-    )
+    emitter = emitter_for(name, model, quantize, x)
     made = packed(name, model, emitter, x, expected, quantize)
     made.tolerance = [
-        share * max(1.0, float(np.abs(y).max())) * emitter.scale_of(port.value)
+        share * max(1.0 if quantize is None else 0.0, float(np.abs(y).max())) * emitter.scale_of(port.value)
         for y, port in zip(expected, made.outputs, strict=True)
     ]
     return made
 
 
-def failures(packages: Mapping[str, package.Package], folder: Path, *flags: str, compiler: str = "gcc") -> list[str]:
+def failures(packages: Mapping[str, Package], folder: Path, *flags: str, compiler: str = "gcc") -> list[str]:
     """Compile all packages as one program, run each one's own test, and return which fail."""
     calls = []
     for key, each in packages.items():
-        for file, text in package.files(each).items():
+        for file, text in files(each).items():
             if file.endswith((".c", ".h")):
                 (folder / file).write_text(text)
         (folder / f"{each.name}_test.c").rename(folder / f"{each.name}_test.inc")

@@ -73,6 +73,37 @@ class Scaled(keras.layers.Layer):
         return ops.concatenate([x[..., :2] * 2, ops.mean(x, axis=-1, keepdims=True)], axis=-1)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class OwnAttention(keras.layers.Layer):
+    """Products of two computed tensors."""
+
+    def call(self, x):
+        return ops.matmul(ops.softmax(ops.matmul(x, ops.transpose(x, (0, 2, 1))), axis=-1), x)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class FastWeights(keras.layers.Layer):
+    """A cell of Keras' own kind whose memory is a matrix (Ba et al. 2016)."""
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.units, self.state_size, self.output_size = units, units * units, units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 3 * self.units), name="kernel")
+        super().build(shape)
+
+    def call(self, x, states):
+        query, key, value = ops.split(ops.tanh(ops.matmul(x, self.kernel)), 3, axis=-1)
+        memory = 0.8 * ops.reshape(states[0], (-1, self.units, self.units))
+        memory = memory + ops.expand_dims(value, 2) * ops.expand_dims(key, 1)
+        read = ops.squeeze(ops.matmul(memory, ops.expand_dims(query, 2)), 2)
+        return read, [ops.reshape(memory, (-1, self.units * self.units))]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
 def functional(build: Callable, *shapes: tuple[int, ...]) -> Callable[[], keras.Model]:
     def make() -> keras.Model:
         inputs = [keras.Input(shape) for shape in shapes]
@@ -91,6 +122,37 @@ def _attention_pooling(x):
     h = layers.LSTM(4, return_sequences=True)(x)
     weights = layers.Softmax(axis=1)(layers.Dense(1)(h))
     return layers.Flatten()(layers.Dot(axes=1)([weights, h]))
+
+
+def _causal(x):
+    h = layers.GRU(4, return_sequences=True)(x)
+    y, scores = layers.Attention(score_mode="concat", use_scale=True)(
+        [h, h], use_causal_mask=True, return_attention_scores=True
+    )
+    return [layers.MultiHeadAttention(2, 3)(h, y, use_causal_mask=True), scores]
+
+
+def _masked_heads(tokens):
+    x = layers.Embedding(9, 4, mask_zero=True)(tokens)
+    return layers.LSTM(3)(layers.MultiHeadAttention(2, 3)(x, x))
+
+
+def _masked_attention(tokens):
+    h = layers.LSTM(4, return_sequences=True)(layers.Embedding(9, 4, mask_zero=True)(tokens))
+    y = layers.Attention()([h, layers.AdditiveAttention()([h, h])], use_causal_mask=True)
+    return layers.GlobalAveragePooling1D()(y)
+
+
+def _products(x, y, v):
+    scores = layers.Dot(axes=(2, 2), normalize=True)([x, y])
+    mixed = layers.Dot(axes=(2, 1))([layers.Softmax()(scores), y])
+    over_time = layers.Dot(axes=(1, 1))([x, layers.Dense(3)(y)])
+    return [
+        mixed,
+        over_time,
+        layers.Dot(axes=(2, 1))([y, v]),
+        layers.Dot(axes=1, normalize=True)([v, layers.Dense(F)(v)]),
+    ]
 
 
 def _operations(x):
@@ -143,7 +205,19 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
         layers.GRU(3, return_sequences=True),
         shape=(9, 12, 2),
     ),
-    "planes": lambda: sequential(layers.Conv2D(3, 2, padding="same"), layers.GlobalAveragePooling2D(), shape=(4, 5, 2)),
+    "planes": lambda: sequential(
+        layers.Conv2D(3, 2, padding="same"),
+        layers.MaxPooling2D((2, 3), padding="same"),
+        layers.AveragePooling2D((3, 2), strides=(2, 1), padding="same"),
+        layers.GlobalAveragePooling2D(),
+        shape=(7, 8, 2),
+    ),
+    "sequences within steps": lambda: sequential(
+        layers.TimeDistributed(layers.Conv1D(4, 3, activation="relu")),
+        layers.TimeDistributed(layers.Bidirectional(layers.GRU(3))),
+        layers.LSTM(3),
+        shape=(4, 6, 2),
+    ),
     "pooling": lambda: sequential(
         layers.MaxPooling1D(2, padding="same"),
         layers.AveragePooling1D(3, strides=1, padding="same"),
@@ -198,6 +272,11 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     "heads of attention": functional(
         lambda x: layers.MultiHeadAttention(2, 3)(layers.LSTM(4, return_sequences=True)(x), x), (T, F)
     ),
+    "causal attention": functional(_causal, (T, F)),
+    "masked heads": functional(_masked_heads, (T,)),
+    "masked attention": functional(_masked_attention, (T,)),
+    "products": functional(_products, (T, F), (T, F), (F,)),
+    "a product of one's own": lambda: sequential(OwnAttention(), layers.RNN(FastWeights(2), return_sequences=True)),
     "attention over time": functional(_attention_pooling, (T, F)),
     "masks": functional(_masked, (T,), (T, F)),
     "operations": functional(_operations, (T, F)),
