@@ -114,7 +114,7 @@ def _time_distributed(reader: Reader, layer: Any, x: Tensor, options: Any) -> Te
         with reader.within_step():
             found = _first_of(reader, layer.layer, Tensor(x.value))
     except (Unsupported, ExportError):
-        if len(x.value.shape) < 2 or reader.frame.within_step:
+        if reader.frame.within_step or not x.value.shape:
             raise
         return Tensor(_step_by_step(reader, layer.layer, x))
     return Tensor(found, x.mask)
@@ -131,8 +131,9 @@ def _step_by_step(reader: Reader, layer: Any, x: Tensor) -> Value:
         raise Unsupported(f"{type(layer).__name__} in each of {steps} time steps, of which {MOST_COPIES} are written")
     results = []
     for step in range(steps):
+        rows = b.at(x.value, step)
         own = None if mask is None or not mask.shape else b.steps(b.at(mask, step))
-        given = Tensor(b.steps(b.at(x.value, step)), own)
+        given = Tensor(b.steps(rows) if len(rows.shape) > 1 else rows, own)
         results.append(b.whole(_first_of(reader, layer, given)))
     return b.steps(b.reshape(b.concat(results, 0), (steps, *results[0].shape)))
 

@@ -233,6 +233,19 @@ def test_values_that_are_no_numbers_for_integers_are_told(tmp_path):
         export.c(model, tmp_path / "net", "int16x8", samples_of(model, 12))
 
 
+@pytest.mark.parametrize(
+    "part",
+    [layers.LayerNormalization(epsilon=1e-6), klc.LSTM(6, layer_normalization="gate", return_sequences=True)],
+    ids=["layer", "cell"],
+)
+def test_integers_normalise_small_numbers_beside_large_ones(part, tmp_path):
+    """Squares of numbers that differ by a factor of 100 differ by 10,000."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((48, T, F)) * 10.0 ** rng.uniform(-2, 0.5, (48, T, 1))
+    model = randomised(sequential(part, layers.LSTM(4)))
+    assert export.c(model, tmp_path / "net", "int16x8", x.astype(np.float32)).ok
+
+
 def test_tokens_that_no_int16_holds_are_told(tmp_path):
     tokens = np.random.default_rng(0).integers(0, 40000, (32, 6)).astype(np.float32)
     model = randomised(sequential(layers.Embedding(40000, 2), layers.LSTM(2), shape=(6,)))

@@ -245,6 +245,13 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
         layers.Flatten(),
         layers.Dense(2),
     ),
+    "words of sentences": lambda: sequential(
+        layers.TimeDistributed(
+            keras.Sequential([keras.Input((T,)), layers.Embedding(9, 3, mask_zero=True), layers.LSTM(4)])
+        ),
+        layers.GRU(3),
+        shape=(3, T),
+    ),
     "autoencoder": lambda: sequential(
         layers.LSTM(4),
         layers.RepeatVector(T),
@@ -310,9 +317,9 @@ def inputs_for(model: keras.Model, rows: int, seed: int = 5) -> list[np.ndarray]
     for tensor in model.inputs:
         shape = (rows, *tensor.shape[1:])
         x = rng.standard_normal(shape).astype(np.float32)
-        if len(shape) == 2 and shape[1] == T:
+        if shape[-1] == T:
             x = rng.integers(0, 9, shape).astype(np.float32)
-            x[0, :2] = 0
+            x[0, ..., :2] = 0
         elif len(shape) == 3:
             x[:, min(3, shape[1] - 1)] = 0
         arrays.append(x)
