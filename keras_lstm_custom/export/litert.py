@@ -135,7 +135,9 @@ def exported(
     from keras_lstm_custom.export.model.prepare import prepare, with_length
 
     check_no_text(model)
-    model = with_length(model, timesteps)
+    resized = with_length(model, timesteps)
+    if resized is not model:  # then it has the lengths, and its inputs may have other names
+        model, timesteps = resized, None
     rows = samples = _samples(model, quantize, calibration, input_shapes(model, timesteps))
     told = rows if calibration is not None else ()
     prepared = prepare(model, timesteps, told, fused=fused, variants=runtime == "litert")

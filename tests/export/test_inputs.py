@@ -259,3 +259,13 @@ def test_the_same_model_gives_the_same_file(tmp_path):
         export.tflite(each, tmp_path / "a.tflite")
         files.append((tmp_path / "a.tflite").read_bytes())
     assert files[0] == files[1] == files[2]
+
+
+def test_another_length_by_the_name_of_an_input_that_only_the_user_has(tmp_path):
+    """Keras counts the names of tensors; the copy of another length has other ones."""
+    x = keras.Input((9, 3))
+    model = models.randomised(keras.Model(x, keras.layers.LSTM(4)(x)))
+    report = export.tflite(model, tmp_path / "a.tflite", timesteps={model.inputs[0].name: 5}, runtime="both")
+    assert report.ok
+    (details,), _ = inputs_and_outputs((tmp_path / "a.tflite").read_bytes())
+    assert list(details["shape"]) == [1, 5, 3]
