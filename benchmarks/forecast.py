@@ -215,14 +215,16 @@ NAMES = ("LSTM", "best simple", "ETS", "AutoETS", "darts LSTM")
 
 
 def table(results: dict[str, dict[str, dict]]) -> str:
-    """Return the table as Markdown: MASE, and in brackets what intervals of 80 and 95 % hold."""
+    """Return the table as Markdown: MASE, in brackets what intervals of 80 and 95 % hold, and seconds."""
     lines = [f"| series | {' | '.join(NAMES)} |", "|---" * (len(NAMES) + 1) + "|"]
     for name, rows in results.items():
         cells = []
         for rival in NAMES:
             row = rows.get(rival)
             held = "" if not row else "/".join(f"{100 * share:.0f}" for share in row["coverage"].values())
-            cells.append("" if row is None else f"{row['mase']:.3f}" + (f" ({held})" if held else ""))
+            seconds = row and row["seconds"]
+            took = "" if seconds is None else f", {seconds:.0f} s" if seconds >= 1 else ", <1 s"
+            cells.append("" if row is None else f"{row['mase']:.2f}" + (f" ({held})" if held else "") + took)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

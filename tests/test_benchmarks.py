@@ -94,7 +94,7 @@ def test_the_table_of_forecasts_shows_what_was_measured_and_leaves_out_what_was_
     ets = {"mase": 0.75, "coverage": {}, "seconds": None}
     lines = forecasts.table({"a series": {"LSTM": row, "ETS": ets}}).splitlines()
     assert lines[0] == "| series | LSTM | best simple | ETS | AutoETS | darts LSTM |"
-    assert lines[2] == "| a series | 0.500 (79/94) |  | 0.750 |  |  |"
+    assert lines[2] == "| a series | 0.50 (79/94), 3 s |  | 0.75 |  |  |"
 
 
 @pytest.mark.parametrize("series", ["JFK temperature, hourly (shipped)", "Sunspots, yearly (statsmodels)"])

@@ -69,12 +69,12 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
             )
 
 
-def check_size(name: str, value: Any) -> None:
+def check_size(name: str, value: Any, what: str = "counts time steps") -> None:
     """Raise ArgumentError unless `value` is a positive whole number."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value <= 0:
         raise ArgumentError(
-            f"`{name}` counts time steps.",
+            f"`{name}` {what}.",
             expected="a positive integer",
             received=repr(value),
-            remedy=f"Pass e.g. {name}=24.",
+            remedy=f"Pass e.g. {name}=4.",
         )

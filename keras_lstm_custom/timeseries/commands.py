@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -172,6 +173,7 @@ def _levels(text: str | None) -> list[float] | None:
 @contextmanager
 def _told() -> Iterator[None]:
     """Show warnings as lines of text, and end the command with the text of an error of ours."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every third model in a process
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: typer.secho(f"Note: {message}", fg="yellow", err=True)
         try:

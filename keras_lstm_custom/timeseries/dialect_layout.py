@@ -55,7 +55,8 @@ def layout(content: bytes) -> Layout | None:
     if not any(map(_is_name, cells[0])):
         header, body = ["time", *(f"value{k}" for k in range(1, width))], cells
         options |= {"header": None, "names": header}
-    options |= {"skiprows": start} if not all(is_comment[:start]) or (start and not comments) else {}
+    if start and not (comments and all(is_comment[:start])):
+        options["skiprows"] = start
     if len(body) > 1 and not _has_numbers(body[0]) and _has_numbers(body[1]):
         options["skiprows"] = [*range(start), start + 1]  # a line of units below the names
         body = body[1:]

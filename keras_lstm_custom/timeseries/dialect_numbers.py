@@ -47,12 +47,14 @@ class Numbers(NamedTuple):
         options: of `pd.read_csv`.
         text: columns to read as text, which `lines` make numbers of.
         lines: of code.
+        filling: code for cells without a value, to be run when the rows are in order.
         words: columns that hold text.
     """
 
     options: dict[str, Any]
     text: list[str]
     lines: list[str]
+    filling: list[str]
     words: list[str]
 
 
@@ -80,7 +82,7 @@ def find_numbers(table: pd.DataFrame) -> Numbers:
     decimals = ".str.replace('.', '')" * ("thousands" in options) + ".str.replace(',', '.')"
     commas = decimals if "decimal" in options else ".str.replace(',', '')" if "thousands" in options else ""
     lines += [f"table[{name!r}] = table[{name!r}]{chains[name]}{commas}.astype('float')" for name in text]
-    return Numbers(options, text, [*lines, *_filling(table.drop(columns=words), codes)], words)
+    return Numbers(options, text, lines, list(_filling(table.drop(columns=words), codes)), words)
 
 
 def _made_plain(column: pd.Series) -> tuple[str, pd.Series]:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from keras_lstm_custom.timeseries.stamps import on_a_grid
+from keras_lstm_custom.timeseries.stamps import has_frequency, on_a_grid
 
 #: Zones to name where clocks change: the first whose clocks do so there.
 _ZONES = ("Europe/Berlin", "America/New_York", "Australia/Sydney")
 #: Steps that stamps may be a little beside, as pandas names them.
 _GRIDS = {"min": "1min", "5min": "5min", "10min": "10min", "15min": "15min", "30min": "30min", "h": "1h", "D": "1D"}
+#: Lengths of equal steps to make of others.
+_LENGTHS = ("1s", "10s", "1min", "5min", "15min", "1h", "6h", "1D", "7D")
 
 
 def mending(stamps: pd.Series, identity: str | None) -> Iterator[str]:
@@ -43,8 +45,17 @@ def mending(stamps: pd.Series, identity: str | None) -> Iterator[str]:
     if not stamps.is_monotonic_increasing:
         yield "table = table.sort_values('time')"
     index = pd.DatetimeIndex(ordered)
-    grid_of_all = on_a_grid(index) if len(index) > 2 else None
-    if grid_of_all is not None and len(grid_of_all) > len(index):
+    if len(index) < 3 or has_frequency(index):
+        return
+    grid_of_all = on_a_grid(index)
+    if grid_of_all is None:
+        usual = (index[1:] - index[:-1]).to_series().median()
+        length = next((name for name in _LENGTHS if pd.Timedelta(name) >= usual), None)
+        if length is not None:
+            yield f"# the stamps are in no equal steps; means over each {length}, or another length that suits:"
+            yield f"table = table.set_index('time').resample({length!r}).mean(numeric_only=True)"
+            yield "table = table.interpolate().reset_index()"
+    elif len(grid_of_all) > len(index):
         holes = len(grid_of_all) - len(index)
         yield f"# {holes} rows are missing: straight lines between the known ones (or read with missing='keep')"
         yield f"table = table.set_index('time').asfreq({grid_of_all.freqstr!r})"
@@ -78,7 +89,8 @@ def _to_utc(zone: str) -> str:
 
 def _left_out(ordered: pd.Series, step: pd.Timedelta) -> pd.Series:
     """Return the stamps that are missing between the first and the last."""
-    if len(ordered) < 3 or not pd.Timedelta(0) < step <= pd.Timedelta(hours=1):
+    span = ordered.iloc[-1] - ordered.iloc[0]
+    if len(ordered) < 3 or not pd.Timedelta(0) < step <= pd.Timedelta(hours=1) or span / step > 2 * len(ordered):
         return ordered[:0]
     every = pd.date_range(ordered.iloc[0], ordered.iloc[-1], freq=step)
     return pd.Series(every.difference(pd.DatetimeIndex(ordered)))

@@ -61,7 +61,7 @@ def _code(path: Path, content: bytes, time: str | None) -> Iterator[str]:
     if not measured:
         return
     options = found.options | numbers.options
-    mended = [*mending(times.stamps, _series(identity)), *numbers.lines]
+    mended = [*numbers.lines, *mending(times.stamps, _series(identity)), *numbers.filling]
     named = all(c in (*others, *times.used) for c in table.columns) and table.columns[0] == times.used[0]
     if not options and not mended and not identity and times.plain and named and not numbers.words:
         return  # tidy as it stands: what is wrong is something else

@@ -194,6 +194,11 @@ def _signed(offset: str) -> str:
     return "+00:00" if offset == "Z" else offset
 
 
+def has_frequency(index: pd.DatetimeIndex) -> bool:
+    """Say whether the stamps are in equal steps, of the calendar or of the clock."""
+    return _frequency(index) is not None
+
+
 def _frequency(index: pd.DatetimeIndex) -> Any:
     """Return the spacing of `index` if it is regular, else None."""
     if len(index) < 3:

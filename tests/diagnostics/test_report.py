@@ -425,6 +425,25 @@ def test_tokens_have_their_words(browser, tmp_path):
     assert browser.get_log("browser") == []
 
 
+def test_on_a_phone_the_figures_have_the_width_and_nothing_sticks_out(browser, case):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        show(browser, case.path)
+        assert evaluate(browser, "document.documentElement.scrollWidth") == 390
+        for name in ("time", "units", "gradient"):
+            width = evaluate(
+                browser, "document.querySelector(arguments[0]).getBoundingClientRect().width", f"#{name} .nsewdrag"
+            )
+            assert width > 200, name
+        legend = evaluate(browser, "document.querySelector('#time .legend').getBoundingClientRect()")
+        assert 0 <= legend["left"] < legend["right"] <= 390
+        heights = evaluate(browser, "[...document.querySelectorAll('#equations tr')].map(row => row.clientHeight)")
+        assert max(heights) < 80
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_saturation_can_be_read_when_nothing_saturates(browser, tmp_path, rng):
     for layer, says in ((LSTM(UNITS), "no gate of any unit at any step"), (VanillaRNN(UNITS), "no unit at any step")):
         model = keras.Sequential([keras.Input((STEPS, FEATURES)), layer, keras.layers.Dense(1)])

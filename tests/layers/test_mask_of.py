@@ -9,6 +9,10 @@ import pytest
 import keras_lstm_custom as klc
 from keras_lstm_custom.layers import MaskOf
 
+handed_on = pytest.mark.skipif(
+    not keras.layers.GRU(1).supports_masking, reason="from Keras 3.16 on no mask comes out of a recurrent layer"
+)
+
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_decoder_skips_masked_steps(rng, tmp_path, masked):
@@ -30,12 +34,13 @@ def test_a_decoder_skips_masked_steps(rng, tmp_path, masked):
 
 def decoder(layer, *, masked=True, mask=False, state=True):
     """A model whose layer reads tokens, some of them masked, from a state that is given."""
-    tokens, states = keras.Input((5,)), [keras.Input((4,)) for _ in layer.get_initial_state(1)]
+    tokens, states = keras.Input((5,)), [keras.Input((4,)) for _ in layer.get_initial_state(1) if state]
     x = keras.layers.Embedding(7, 3, mask_zero=masked)(tokens)
-    options = {"initial_state": states} if state else {}
-    return keras.Model([tokens, *states], layer(x, **options, **({"mask": MaskOf()(x)} if mask else {})))
+    options = {"initial_state": states or None} | ({"mask": MaskOf()(x)} if mask else {})
+    return keras.Model([tokens, *states], layer(x, **options))
 
 
+@handed_on
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "VanillaRNN", "SLSTM"])
 def test_a_mask_that_keras_leaves_out_is_told_of_once_and_the_numbers_are_those_of_keras(rng, name):
     layer = getattr(klc, name)(4, return_sequences=True, name="reader")
@@ -54,14 +59,16 @@ def test_a_mask_that_keras_leaves_out_is_told_of_once_and_the_numbers_are_those_
         np.testing.assert_allclose(found, keras.ops.convert_to_numpy(keras_model(given)), atol=1e-6)
 
 
+@handed_on
 @pytest.mark.parametrize("how", [{"masked": False}, {"mask": True}, {"state": False}])
 def test_nothing_is_told_where_no_mask_is_left_out(how):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = decoder(klc.LSTM(4), **how)
-        model([np.ones((2, 5), "float32"), np.ones((2, 4), "float32"), np.ones((2, 4), "float32")])
+        model([np.ones((2, x.shape[1]), "float32") for x in model.inputs])
 
 
+@handed_on
 def test_of_both_directions_each_tells_of_its_mask():
     x, states = keras.ops.ones((2, 5, 3)), [keras.ops.ones((2, 4)) for _ in range(2)]
     x = keras.layers.Masking()(x)

@@ -147,6 +147,9 @@ def test_a_backtest_fits_again_before_each_origin_and_knows_nothing_of_what_foll
     assert again["rmse"][0] == pytest.approx(results["rmse"][0], rel=1e-4)
     with pytest.raises(DataError, match="shorter than the horizon"):
         timeseries.backtest(forecaster, frame, origins=100, **QUICK)
+    for asked, words in (({"seeds": 3}, "`seeds`"), ({"seeds": ()}, "`seeds`"), ({"share": 1.5}, "`share`")):
+        with pytest.raises(ArgumentError, match=words):
+            timeseries.backtest(forecaster, frame, **asked)
 
 
 @pytest.mark.parametrize(

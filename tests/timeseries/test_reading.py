@@ -177,6 +177,13 @@ DIALECTS = {
         MONTHS,
         np.where(np.arange(60) == 5, (VALUES[4] + VALUES[6]) / 2, VALUES),
     ),
+    "no equal steps": (
+        lines(
+            HOURS[0] + pd.to_timedelta(np.arange(120) * 30 + np.tile([3, 11, 4, 9, 6, 1], 20), unit="min"),
+            np.repeat(VALUES, 2),
+        ),
+        ["no equal steps", "resample('1h').mean(numeric_only=True)"],
+    ),
     "two lines of names": (lines(HOURS).replace("time,load", "time,load\n,mean", 1), ["skiprows=[1]"]),
 }
 

@@ -268,19 +268,23 @@ function stepTicks() {
 
 const timeShapes = () => [...skipped(), cursor()];
 
+/* On a phone a legend stands above its panel, else to the right of it. */
+const isNarrow = () => document.documentElement.clientWidth < 640;
+const above = y => ({ orientation: "h", x: 0, xanchor: "left", y, yanchor: "bottom" });
+
 function showTime() {
-  const all = panels(), height = 1 / all.length;
-  const layout = { height: 60 + 118 * all.length, margin: { l: 62, r: 20, t: 10, b: 44 }, font: FONT, barmode: "relative", bargap: 0,
+  const all = panels(), height = 1 / all.length, narrow = isNarrow(), share = narrow ? 0.72 : 0.88;
+  const layout = { height: 60 + (narrow ? 140 : 118) * all.length, margin: { l: 62, r: narrow ? 12 : 170, t: 10, b: 44 }, font: FONT, barmode: "relative", bargap: 0,
     xaxis: { title: { text: "step", standoff: 6 }, range: [-0.5, layer().steps - 0.5], anchor: "y" + all.length, zeroline: false, ...stepTicks() }, shapes: timeShapes(), hovermode: "x unified" };
   const traces = all.flatMap(({ title, range, draw }, k) => {
-    const id = k ? String(k + 1) : "", top = 1 - k * height;
-    layout["yaxis" + id] = { title: { text: title, standoff: 8 }, nticks: 4, domain: [top - height * 0.88, top], range, zerolinecolor: "#c8ced5" };
-    layout["legend" + id] = { x: 1.01, xanchor: "left", y: top, font: { size: 12 } };
-    const drawn = draw("y" + id, [top - height * 0.88, top]);
+    const id = k ? String(k + 1) : "", top = 1 - k * height - (narrow ? height * (0.88 - share) : 0);
+    layout["yaxis" + id] = { title: { text: title, standoff: 8 }, nticks: 4, domain: [top - height * share, top], range, zerolinecolor: "#c8ced5" };
+    layout["legend" + id] = { ...(narrow ? above(top) : { x: 1.01, xanchor: "left", y: top }), font: { size: 12 } };
+    const drawn = draw("y" + id, [top - height * share, top]);
+    if (drawn[0].type === "heatmap") layout.margin.r = Math.max(layout.margin.r, 60);
     if (drawn[0].type === "heatmap") Object.assign(layout["yaxis" + id], { autorange: "reversed", showgrid: false, zeroline: false });
     return drawn;
   });
-  layout.margin.r = 170;
   traces.forEach(trace => { trace.xaxis = "x"; if (trace.legend === "legendundefined") trace.legend = "legend"; });
   return Plotly.react("time", traces, layout, CONFIG);
 }
@@ -308,7 +312,7 @@ function showGradient() {
             { x: steps(), y: mean, name: `‖∂L/∂${symbol}‖`, mode: "lines", line: { color, width: 2.2, dash: symbol === "h" ? "dot" : "solid" } }];
   });
   return Plotly.react("gradient", traces, { height: 320, margin: { l: 78, r: 20, t: 10, b: 44 }, font: FONT, shapes: [cursor()], hovermode: "x unified",
-    xaxis: { title: { text: "step" }, range: [-0.5, layer().steps - 0.5] }, legend: { x: 1.01, xanchor: "left", y: 1 },
+    xaxis: { title: { text: "step" }, range: [-0.5, layer().steps - 0.5] }, legend: isNarrow() ? above(1) : { x: 1.01, xanchor: "left", y: 1 },
     yaxis: { type: "log", exponentformat: "power", title: { text: "norm of the gradient" } } }, CONFIG);
 }
 

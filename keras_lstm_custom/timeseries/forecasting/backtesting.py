@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_lstm_custom.errors import DataError
-from keras_lstm_custom.timeseries.checks import check_size
+from keras_lstm_custom.errors import ArgumentError, DataError
+from keras_lstm_custom.timeseries.checks import check_size, shown
 from keras_lstm_custom.timeseries.forecasting.forecaster import Forecaster
 from keras_lstm_custom.timeseries.forecasting.judging import judge
 from keras_lstm_custom.timeseries.forecasting.plan import Frames, as_frames
@@ -46,9 +46,11 @@ def backtest(
         RMSE, as a share), and the measured coverage by level.
 
     Raises:
+        ArgumentError: `origins`, `seeds` or `share` is not usable.
         DataError: the parts are shorter than the horizon.
     """
-    check_size("origins", origins)
+    check_size("origins", origins, "says how many times to start")
+    _check_times(seeds, share)
     frames = as_frames(data)
     rows = min(len(frame) for frame in frames.values())
     part, horizon = int(rows * share) // origins, forecaster.fresh().prepare(data).horizon
@@ -85,6 +87,23 @@ def backtest(
                 }
             )
     return pd.DataFrame(results)
+
+
+def _check_times(seeds: Any, share: Any) -> None:
+    if isinstance(seeds, int) or not len(list(seeds)):
+        raise ArgumentError(
+            "`seeds` are what to fit with at each origin.",
+            expected="at least one, such as (1, 2, 3)",
+            received=shown(seeds),
+            remedy="Pass seeds=range(3) for three of them.",
+        )
+    if not 0 < share < 0.85:
+        raise ArgumentError(
+            "`share` is how much of the record is forecast.",
+            expected="a number above 0 and below 0.85, since something must be learnt from",
+            received=shown(share),
+            remedy="Pass e.g. share=0.4.",
+        )
 
 
 def spread(results: pd.DataFrame) -> str:

@@ -14,6 +14,7 @@ from keras_lstm_custom.errors import ArgumentError, DataError
 from keras_lstm_custom.layers import LSTM
 from keras_lstm_custom.timeseries.checks import names_shown, shown
 from keras_lstm_custom.timeseries.forecasting import starting, training
+from keras_lstm_custom.timeseries.forecasting.asking import check_calendar, check_cell, check_roles, check_training
 from keras_lstm_custom.timeseries.forecasting.conformal import (
     check_levels,
     conformal_margin,
@@ -24,7 +25,7 @@ from keras_lstm_custom.timeseries.forecasting.network import build
 from keras_lstm_custom.timeseries.forecasting.plan import Frames, Plan, as_frames, make_plan
 from keras_lstm_custom.timeseries.forecasting.running import Bounds, at_once, step_by_step
 from keras_lstm_custom.timeseries.forecasting.samples import Samples, newest, part_samples
-from keras_lstm_custom.timeseries.forecasting.table import Table, make_table
+from keras_lstm_custom.timeseries.forecasting.table import Table, make_table, tell_of_age
 from keras_lstm_custom.timeseries.windowing import next_times
 
 #: Levels of the intervals where none are asked for and the record allows them.
@@ -115,6 +116,9 @@ class Forecaster:
                 received=f"validation={validation!r}, test={test!r}",
                 remedy="Pass e.g. validation=0.15, test=0.15.",
             )
+        check_roles(target, past=past, future=future, static=static)
+        check_calendar(calendar, holidays)
+        check_cell(cell)
         self.asked_levels = None if levels is None else check_levels(levels)
         self.levels = LEVELS if self.asked_levels is None else self.asked_levels
         self.shares = (float(validation), float(test))
@@ -156,9 +160,11 @@ class Forecaster:
             verbose: as in `model.fit`.
 
         Raises:
+            ArgumentError: `epochs` or `batch_size` is no positive integer.
             DataError: the data does not fit the plan, or is too short; or there are too few windows to calibrate a
                 level that was asked for.
         """
+        check_training(epochs=epochs, batch_size=batch_size)
         if seed is not None:
             keras.utils.set_random_seed(seed)
         self.prepare(data)
@@ -219,7 +225,8 @@ class Forecaster:
 
     def _check_levels(self, tables: Mapping[str, Table]) -> None:
         """Leave out default levels for which the windows are too few, with a warning; refuse those asked for."""
-        count = len(part_samples(tables, self.plan, "validation", self.shares))
+        known = np.isfinite(part_samples(tables, self.plan, "validation", self.shares).y)
+        count = int(known.sum(axis=0).min())
         few = [level for level in self.levels if count < windows_needed(level)]
         if few and self.asked_levels is not None:
             raise DataError(
@@ -242,6 +249,16 @@ class Forecaster:
 
     # Forecasting
 
+    def check_fitted(self) -> None:
+        """Raise ArgumentError unless the forecaster was fitted."""
+        if not hasattr(self, "model"):
+            raise ArgumentError(
+                f"The forecaster of {shown(self._wish['target'])} has learnt nothing yet.",
+                expected="a forecaster that was fitted, or loaded",
+                received="one that was not",
+                remedy="Call fit(data) first.",
+            )
+
     def tables(self, data: pd.DataFrame | Frames, future: pd.DataFrame | Frames | None = None) -> dict[str, Table]:
         """Return the arrays of the series, checked against the plan."""
         frames = as_frames(data)
@@ -262,6 +279,7 @@ class Forecaster:
 
     def forecast(self, samples: Samples) -> Forecasts:
         """Return the forecasts of samples, with calibrated intervals."""
+        self.check_fitted()
         mean, says = self._says(samples)
         return Forecasts(mean, intervals(says, self.margins))
 
@@ -279,6 +297,7 @@ class Forecaster:
         Raises:
             DataError: the data is not like that of the training, or `future` ends before the horizon.
         """
+        self.check_fitted()
         frames = as_frames(data)
         if self.plan.future and future is None:
             raise DataError(
@@ -289,6 +308,8 @@ class Forecaster:
                 "last one of the data.",
             )
         tables = self.tables(frames, future)
+        for name, table in tables.items():
+            tell_of_age(table, self.plan, name)
         result = self.forecast(newest(tables, self.plan))
         parts = []
         for k, (name, table) in enumerate(tables.items()):

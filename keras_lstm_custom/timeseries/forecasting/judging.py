@@ -111,9 +111,12 @@ def judge(
         statistics: whether to compare with exponential smoothing, where statsmodels is installed.
 
     Raises:
-        ArgumentError: the forecasters do not forecast the same.
+        ArgumentError: the forecasters do not forecast the same, or one is not fitted.
+        DataError: the target has no value in the held-out part.
     """
     forecasters = {"network": forecasters} if isinstance(forecasters, Forecaster) else dict(forecasters)
+    for one in forecasters.values():
+        one.check_fitted()
     first = _same(forecasters)
     plan, tables = first.plan, first.tables(data)
     samples = part_samples(tables, plan, "test", first.shares)

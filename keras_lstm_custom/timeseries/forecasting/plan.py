@@ -75,7 +75,7 @@ class Plan:
 def as_frames(data: pd.DataFrame | Frames) -> dict[str, pd.DataFrame]:
     """Return one table, or several by id, as several by id (one: with the id "")."""
     if isinstance(data, pd.DataFrame):
-        return {"": data}
+        data = {"": data}
     if not isinstance(data, Mapping) or not data or not all(isinstance(f, pd.DataFrame) for f in data.values()):
         raise DataError(
             "The time series must be a table, or several tables by their ids.",
@@ -83,7 +83,21 @@ def as_frames(data: pd.DataFrame | Frames) -> dict[str, pd.DataFrame]:
             received=type(data).__name__,
             remedy="Read them with timeseries.read_csv or timeseries.read_series.",
         )
-    return {str(name): frame for name, frame in data.items()}
+    frames = {str(name): frame for name, frame in data.items()}
+    _check_names(frames)
+    return frames
+
+
+def _check_names(frames: dict[str, pd.DataFrame]) -> None:
+    for frame in frames.values():
+        twice = frame.columns[frame.columns.duplicated()]
+        if len(twice):
+            raise DataError(
+                f"There are {list(frame.columns).count(twice[0])} columns {shown(twice[0])}.",
+                expected="a name of its own for each column",
+                received=names_shown(frame.columns),
+                remedy="Rename or drop them: frame.loc[:, ~frame.columns.duplicated()] keeps the first of each.",
+            )
 
 
 def spacing(index: Any) -> tuple[str, str | None]:
@@ -98,6 +112,13 @@ def spacing(index: Any) -> tuple[str, str | None]:
             expected="a pandas.DatetimeIndex with a `freq`",
             received=f"{type(index).__name__} with freq {getattr(index, 'freq', None)}",
             remedy="Set it, e.g. frame = frame.asfreq('h'), or read the file with timeseries.read_csv.",
+        )
+    if not index.is_monotonic_increasing:
+        raise DataError(
+            "The time runs backwards.",
+            expected="rows in the order of time",
+            received=f"{index[0]} before {index[-1]}",
+            remedy="Sort them: frame = frame.sort_index().",
         )
     return index.freq.freqstr, None if index.tz is None else str(index.tz)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_lstm_custom.errors import DataError
+from keras_lstm_custom.timeseries.checks import shown
 from keras_lstm_custom.timeseries.forecasting.plan import Plan
 from keras_lstm_custom.timeseries.forecasting.table import Table
 
@@ -72,23 +73,44 @@ def part_samples(tables: Mapping[str, Table], plan: Plan, part: str, shares: Seq
     """Return the samples of one part of all series.
 
     Raises:
-        DataError: a series is not long enough to have a window of this part.
+        DataError: a series is not long enough to have a window of this part, or the target has no value in it.
     """
     origins = {name: part_origins(table, plan, part, shares) for name, table in tables.items()}
     short = [name for name, rows in origins.items() if not len(rows)]
     if short:
-        share = (1 - sum(shares), *shares)[PARTS.index(part)]
-        needed = plan.horizon + (plan.window if part == "train" else 0)
-        rows = len(tables[short[0]].values)
-        several = f" {short[0]!r} ({len(short)} of {len(tables)} are)" if len(tables) > 1 else ""
+        several = f" {shown(short[0])} ({len(short)} of {len(tables)} are)" if len(tables) > 1 else ""
+        raise _too_short(len(tables[short[0]].values), plan, part, shares, several)
+    samples = make_samples(tables, plan, origins)
+    if not np.isfinite(samples.y).any():
         raise DataError(
-            f"The series{several} is too short for a {part} part of its own.",
-            expected=f"at least {needed} rows in it, so about {round(needed / share) + 1} in all",
-            received=f"{rows} rows, of which {round(rows * share)} are for this part",
-            remedy="Use a longer record, a shorter window and horizon, or larger shares"
-            + ("; or leave these series out." if len(tables) > 1 else "."),
+            f"The target {shown(plan.target)} has no value in the {part} part.",
+            expected="values to " + {"train": "learn from", "validation": "stop by", "test": "measure with"}[part],
+            received=f"{samples.y.size} missing values in {len(samples)} windows",
+            remedy="Use a longer record, or one with fewer holes there, or other shares.",
         )
-    return make_samples(tables, plan, origins)
+    return samples
+
+
+def _too_short(rows: int, plan: Plan, part: str, shares: Sequence[float], several: str) -> DataError:
+    """Return the error of a series that has no window in a part: the part is too short, or all up to its end."""
+    share = (1 - sum(shares), *shares)[PARTS.index(part)]
+    end = (*bounds(rows, shares), rows)[PARTS.index(part)]
+    own = round(rows * share)
+    if part != "train" and own >= plan.horizon:
+        sizes = f"a window of {plan.window} steps and {plan.horizon} after it"
+        expected, received = f"at least {plan.window + plan.horizon} rows up to its end, for {sizes}", f"{end} rows"
+        shorter = f"a shorter window, such as window={max((end - plan.horizon) // 2, 1)}"
+    else:
+        needed = plan.horizon + (plan.window if part == "train" else 0)
+        expected = f"at least {needed} rows in it, so about {round(needed / share) + 1} in all"
+        received = f"{rows} rows, of which {own} are for this part"
+        shorter = "a shorter window or horizon" + (f", such as horizon={max(own // 3, 1)}" if part != "train" else "")
+    return DataError(
+        f"The series{several} is too short for a {part} part of its own.",
+        expected=expected,
+        received=received,
+        remedy=f"Use a longer record, {shorter}, or larger shares" + ("; or leave it out." if several else "."),
+    )
 
 
 def newest(tables: Mapping[str, Table], plan: Plan) -> Samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +80,17 @@ def make_table(frame: pd.DataFrame, plan: Plan, *, ahead: pd.DataFrame | None = 
     calendar = calendar_columns(seen, plan.calendar, plan.holidays).to_numpy()
     filled = frame[columns].ffill().bfill().to_numpy("float64")
     return Table(filled, known, calendar, times, _ahead(frame, plan, ahead), _static(frame, plan, name))
+
+
+def tell_of_age(table: Table, plan: Plan, name: str = "") -> None:
+    """Warn where nothing of the target is known in the window that a forecast starts from."""
+    since = len(table.known) - 1 - int(np.flatnonzero(table.known[:, 0])[-1])
+    if since >= plan.window:
+        warnings.warn(
+            f"Nothing of {shown(plan.target)}{_of(name)} is known in the window of {plan.window} steps: the forecast "
+            f"starts from the value of {table.times[-1 - since]}, {since} steps before the end.",
+            stacklevel=4,
+        )
 
 
 def _of(name: str) -> str:

@@ -154,14 +154,15 @@ def _keep(network: Network, validation: tuple[Samples, np.ndarray], quantiles: t
             whole = np.tile(shares, weights[0].shape[-1] // outputs)
             layer.set_weights([s + whole * (w - s) for s, w in zip(start[layer], weights, strict=True)])
 
+    some = np.isfinite(change).any(axis=1)  # windows of which something is known
     losses: dict[str, list[np.ndarray]] = {"mean": [], "quantiles": []}
     for share in KEPT:
         keep(np.full(outputs, share))
         said = network.core.predict(samples.x, batch_size=1024, verbose=0)
-        error = change - np.asarray(said["mean"], "float64")[:, :, 0]
+        error = change[some] - np.asarray(said["mean"], "float64")[some, :, 0]
         losses["mean"].append(np.nanmean(np.square(error), axis=1))
         if quantiles:
-            q, error = np.array(quantiles), change[:, :, None] - np.asarray(said["quantiles"], "float64")
+            q, error = np.array(quantiles), change[some, :, None] - np.asarray(said["quantiles"], "float64")[some]
             losses["quantiles"].append(np.nanmean(np.maximum(q * error, (q - 1) * error), axis=(1, 2)))
     kept = {name: _best_share(one) for name, one in losses.items() if one}
     keep(np.array([kept["mean"], *[kept.get("quantiles", 0.0)] * len(quantiles)]))
