@@ -63,7 +63,7 @@ class Reader:
             symbols = [leaf for leaf in tree.flatten((args, kwargs)) if id(leaf) in known]
             args, kwargs = tree.map_structure(lambda leaf: known.get(id(leaf), leaf), (args, kwargs))
             results = [as_tensor(r) for r in listed(self.call(operation, args, kwargs))]
-            made = tree.flatten(_Stand([self.frame.shape(t.value) for t in results])(symbols[0]))
+            made = tree.flatten(_Stand([self.frame.shape(t.value) for t in results])(*symbols))
             kept.extend(made)
             known.update({id(new): t for new, t in zip(made, results, strict=True)})
             return made

@@ -180,7 +180,7 @@ def test_bad_input_is_told_and_nothing_is_written(options, error, said, tmp_path
             "(?s)time_distributed.*65 time steps",
         ),
         (lambda: _gated(), "multi-head attention with return_att"),
-        (lambda: keras.Model(x := keras.Input((T, F)), x), "nothing to run"),
+        (lambda: _without_layers(), "nothing to run"),
         (lambda: keras.Sequential([keras.Input((None, F)), layers.LSTM(2)]), "timesteps"),
     ],
 )
@@ -188,6 +188,14 @@ def test_what_has_no_c_is_named(model, said, tmp_path):
     with pytest.raises(ExportError, match=said):
         export.c(model(), tmp_path / "net")
     assert not (tmp_path / "net").exists()
+
+
+def _without_layers():
+    x = keras.Input((T, F))
+    try:
+        return keras.Model(x, x)
+    except ValueError:
+        pytest.skip("this Keras makes no model without layers")
 
 
 def _gated() -> keras.Model:
