@@ -59,6 +59,8 @@ def _derived(request: Request) -> bool:
         return False
     if _is_eager_gradient(request):  # it runs a step twice, and in Python a step costs more than what it computes
         return False
+    if request.training and _is_large_and_narrow(request):
+        return False
     # Without a gradient it pays where XLA compiles it, over a fixed number of steps; its products of bfloat16 are slow.
     return request.training or (
         request.sequences.shape[1] not in (None, 1) and request.cell.compute_dtype != "bfloat16"
@@ -71,9 +73,26 @@ SMALL_STEP = 4096
 
 
 def _has_small_steps(request: Request) -> bool:
-    cell, batch = request.cell, request.sequences.shape[0]
-    size = len(cell.gates) * cell.units
-    return batch is not None and batch * size <= SMALL_STEP and len(cell.recurrent_kernel_shape) == 2
+    size = _step_size(request)
+    return size is not None and size <= SMALL_STEP and len(request.cell.recurrent_kernel_shape) == 2
+
+
+#: Rows times columns of the kernel from which on `derived` was measured slower in training under TensorFlow where the
+#: recurrent kernel has few rows: a projection of 32 of 256 units, over 64 rows. What it keeps goes through memory then.
+LARGE_STEP, FEW_ROWS = 65536, 64
+
+
+def _is_large_and_narrow(request: Request) -> bool:
+    cell, size = request.cell, _step_size(request)
+    rows, *more = cell.recurrent_kernel_shape
+    if len(more) > 1 or "layer_normalization" in cell.features:  # whose step costs more than memory does
+        return False
+    return size is not None and size >= LARGE_STEP and rows < FEW_ROWS
+
+
+def _step_size(request: Request) -> int | None:
+    batch = request.sequences.shape[0]
+    return None if batch is None else batch * len(request.cell.gates) * request.cell.units
 
 
 def _left_in_eager_calls(request: Request) -> str:
@@ -127,7 +146,8 @@ RULES: dict[str, Rule] = {
     "derived": Rule(
         _derived,
         "could serve, but is measured faster only for cells whose equations no other engine has written out; on JAX on "
-        "a CPU only in training and in small steps; under TensorFlow without training only over a fixed number of "
+        "a CPU only in training and in small steps; under TensorFlow in training not in large steps with a recurrent "
+        "kernel of few rows, without training only over a fixed number of "
         "steps, more than one, and not in bfloat16, and not under a gradient tape that is open in an eager call",
         _left_in_eager_calls,
     ),
