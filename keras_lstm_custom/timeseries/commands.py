@@ -59,6 +59,7 @@ def forecast(
         from keras_lstm_custom.layers import LSTM, VanillaRNN
         from keras_lstm_custom.timeseries import Forecaster, backtest, spread
         from keras_lstm_custom.timeseries.forecasting import job
+        from keras_lstm_custom.timeseries.forecasting.backtesting import part_of
 
         cells = {"lstm": ("LSTM", LSTM), "vanilla_rnn": ("vanilla RNN", VanillaRNN)}
         if cell not in cells:
@@ -88,6 +89,8 @@ def forecast(
             units=units,
         )
         later = None if ahead is None else read(ahead, None, reading, future)
+        if refits:
+            part_of(forecaster, table, refits)  # raises before anything is trained
         job.run(
             {name: forecaster},
             table,

@@ -142,6 +142,7 @@ def test_several_series_of_one_file(folder, tmp_path):
         (["--target", "load", "--known", "opn"], "no column 'opn'"),
         (["--target", "load", "--missing", "guess"], "What shall be done about missing values"),
         (["--target", "load", "--zone", "Mars"], "no such time zone"),
+        (["--target", "load", "--backtest", "99"], "parts of the backtest are shorter"),
         (["--target", "load", "--horizon", "0"], "`horizon` counts time steps"),
     ],
 )

@@ -282,7 +282,7 @@ function showTime() {
     layout["legend" + id] = { ...(narrow ? above(top) : { x: 1.01, xanchor: "left", y: top }), font: { size: 12 } };
     const drawn = draw("y" + id, [top - height * share, top]);
     if (drawn[0].type === "heatmap") layout.margin.r = Math.max(layout.margin.r, 60);
-    if (drawn[0].type === "heatmap") Object.assign(layout["yaxis" + id], { autorange: "reversed", showgrid: false, zeroline: false });
+    if (drawn[0].type === "heatmap") Object.assign(layout["yaxis" + id], { autorange: "reversed", showgrid: false, zeroline: false, automargin: !narrow, showticklabels: !narrow });
     return drawn;
   });
   traces.forEach(trace => { trace.xaxis = "x"; if (trace.legend === "legendundefined") trace.legend = "legend"; });

@@ -49,18 +49,8 @@ def backtest(
         ArgumentError: `origins`, `seeds` or `share` is not usable.
         DataError: the parts are shorter than the horizon.
     """
-    check_size("origins", origins, "says how many times to start")
     _check_times(seeds, share)
-    frames = as_frames(data)
-    rows = min(len(frame) for frame in frames.values())
-    part, horizon = int(rows * share) // origins, forecaster.fresh().prepare(data).horizon
-    if part < horizon:
-        raise DataError(
-            "The parts of the backtest are shorter than the horizon.",
-            expected=f"at least {horizon} rows in each",
-            received=f"{origins} parts of {part} rows",
-            remedy="Use fewer origins, a larger share, or a shorter horizon.",
-        )
+    part, frames = part_of(forecaster, data, origins, share), as_frames(data)
     results = []
     for k in range(origins):
         cut = {name: frame.iloc[: len(frame) - (origins - 1 - k) * part] for name, frame in frames.items()}
@@ -87,6 +77,26 @@ def backtest(
                 }
             )
     return pd.DataFrame(results)
+
+
+def part_of(forecaster: Forecaster, data: pd.DataFrame | Frames, origins: int, share: float = 0.4) -> int:
+    """Return how many rows each part of a backtest has.
+
+    Raises:
+        ArgumentError: `origins` is no positive integer.
+        DataError: that is fewer than the horizon.
+    """
+    check_size("origins", origins, "says how many times to start")
+    rows = min(len(frame) for frame in as_frames(data).values())
+    part, horizon = int(rows * share) // origins, forecaster.fresh().prepare(data).horizon
+    if part < horizon:
+        raise DataError(
+            "The parts of the backtest are shorter than the horizon.",
+            expected=f"at least {horizon} rows in each",
+            received=f"{origins} parts of {part} rows",
+            remedy="Use fewer origins, a larger share, or a shorter horizon.",
+        )
+    return part
 
 
 def _check_times(seeds: Any, share: Any) -> None:

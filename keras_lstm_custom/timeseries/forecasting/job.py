@@ -69,6 +69,8 @@ def run(
     frames = as_frames(data)
     first = next(iter(forecasters.values()))
     first.prepare(data)
+    if future is not None:
+        first.tables(data, future)  # raises, if it ends too early, before anything is trained
     make_ours(out)
     describe(source, frames, first, say)
     for name, forecaster in forecasters.items():

@@ -84,12 +84,15 @@ def _forecasts(axes: Any, judgement: Judgement, plan: Plan, label: str) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     zone = f" (time zone {plan.zone})" if plan.zone else ""
     series = f", series {plan.series[0]}" if plan.series else ""
+    ahead = "the next step" if horizon == 1 else f"the next {horizon} steps"
     axes.set(ylabel=label, xlabel=f"time{zone}")
-    axes.set_title(f"Held-out data{series}: the next {horizon} steps, forecast at each grey line", pad=30)
+    axes.set_title(f"Held-out data{series}: {ahead}, forecast at each grey line", pad=30)
     axes.legend(ncols=6, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def _by_step(axes: Any, judgement: Judgement, unit: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     ahead = np.arange(1, judgement.truth.shape[1] + 1)
     grey = False
     for name, values in judgement.forecasts.items():
@@ -99,6 +102,7 @@ def _by_step(axes: Any, judgement: Judgement, unit: str) -> None:
         text = ("other simple forecasts" if not grey else None) if other else name
         grey = grey or other
         axes.plot(ahead, rmse, marker="o", markersize=3, label=text, **style)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="steps ahead", ylabel=f"RMSE [{unit}]" if unit else "RMSE", ylim=(0, None))
     axes.set_title(f"Error over all {judgement.windows} held-out windows")
     axes.legend(frameon=False, fontsize="small")
