@@ -34,7 +34,7 @@ STUBBED := $(patsubst %.pyi,%.py,$(wildcard keras_lstm_custom/*/*.pyi))
 VERSIONS := tests/test_installation.py tests/test_initializers.py tests/test_keras_hooks.py tests/test_saved_models.py tests/test_tasks.py \
 	$(addprefix tests/,cells conformance diagnostics equations goldens layers load models timeseries) \
 	$(addprefix tests/engines/test_,registry.py fast.py native.py static_shapes.py saved_graphs.py) \
-	$(addprefix tests/export/test_,float.py saved_model.py)
+	$(addprefix tests/export/,plain_c test_float.py test_loops.py test_micro.py test_passes.py test_saved_model.py test_streaming.py)
 #: The first of some Pythons that runs here, else $(PYTHON).
 first = $(firstword $(foreach v,$(1),$(shell for p in python$(v) $$HOME/.pyenv/versions/$(v).*/bin/python; do \
 	"$$p" -c "" 2>/dev/null && echo "$$p" && break; done)) $(PYTHON))
