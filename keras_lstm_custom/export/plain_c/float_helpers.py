@@ -23,12 +23,12 @@ static void k_$name($weights, const float *x, int rows, int columns, float *y) {
     float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
     if (rows >= 4) {
       const $kind *w1 = w + columns, *w2 = w1 + columns, *w3 = w2 + columns;
-      for (; v < end; ++v) {
+      do {
         s0 += $cast*w++ * *v;
         s1 += $cast*w1++ * *v;
         s2 += $cast*w2++ * *v;
-        s3 += $cast*w3++ * *v;
-      }
+        s3 += $cast*w3++ * *v++;
+      } while (v < end);
       y[0] += ${scale}s0;
       y[1] += ${scale}s1;
       y[2] += ${scale}s2;
@@ -37,7 +37,8 @@ static void k_$name($weights, const float *x, int rows, int columns, float *y) {
       rows -= 4;
       w = w3;
     } else {
-      while (v < end) s0 += $cast*w++ * *v++;
+      do s0 += $cast*w++ * *v++;
+      while (v < end);
       *y++ += ${scale}s0;
       --rows;
     }
