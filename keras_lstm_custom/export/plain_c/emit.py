@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ class Emitter:
     test_number = "float"  #: the type of the numbers in the test
     test_end = ""  #: of the names of the functions that the test calls
     helper_text: Mapping[str, str] = {}  #: by the name of a helper
+    helper_needs: Mapping[str, Sequence[str]] = {}  #: which others it calls
 
     def __init__(self, name: str, outputs: list[Value], inputs: int):
         """Take the package's name, its values, and how many inputs the model has."""
@@ -197,7 +198,20 @@ class Emitter:
 
     def helper_texts(self) -> list[str]:
         """Return the functions that are used."""
-        return [self.helper_text[name] for name in self.helpers]
+        return [self.helper_text[name] for name in self.wanted()]
+
+    def wanted(self) -> list[str]:
+        """Return the helpers that are used, each behind those that it needs itself."""
+        found: dict[str, None] = {}
+
+        def add(name: str) -> None:
+            for other in self.helper_needs.get(name, ()):
+                add(other)
+            found.setdefault(name)
+
+        for name in self.helpers:
+            add(name)
+        return list(found)
 
     def tolerance(self, value: float) -> str:
         return real(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keras_lstm_custom.export.plain_c.emit import Emitter
-from keras_lstm_custom.export.plain_c.functions import UNARY
+from keras_lstm_custom.export.plain_c.float_helpers import HELPERS, NEEDS
 from keras_lstm_custom.export.plain_c.ir import Value, unshaped
 from keras_lstm_custom.export.plain_c.schedule import Group
 from keras_lstm_custom.export.plain_c.text import Address, loop, real
@@ -27,103 +27,13 @@ ARITHMETIC = {
     "where": "{0} != 0.0f ? {1} : {2}",
 }
 
-HELPERS = {
-    "linear": """\
-/* y += W x, for rows of W */
-static void k_linear(const float *w, const float *x, int rows, int columns, float *y) {
-  for (int r = 0; r < rows; ++r) {
-    float sum = 0.0f;
-    for (int i = 0; i < columns; ++i) sum += w[i] * x[i];
-    y[r] += sum;
-    w += columns;
-  }
-}
-""",
-    "linear8": """\
-/* y += s W x, with a scale for each row of W */
-static void k_linear8(const int8_t *w, const float *scale, const float *x, int rows, int columns, float *y) {
-  for (int r = 0; r < rows; ++r) {
-    float sum = 0.0f;
-    for (int i = 0; i < columns; ++i) sum += (float)w[i] * x[i];
-    y[r] += scale[r] * sum;
-    w += columns;
-  }
-}
-""",
-    "add": """\
-static void k_add(const float *x, int count, int width, float *y) {
-  for (int n = 0; n < count; ++n) {
-    float sum = 0.0f;
-    for (int i = 0; i < width; ++i) sum += *x++;
-    y[n] = sum;
-  }
-}
-""",
-    "max": """\
-static void k_max(const float *x, int count, int width, float *y) {
-  for (int n = 0; n < count; ++n, x += width) {
-    y[n] = x[0];
-    for (int i = 1; i < width; ++i) y[n] = x[i] > y[n] ? x[i] : y[n];
-  }
-}
-""",
-    "rms": """\
-/* the root of: the sum of squares / divisor + more */
-static void k_rms(const float *x, int count, int width, float divisor, float more, float *y) {
-  for (int n = 0; n < count; ++n) {
-    float sum = 0.0f;
-    for (int i = 0; i < width; ++i, ++x) sum += *x * *x;
-    y[n] = sqrtf(sum / divisor + more);
-  }
-}
-""",
-    "sparsemax": """\
-/* As Keras has it: it adds up the sums of all numbers that are left, where Martins & Astudillo take the last one. */
-static void k_sparsemax(const float *x, int count, int width, float *y) {
-  for (int n = 0; n < count; ++n, x += width) {
-    float total = -1.0f, left = 0.0f;
-    for (int i = 0; i < width; ++i) {
-      float sum = 0.0f, rank = 0.0f;
-      for (int j = 0; j < width; ++j) {
-        if (x[j] > x[i] || (x[j] == x[i] && j <= i)) {
-          sum += x[j];
-          rank += 1.0f;
-        }
-      }
-      if (x[i] - (sum - 1.0f) / rank > 0.0f) {
-        total += sum;
-        left += 1.0f;
-      }
-    }
-    y[n] = total / left;
-  }
-}
-""",
-    "mix": """\
-/* y = the sum of rows, each times its weight */
-static void k_mix(const float *rows, const float *weights, int count, int width, float *y) {
-  for (int i = 0; i < width; ++i) y[i] = 0.0f;
-  for (int n = 0; n < count; ++n) {
-    for (int i = 0; i < width; ++i) y[i] += weights[n] * *rows++;
-  }
-}
-""",
-    "row": """\
-/* the row of a token; of one that is not in the table, the first or the last */
-static int k_row(float token, int rows) {
-  return !(token > 0.0f) ? 0 : token >= (float)rows ? rows - 1 : (int)token;
-}
-""",
-    **{name: f"static float k_{name}(float x) {{ return {function.c}; }}\n" for name, function in UNARY.items()},
-}
-
 
 class FloatEmitter(Emitter):
     """Writes float arithmetic."""
 
     number = "float"
     includes = ("math.h",)
-    helper_text = HELPERS
+    helper_text, helper_needs = HELPERS, NEEDS
 
     def __init__(self, name: str, outputs: list[Value], inputs: int, eight_bits: bool = False):
         """Take what `Emitter` takes, and whether weights are int8."""

@@ -46,6 +46,7 @@ class IntegerEmitter(IntegerMaps):
 
     header_includes = ("stdint.h",)
     test_number, test_end = "int16_t", "_q"
+    helper_needs = NEEDS
 
     # Vectors
 
@@ -174,27 +175,14 @@ class IntegerEmitter(IntegerMaps):
     def helper_texts(self) -> list[str]:
         tables = [array(kind, name, numbers.tolist()) for kind, name, numbers in self._tables()]
         io = HELPERS["io"].format(inputs=self.input_count, outputs=self.output_count)
-        return [*tables, io, *(HELPERS[name] for name in self._wanted())]
+        return [*tables, io, *(HELPERS[name] for name in self.wanted())]
 
     @property
     def constant_bytes(self) -> int:
         return super().constant_bytes + sum(numbers.nbytes for *_, numbers in self._tables())
 
     def _tables(self) -> list[tuple[str, str, np.ndarray]]:
-        return [TABLES[name] for name in self._wanted() if name in TABLES]
-
-    def _wanted(self) -> list[str]:
-        """Return the helpers that are used, each behind those that it needs itself."""
-        found: dict[str, None] = {}
-
-        def add(name: str) -> None:
-            for other in NEEDS.get(name, ()):
-                add(other)
-            found.setdefault(name)
-
-        for name in self.helpers:
-            add(name)
-        return list(found)
+        return [TABLES[name] for name in self.wanted() if name in TABLES]
 
     def more_declarations(self, package: Any) -> list[str]:
         return [

@@ -103,7 +103,7 @@ def source(package: Package) -> str:
     functions.append("\n".join([start, *indented(resets or ["(void)m;"]), "}\n"]))
     functions += emitter.entries(package, calls, [] if package.why_not_stepwise else step_calls)
     helpers = emitter.helper_texts()
-    integers = any(kind != "float" for kind, *_ in emitter.constants)
+    integers = any(kind != "float" for kind, *_ in emitter.constants) or any("int32_t" in text for text in helpers)
     files = [*emitter.includes, *(["stdint.h"] if integers else []), "string.h"]
     includes = [f"#include <{file}>" for file in files]
     constants = [text for _, text in emitter.constants.values()]

@@ -16,7 +16,7 @@ class Unary(NamedTuple):
     """A function that C's arithmetic does not have."""
 
     numpy: Callable[[np.ndarray], np.ndarray]
-    c: str  #: the body of `static float k_NAME(float x)`, in float arithmetic
+    c: str  #: what `static float k_NAME(float x)` returns, in float arithmetic, or its body
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
@@ -28,35 +28,36 @@ def _log_sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 _SELU = (1.0507009873554805, 1.6732632423543772)
-_SOFTPLUS = "(x > 0.0f ? x : 0.0f) + log1pf(expf(-fabsf(x)))"
+#: `k_power` and `k_tanh` take fewer instructions than the C library, and no code of it: `float_helpers.py`.
+_SOFTPLUS = "(x > 0.0f ? x : 0.0f) + log1pf(k_power(-fabsf(x), 0.0f))"
 
 UNARY: dict[str, Unary] = {
-    "sigmoid": Unary(FUNCTIONS["sigmoid"], "1.0f / (1.0f + expf(-x))"),
-    "tanh": Unary(np.tanh, "tanhf(x)"),
-    "exp": Unary(np.exp, "expf(x)"),
+    "sigmoid": Unary(FUNCTIONS["sigmoid"], "1.0f / (1.0f + k_power(-x, 0.0f))"),
+    "tanh": Unary(np.tanh, "const float e = k_power(2.0f * x, 1.0f); return e / (e + 2.0f);"),
+    "exp": Unary(np.exp, "x > 88.0f ? HUGE_VALF : k_power(x, 0.0f)"),
     "log": Unary(np.log, "logf(x)"),
     "log1p": Unary(np.log1p, "log1pf(x)"),
-    "expm1": Unary(np.expm1, "expm1f(x)"),
+    "expm1": Unary(np.expm1, "x > 88.0f ? HUGE_VALF : k_power(x, 1.0f)"),
     "sqrt": Unary(np.sqrt, "sqrtf(x)"),
     "sin": Unary(np.sin, "sinf(x)"),
     "cos": Unary(np.cos, "cosf(x)"),
     "erf": Unary(_erf, "erff(x)"),
     "floor": Unary(np.floor, "floorf(x)"),
     "softplus": Unary(lambda x: np.logaddexp(0, x), _SOFTPLUS),
-    "log_sigmoid": Unary(_log_sigmoid, "(x < 0.0f ? x : 0.0f) - log1pf(expf(-fabsf(x)))"),
+    "log_sigmoid": Unary(_log_sigmoid, "(x < 0.0f ? x : 0.0f) - log1pf(k_power(-fabsf(x), 0.0f))"),
     "softsign": Unary(lambda x: x / (1 + np.abs(x)), "x / (1.0f + fabsf(x))"),
-    "silu": Unary(lambda x: x * FUNCTIONS["sigmoid"](x), "x / (1.0f + expf(-x))"),
+    "silu": Unary(lambda x: x * FUNCTIONS["sigmoid"](x), "x / (1.0f + k_exp(-x))"),
     "gelu": Unary(lambda x: 0.5 * x * (1 + _erf(x / 2**0.5)), "0.5f * x * (1.0f + erff(x * 0.70710678f))"),
     "gelu_tanh": Unary(
         lambda x: 0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
-        "0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)))",
+        "0.5f * x * (1.0f + k_tanh(0.79788456f * (x + 0.044715f * x * x * x)))",
     ),
-    "mish": Unary(lambda x: x * np.tanh(np.logaddexp(0, x)), f"x * tanhf({_SOFTPLUS})"),
+    "mish": Unary(lambda x: x * np.tanh(np.logaddexp(0, x)), f"x * k_tanh({_SOFTPLUS})"),
     "selu": Unary(
         lambda x: _SELU[0] * np.where(x > 0, x, _SELU[1] * np.expm1(np.minimum(x, 0))),
-        "1.05070099f * (x > 0.0f ? x : 1.67326324f * expm1f(x))",
+        "1.05070099f * (x > 0.0f ? x : 1.67326324f * k_power(x, 1.0f))",
     ),
-    "tanh_shrink": Unary(lambda x: x - np.tanh(x), "x - tanhf(x)"),
+    "tanh_shrink": Unary(lambda x: x - np.tanh(x), "x - k_tanh(x)"),
     "squareplus": Unary(lambda x: (x + np.sqrt(x * x + 4)) / 2, "0.5f * (x + sqrtf(x * x + 4.0f))"),
     "sparse_plus": Unary(
         lambda x: np.where(x <= -1, 0, np.where(x < 1, 0.25 * (x + 1) ** 2, x)),
