@@ -45,7 +45,7 @@ def test_code_in_docstrings_runs(name, rng, tmp_path, monkeypatch):
     """With the names that the examples take for granted: a trained model, and data for it."""
     monkeypatch.chdir(tmp_path)
     x, y = rng.normal(size=(32, 20, 8)).astype("float32"), rng.normal(size=(32, 1)).astype("float32")
-    model = keras.Sequential([keras.Input(x.shape[1:]), klc.LSTM(4, name="lstm"), keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input(x.shape[1:]), klc.LSTM(4, name="encoder"), keras.layers.Dense(1)])
     model.compile("adam", "mse", jit_compile=False)
     data = {"model": model, "x": x, "y": y, "x_test": x, "y_test": y, "x_val": x, "y_val": y}
     for block in CODE.findall(inspect.getdoc(PUBLIC[name])):

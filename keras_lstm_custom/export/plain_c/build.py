@@ -108,7 +108,13 @@ def _input(index: int, tensor: Any) -> Value:
     return Value("input", [], shape[0] if timed else None, shape[1:] if timed else shape, index=index)
 
 
-def emitter_for(name: str, model: keras.Model, quantize: str | None, rows: list[np.ndarray] | None) -> Emitter:
+def emitter_for(
+    name: str,
+    model: keras.Model,
+    quantize: str | None,
+    rows: list[np.ndarray] | None,
+    doubled: weights.Doubled | None = None,
+) -> Emitter:
     """Return what writes a model as C.
 
     Args:
@@ -116,12 +122,13 @@ def emitter_for(name: str, model: keras.Model, quantize: str | None, rows: list[
         model: its sizes must be known.
         quantize: one of `BOUNDS`.
         rows: real input, `(rows, ...)` for each of the model's; None = there is none, which integers need.
+        doubled: which kernels take two int8 for each weight; None = none.
     """
     outputs, inputs = read(model), len(model.inputs)
     if quantize is None:
         return FloatEmitter(name, outputs, inputs)
     seen = None if rows is None else observe(outputs, rows)
-    weights.quantise(outputs, seen and seen.moments)
+    weights.quantise(outputs, seen and seen.moments, doubled)
     if quantize == "int8":
         return FloatEmitter(name, outputs, inputs, eight_bits=True)
     assert seen is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export import folder as folders
 from keras_lstm_custom.export.model.inputs import Timesteps
 from keras_lstm_custom.export.model.samples import predictions
-from keras_lstm_custom.export.plain_c import host
+from keras_lstm_custom.export.plain_c import doubled, host
 from keras_lstm_custom.export.plain_c.build import BOUNDS, emitter_for, packed, prepared
 from keras_lstm_custom.export.plain_c.files import files
 from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.package import Package
+from keras_lstm_custom.export.plain_c.weights import Doubled
 from keras_lstm_custom.export.reserved_names import chosen_name
-from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
+from keras_lstm_custom.export.running.report import ExportReport, OutputError, RuntimeCheck
 from keras_lstm_custom.export.running.verify import output_error
 from keras_lstm_custom.writing import scratch
 
@@ -36,6 +38,7 @@ def c(
     name: str | None = None,
     *,
     bound: float | None = None,
+    verbose: int | str = "auto",
 ) -> ExportReport:
     """Write `model` as plain C99: no runtime, no heap, no global state.
 
@@ -49,7 +52,8 @@ def c(
 
     Every layer is read through the operations that it is made of: a cell of one's own needs nothing but `keras.ops`.
     The C is compiled by this computer's compiler (the variable CC, or `cc`), run, and compared with the model; without
-    a compiler the report says so, and is not `ok`.
+    a compiler the report says so, and is not `ok`. Where int8 weights err by more than 0.9 of `bound` on real input,
+    recurrent kernels, or all, take two int8 for each weight, and the notes say which.
 
     Args:
         model: a built Sequential or functional model.
@@ -61,6 +65,7 @@ def c(
         name: of the struct, the functions and the files; None = made from the folder's name.
         bound: the largest accepted error, as a share of the standard deviation of the model's output; None = 1e-5 in
             float, 0.02 else.
+        verbose: 1 shows a progress bar while kernels of two int8 are tried, 0 does not; "auto" = if it takes long.
 
     Returns:
         The report: `bytes` is the size of all constants, `arena_bytes` that of the struct.
@@ -92,12 +97,17 @@ def c(
             remedy="Pass rows of the training data.",
         )
     given = prepared(model, timesteps, calibration, quantize)
-    emitter = emitter_for(chosen, given.model, quantize, given.rows)
     expected = predictions(given.model, given.compared)
-    made = packed(chosen, given.model, emitter, given.compared, expected, quantize)
+
+    def make(kernels: Doubled | None = None) -> Package:
+        emitter = emitter_for(chosen, given.model, quantize, given.rows, kernels)
+        return packed(chosen, given.model, emitter, given.compared, expected, quantize)
+
+    made, limit = make(), BOUNDS[quantize] if bound is None else bound
+    measured = quantize is not None and given.rows is not None
     with folders.new_folder(folder) as place:
-        checks, more = _written(made, place, given.compared, expected, BOUNDS[quantize] if bound is None else bound)
-        report = _report(made, folder, quantize, checks, [*given.notes, *more], bound)
+        made, checks, more = _written(made, make if measured else None, place, given.compared, expected, limit, verbose)
+        report = _report(made, folder, quantize, checks, [*given.notes, *more], limit)
         folders.seal(place, report.to_json())
     return report
 
@@ -107,9 +117,15 @@ def _flat(array: np.ndarray) -> np.ndarray:
 
 
 def _written(
-    made: Package, place: Path, rows: list[np.ndarray], expected: list[np.ndarray], bound: float
-) -> tuple[list[RuntimeCheck], list[str]]:
-    """Write the files; compile, run and compare them where there is a compiler."""
+    made: Package,
+    make: Callable[[Doubled], Package] | None,
+    place: Path,
+    rows: list[np.ndarray],
+    expected: list[np.ndarray],
+    bound: float,
+    verbose: int | str,
+) -> tuple[Package, list[RuntimeCheck], list[str]]:
+    """Write the files; compile, run and compare them if there is a compiler; `make` a better package if need be."""
     try:
         texts = files(made)
     except Unsupported as reason:
@@ -121,22 +137,23 @@ def _written(
         ) from reason
     if host.compiler() is None:
         _write(place, texts)
-        return [], ["Not compiled and not run: there is no C compiler here (cc, or the variable CC)."]
+        return made, [], ["Not compiled and not run: there is no C compiler here (cc, or the variable CC)."]
     with scratch(ExportError) as work:
-        _write(work, texts)
-        got = host.run(made, work, [_flat(array) for array in rows])
-        errors = tuple(
-            output_error(port.name, wanted, found.reshape(wanted.shape))
-            for port, wanted, found in zip(made.outputs, expected, got, strict=True)
-        )
+
+        def errors_of(package: Package) -> tuple[OutputError, ...]:
+            return _errors(package, work, rows, expected)
+
+        errors = errors_of(made)
+        notes: list[str] = []
+        if make is not None:
+            made, errors, notes = doubled.improved(made, errors, make, errors_of, bound, verbose)
         beyond = [error for error in errors if not error.relative_to_signal <= bound]
         if beyond:
+            told = [f"{error.name}: {error.relative_to_signal:.3g}" for error in beyond]
             raise ExportError(
                 "The C does not give the model's numbers, so it was not kept.",
                 expected=f"an error of at most {bound:.3g} of the output's standard deviation",
-                received="; ".join(
-                    [*(f"{error.name}: {error.relative_to_signal:.3g}" for error in beyond), *made.emitter.coarse()]
-                ),
+                received="; ".join([*told, *made.emitter.coarse(), *notes]),
                 remedy="Use quantize=None or calibrate on more rows of real input; `bound` accepts a larger error.",
             )
         made.emitter.settle(made, work)
@@ -149,7 +166,17 @@ def _written(
                 remedy="Please report this, with the model's configuration.",
             )
         _write(place, texts)
-    return [RuntimeCheck(HOST, True, errors)], []
+    return made, [RuntimeCheck(HOST, True, errors)], notes
+
+
+def _errors(made: Package, work: Path, rows: list[np.ndarray], expected: list[np.ndarray]) -> tuple[OutputError, ...]:
+    """Compile and run a package in a folder; return how far its outputs are from the expected ones."""
+    _write(work, files(made))
+    got = host.run(made, work, [_flat(array) for array in rows])
+    return tuple(
+        output_error(port.name, wanted, found.reshape(wanted.shape))
+        for port, wanted, found in zip(made.outputs, expected, got, strict=True)
+    )
 
 
 def _write(place: Path, texts: dict[str, str]) -> None:
@@ -163,7 +190,7 @@ def _report(
     quantize: str | None,
     checks: list[RuntimeCheck],
     notes: list[str],
-    bound: float | None,
+    bound: float,
 ) -> ExportReport:
     emitter, why_not = made.emitter, made.why_not_stepwise
     kinds = Counter(value.kind for value in emitter.schedule.values if value.kind in emitter.KINDS)
@@ -175,7 +202,7 @@ def _report(
         ops=dict(kinds.most_common()),
         runtimes=(HOST,),
         checks=tuple(checks),
-        bound=BOUNDS[quantize] if bound is None else bound,
+        bound=bound,
         arena_bytes=emitter.struct_bytes,
         notes=(*notes, *emitter.notes),
     )

@@ -6,11 +6,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lstm_custom.export.plain_c import weights
+import keras_lstm_custom as klc
+from keras_lstm_custom import export
+from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export.plain_c import doubled, weights
 from keras_lstm_custom.export.plain_c.build import emitter_for, read
+from keras_lstm_custom.export.plain_c.doubled import recurrent
 from keras_lstm_custom.export.plain_c.integer_data import observe
 from keras_lstm_custom.export.plain_c.ir import ordered
 from tests.export.plain_c.zoo import inputs_for, randomised, sequential
+from tests.export.random_graphs import random_graph, samples_of
 
 pytestmark = pytest.mark.tensorflow
 layers = keras.layers
@@ -72,3 +77,87 @@ def test_weights_of_a_layer_that_is_called_twice_stand_in_flash_once(quantize):
         found = [content for kind, content, *_ in emitter.constants if kind in ("int8_t", "uint32_t")]
         sizes.append(sum(map(len, found)))
     assert sizes[0] == sizes[1] > 0
+
+
+def every(product) -> list[bool]:
+    return [True] * len(product.inputs)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_kernels_of_two_int8_have_fifteen_bits(seen):
+    model = randomised(sequential(layers.LSTM(6), shape=(5, 4)))
+    outputs = read(model)
+    products = [value for value in ordered(outputs) if value.kind == "linear"]
+    before = {value.number: [np.concatenate(value.kernels), list(value.inputs)] for value in products}
+    moments = observe(outputs, inputs_for(model, 40)).moments if seen else None
+    weights.quantise(outputs, moments, every)
+    for value in products:
+        kernel, inputs = before[value.number]
+        parts = [(numbers * scales[:, None]).T for numbers, scales in value.quantised]
+        assert value.inputs == [x for x in inputs for _ in range(2)]
+        stored = np.concatenate([high + low for high, low in zip(parts[::2], parts[1::2], strict=True)])
+        assert 0 < np.abs(stored - kernel).max() < np.abs(kernel).max() / 2**14
+        assert max(np.abs(numbers.astype(int)).max() for numbers, _ in value.quantised) == 127
+
+
+def test_recurrent_kernels_are_those_that_read_a_state_of_their_loop():
+    """Of a stack, each layer reads the states of the layer below, too, but as a sequence."""
+    model = randomised(
+        sequential(
+            klc.LSTM(3, layer_normalization="gate", return_sequences=True), layers.GRU(5), layers.Dense(2), shape=(5, 4)
+        )
+    )
+    products = [value for value in ordered(read(model)) if value.kind == "linear"]
+    found = {(k.shape[0], two) for v in products for k, two in zip(v.kernels, recurrent(v), strict=True)}
+    assert found == {(4, False), (3, True), (3, False), (5, True), (5, False)}
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int16x8"])
+def test_a_shared_layer_of_two_int8_stands_in_flash_once(quantize):
+    shared = layers.LSTM(6)
+    inputs = [keras.Input((5, 4)), keras.Input((5, 4))]
+    twice = randomised(keras.Model(inputs, layers.Concatenate()([shared(x) for x in inputs])))
+    sizes = []
+    for kernels in (None, every):
+        emitter = emitter_for("net", twice, quantize, inputs_for(twice, 12), kernels)
+        for number, phase in enumerate(emitter.schedule.phases):
+            emitter.phase(number, phase)
+        found = [content for kind, content, *_ in emitter.constants if kind in ("int8_t", "uint32_t")]
+        sizes.append(sum(map(len, found)))
+    assert sizes[1] == 2 * sizes[0] > 0
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int16x8"])
+def test_an_error_that_is_too_large_is_mended_by_kernels_of_two_int8(quantize, tmp_path, monkeypatch):
+    """Layer-normalised cells, in which the rounding of the recurrent weights grows from step to step."""
+    model = random_graph(42, variants=True)
+    x = samples_of(model, 128)
+    report = export.c(model, tmp_path / "net", quantize, x)
+    assert report.ok
+    assert report.checks[0].relative_to_signal < 0.9 * 0.02
+    (note,) = [note for note in report.notes if "two int8" in note]
+    assert "'head'" in note
+    monkeypatch.setattr(doubled, "CANDIDATES", {})
+    with pytest.raises(ExportError, match=r"at most 0\.02"):
+        export.c(model, tmp_path / "refused", quantize, x)
+
+
+def test_kernels_of_two_int8_are_tried_only_above_the_goal_and_on_real_input(tmp_path, monkeypatch):
+    model = randomised(sequential(layers.LSTM(5), layers.Dense(2)))
+    x = inputs_for(model, 40)
+    tried = []
+    candidates = {name: lambda v, name=name: tried.append(name) or every(v) for name in ("first", "second")}
+    monkeypatch.setattr(doubled, "CANDIDATES", candidates)
+    report = export.c(model, tmp_path / "below", "int8", x)
+    assert not tried
+    assert not [note for note in report.notes if "two int8" in note]
+    with pytest.raises(ExportError, match="at most 1e-09"):
+        export.c(model, tmp_path / "made up", "int8", bound=1e-9)
+    assert not tried
+    # the second is not better than the first, which alone is told
+    with pytest.raises(ExportError, match="the first of 'lstm"):
+        export.c(model, tmp_path / "above", "int8", x, bound=1e-9)
+    assert set(tried) == {"first", "second"}
+    bigger = export.c(model, tmp_path / "finer", "int8", x, bound=report.checks[0].relative_to_signal)
+    assert bigger.checks[0].relative_to_signal < 0.1 * report.checks[0].relative_to_signal
+    assert bigger.bytes > 1.5 * report.bytes

@@ -1,0 +1,92 @@
+"""Kernels of two int8 for each weight, where the measured error of a package asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from keras_lstm_custom.export.plain_c.ir import Value
+from keras_lstm_custom.export.plain_c.package import Package
+from keras_lstm_custom.export.plain_c.weights import Doubled
+from keras_lstm_custom.export.running.report import OutputError
+from keras_lstm_custom.progress import Bar
+
+#: Of the accepted error, what a package is to keep on the rows it is compared on: on others it errs a little more.
+GOAL = 0.9
+#: By which factor the error must fall for a change to be worth its bytes, if it does not reach the goal.
+WORTH = 0.95
+
+Errors = tuple[OutputError, ...]
+
+
+def recurrent(product: Value) -> list[bool]:
+    """Say of each input of a product whether it is computed from a state, in the loop of the product."""
+    return [_from_state(x, product.group) for x in product.inputs]
+
+
+def _from_state(value: Value, group: int | None) -> bool:
+    seen: set[int] = set()
+    pending = [value] if group is not None else []
+    while pending:
+        v = pending.pop()
+        if v.group == group and v.number not in seen:
+            if v.kind == "state":
+                return True
+            seen.add(v.number)
+            pending += v.inputs
+    return False
+
+
+def every(product: Value) -> list[bool]:
+    """Say so of each input of a product."""
+    return [True] * len(product.inputs)
+
+
+#: What is tried, one after the other: an error in a recurrent kernel grows from step to step.
+CANDIDATES: dict[str, Doubled] = {"recurrent kernels": recurrent, "kernels": every}
+
+
+def improved(
+    made: Package,
+    errors: Errors,
+    make: Callable[[Doubled], Package],
+    errors_of: Callable[[Package], Errors],
+    bound: float,
+    verbose: int | str,
+) -> tuple[Package, Errors, list[str]]:
+    """Return a package with as many kernels of two int8 as its error asks for, its errors, and notes on it.
+
+    Args:
+        made: the package with one int8 for each weight.
+        errors: its own.
+        make: makes it with some kernels doubled.
+        errors_of: compiles and runs a package.
+        bound: the largest accepted error.
+        verbose: 1 shows a progress bar over the candidates, 0 none, "auto" one that appears when it takes long.
+    """
+    before, first, what = made, _worst(errors), ""
+    bar = Bar(len(CANDIDATES), verbose, "candidate")
+    for tried, (name, kernels) in enumerate(CANDIDATES.items(), 1):
+        if _worst(errors) <= GOAL * bound:
+            break
+        other = make(kernels)
+        found = errors_of(other)
+        if _worst(found) <= max(GOAL * bound, WORTH * _worst(errors)):
+            made, errors, what = other, found, name
+        bar.show(tried)
+    bar.finish()
+    if not what:
+        return made, errors, []
+    layers = dict.fromkeys(v.layer for v in made.emitter.schedule.values if "doubled" in v.attributes)
+    more = made.emitter.constant_bytes - before.emitter.constant_bytes
+    told = f"the {what} of {', '.join(map(repr, layers))} take two int8 for each weight ({more:,} bytes more)"
+    return (
+        made,
+        errors,
+        [f"int8 weights alone err by {first:.2%} of the signal; therefore {told}: {_worst(errors):.2%}."],
+    )
+
+
+def _worst(errors: Sequence[OutputError]) -> float:
+    return float(np.max([error.relative_to_signal for error in errors]))
