@@ -44,7 +44,7 @@ def test_every_model_gives_its_numbers_without_a_word_of_compiler_and_sanitizers
 
 
 def test_it_is_cpp_too(floats, tmp_path):
-    some = {name: floats[name] for name in ("lstm", "masks", "attention", "convolutions")}
+    some = {name: floats[name] for name in ("lstm", "masked heads", "attention", "convolutions")}
     some["integers"] = package_of(small(), "integers", 0.05, "int16x8")
     assert failures(some, tmp_path, "-x", "c++", "-std=c++17", "-O0", compiler="g++") == []
 
