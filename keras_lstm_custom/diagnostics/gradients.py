@@ -60,8 +60,8 @@ def gradient_flow(
     ```python
     flow = gradient_flow(model, x, y)
     print(flow)                          # a verdict for each layer, with its numbers
-    flow["encoder"].mean("c")               # (timesteps,): mean over the sequences
-    flow["encoder"].verdict.name            # "healthy"
+    flow["encoder"].mean("c")            # (timesteps,): mean over the sequences
+    flow["encoder"].verdict.name         # "healthy"
     ```
 
     Where the loss reads every step (`return_sequences=True` up to the output), each step has a

@@ -155,7 +155,7 @@ def summary(traces: LayerTrace | Mapping[str, LayerTrace]) -> Summary:
 
     ```python
     print(summary(trace(model, x)))
-    summary(trace(model, x))["encoder"].memory_length        # (units,), in steps
+    summary(trace(model, x))["encoder"].memory_length  # (units,), in steps
     ```
 
     Args:

@@ -45,7 +45,7 @@ def trace(
     override, or one that is none of ours) is named in a warning.
 
     ```python
-    steps = trace(model, x)             # {"encoder": GateTrace(...), "bidirectional/forward_lstm": ...}
+    steps = trace(model, x)                # {"encoder": GateTrace(...), "bidirectional/forward_lstm": ...}
     steps["encoder"].f[0, :, 3]            # the forget gate of unit 3 over the first sequence
     steps.to_frame(); steps.to_npz("steps.npz")
     ```

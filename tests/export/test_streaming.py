@@ -250,3 +250,11 @@ def test_sequences_are_held_back_from_the_calibration(tmp_path):
     rows = np.random.default_rng(2).standard_normal((64, 4, F)).astype("float32")
     report = export.streaming(model, tmp_path / "step.tflite", "kept", "int8", rows)
     assert "Calibrated with 60 rows and compared on 4 others." in report.notes
+
+
+def test_the_same_model_gives_the_same_bytes(model, sequences, tmp_path):
+    """No name in a file counts what was made before in the process."""
+    made = [tmp_path / "one.tflite", tmp_path / "two.tflite"]
+    for path in made:
+        export.streaming(model, path, "explicit", None, sequences)
+    assert made[0].read_bytes() == made[1].read_bytes()

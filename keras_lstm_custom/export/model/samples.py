@@ -104,7 +104,7 @@ def _numbers(array: np.ndarray, tensor: Any, name: str) -> np.ndarray:
 
 def graph_of(model: keras.Model) -> keras.Model:
     """Return the same layers as a functional model that takes a list of tensors."""
-    return keras.Model(list(model.inputs), list(model.outputs))
+    return keras.Model(list(model.inputs), list(model.outputs), name=model.name)
 
 
 def input_names(model: keras.Model) -> list[str]:
