@@ -213,9 +213,10 @@ class LSTMCell(EquationCell, keras.layers.LSTMCell):
         if options.layer_normalization in JOINT or self.noise_widths:  # zoneout mixes in the state before
             return None
         bias = np.zeros(len(gates) * self.units, np.float32) if self.bias is None else values(self.bias)
-        packed = values(self.kernel), values(self.recurrent_kernel), bias
         return LSTMForm(
-            *(split_gates(array, gates) for array in packed),
+            split_gates(values(self.kernel), gates),
+            split_gates(values(self.recurrent_kernel), gates),
+            split_gates(bias, gates),
             peepholes={g: values(getattr(self, f"peephole_{g}")) for g in gates if options.peepholes and g != "g"},
             gammas=split_gates(values(self.gate_gamma), gates) if options.layer_normalization else NONE,
             projection=None if self.output_kernel is None else values(self.output_kernel),
