@@ -306,7 +306,9 @@ function showGradient() {
   $("verdict").textContent = gradient ? gradient.verdict : PAGE.no_gradient;
   $("gradient").hidden = !gradient;
   if (!gradient) return Plotly.purge("gradient");
-  const traces = gradient.states.flatMap(({ symbol, low, mean, high }) => {
+  const positive = values => values.map(v => v > 0 ? v : null);  // a log axis has no 0: no line where the gradient is none
+  const traces = gradient.states.flatMap(({ symbol, ...norms }) => {
+    const [low, mean, high] = [norms.low, norms.mean, norms.high].map(positive);
     const color = layer().colors[symbol], edge = { mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false, x: steps() };
     return [{ ...edge, y: low }, { ...edge, y: high, fill: "tonexty", fillcolor: color + "22" },
             { x: steps(), y: mean, name: `‖∂L/∂${symbol}‖`, mode: "lines", line: { color, width: 2.2, dash: symbol === "h" ? "dot" : "solid" } }];
