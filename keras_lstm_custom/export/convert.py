@@ -21,8 +21,9 @@ from keras_lstm_custom.export.model.as_lstm import FusedLSTM
 from keras_lstm_custom.export.model.prepare import Prepared
 from keras_lstm_custom.export.model.recurrence import MARK, Loop, tracing
 from keras_lstm_custom.export.quantization import weights_only
+from keras_lstm_custom.export.quantization.cells import unrolled_cells
 from keras_lstm_custom.export.quantization.equalise import equalise
-from keras_lstm_custom.export.quantization.promote import Promoted, promote, unrolled_cells
+from keras_lstm_custom.export.quantization.promote import Promoted, promote
 from keras_lstm_custom.export.quantization.quantize import quantize as quantized
 from keras_lstm_custom.export.quantization.ranges import calibrate
 from keras_lstm_custom.export.quantization.schemes import SCHEMES
