@@ -3,11 +3,14 @@
 import subprocess
 import sys
 
+import keras
+import numpy as np
 import pandas as pd
 import pytest
 
 from keras_lstm_custom import timeseries
 from keras_lstm_custom.errors import DataError
+from tests.timeseries.forecasters import QUICK, SMALL, hourly
 
 
 def test_a_saved_forecaster_predicts_as_before_in_another_process(fitted, frame, tmp_path):
@@ -50,3 +53,25 @@ def test_an_unfitted_forecaster_is_not_saved(tmp_path):
     with pytest.raises(DataError, match="nothing to save"):
         timeseries.save_forecaster(timeseries.Forecaster("load"), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_loaded_forecaster_is_fitted_again_with_what_it_was_made_with(frame, tmp_path):
+    sizes = {**SMALL, "horizon": np.int64(2), "past": (), "calendar": ["hour"], "missing": "mask"}
+    layer = {"cell": keras.layers.GRU, "options": {"dropout": 0.25}}
+    made = timeseries.Forecaster("load", **sizes, **layer, linear=False, levels=(80,)).fit(frame, epochs=1)
+    timeseries.save_forecaster(made, tmp_path / "load")
+    loaded = timeseries.load_forecaster(tmp_path / "load")
+    for again in (loaded.fresh(), loaded):
+        again.fit(frame, epochs=1)
+        assert again.plan == made.plan
+        assert (again.penalty, again.levels, again.margins.keys()) == (None, (80.0,), made.margins.keys())
+        recurrent = again.model.get_layer("recurrent")
+        assert (type(recurrent), recurrent.dropout) == (keras.layers.GRU, 0.25)
+
+
+def test_levels_that_were_left_out_stay_left_out_after_loading(tmp_path):
+    frame = hourly(120, freq="MS")
+    with pytest.warns(UserWarning, match="No interval of 95 %"):
+        made = timeseries.Forecaster("load", units=2, horizon=12).fit(frame, **QUICK)
+    timeseries.save_forecaster(made, tmp_path / "load")
+    pd.testing.assert_frame_equal(timeseries.load_forecaster(tmp_path / "load").predict(frame), made.predict(frame))
