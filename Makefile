@@ -23,10 +23,11 @@ TORCH ?= torch==2.13.0
 BACKTEST := test_a_backtest_fits_again_before_each_origin_and_knows_nothing_of_what_follows
 #: The tests that any backend can run. Of time series those that train: files, measures and verdicts are pandas and NumPy.
 NEUTRAL := tests/equations tests/cells tests/layers tests/load tests/conformance tests/parity \
-	tests/diagnostics/test_trace.py tests/diagnostics/test_attribution.py \
-	tests/diagnostics/test_contributions.py tests/timeseries/test_windows.py tests/test_saved_models.py tests/test_keras_hooks.py \
+	tests/diagnostics/trace tests/diagnostics/attribution tests/diagnostics/test_contributions.py \
+	tests/test_saved_models.py tests/test_keras_hooks.py \
 	$(addprefix tests/engines/test_,fast.py jax.py torch.py cudnn.py) \
-	$(addprefix tests/timeseries/test_,forecaster.py intervals.py commands.py judging.py::$(BACKTEST))
+	$(wildcard tests/timeseries/test_forecaster*.py) \
+	$(addprefix tests/timeseries/test_,windows.py intervals.py commands.py judging.py::$(BACKTEST))
 #: What mypy does not look into by itself, as a stub stands beside it.
 STUBBED := $(patsubst %.pyi,%.py,$(wildcard keras_lstm_custom/*/*.pyi))
 #: What other versions of Keras and TensorFlow may break. What takes long is left to `make test`: most of the exports, whose

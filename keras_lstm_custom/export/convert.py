@@ -12,7 +12,7 @@ from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.converter import converted
 from keras_lstm_custom.export.file.flatbuffer import NUMPY_TYPES
 from keras_lstm_custom.export.file.fused_lstm import fused
-from keras_lstm_custom.export.file.graph import Graph, Written, set_signature, written
+from keras_lstm_custom.export.file.graph import Graph, Written, set_signature, signature_of, written
 from keras_lstm_custom.export.file.loop import looped
 from keras_lstm_custom.export.file.loop import told as loops_told
 from keras_lstm_custom.export.file.origin import described
@@ -21,8 +21,9 @@ from keras_lstm_custom.export.model.as_lstm import FusedLSTM
 from keras_lstm_custom.export.model.prepare import Prepared
 from keras_lstm_custom.export.model.recurrence import MARK, Loop, tracing
 from keras_lstm_custom.export.quantization import weights_only
+from keras_lstm_custom.export.quantization.cells import unrolled_cells
 from keras_lstm_custom.export.quantization.equalise import equalise
-from keras_lstm_custom.export.quantization.promote import Promoted, promote, unrolled_cells
+from keras_lstm_custom.export.quantization.promote import Promoted, promote
 from keras_lstm_custom.export.quantization.quantize import quantize as quantized
 from keras_lstm_custom.export.quantization.ranges import calibrate
 from keras_lstm_custom.export.quantization.schemes import SCHEMES
@@ -116,8 +117,7 @@ def float_graph(prepared: Prepared, *, stateful: bool = False, for_integers: boo
     with tracing(for_integers) as marks:
         call = _whole(prepared.model, outputs)
         graph = Graph(converted(call, prepared.input_shapes, prepared.input_dtypes, inputs, prepared.model.name))
-    (signature,) = graph.model.signatureDefs
-    found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
+    found = _by_name(graph)
     set_signature(
         graph,
         {name: found[key] for name, key in zip(prepared.input_names, inputs, strict=True)},
@@ -127,6 +127,12 @@ def float_graph(prepared: Prepared, *, stateful: bool = False, for_integers: boo
     _check_ops(graph, prepared.model)
     portable(graph)
     return graph
+
+
+def _by_name(graph: Graph) -> dict[str, int]:
+    """Return the inputs and outputs of a file by the names that it was traced with; the converter orders them anew."""
+    inputs, outputs = signature_of(graph)
+    return inputs | outputs
 
 
 def _put_in_place(graph: Graph, marks: Sequence[FusedLSTM | Loop], model: keras.Model, stateful: bool) -> None:
@@ -164,15 +170,14 @@ def _step(graph: Graph, mark: Any, loop: Loop, model: keras.Model) -> Graph:
     dtypes = [NUMPY_TYPES[graph.tensors[int(index)].type] for index in mark.inputs]
     step = Graph(converted(call, shapes, dtypes, inputs, loop.name))
     _check_ops(step, model)
-    (signature,) = step.model.signatureDefs
-    found = {entry.name.decode(): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
+    found = _by_name(step)
     step.inputs, step.outputs = [found[name] for name in inputs], [found[name] for name in outputs]
     portable(step)
     return step
 
 
 def _whole(model: keras.Model, outputs: list[str]) -> Callable[..., dict[str, Any]]:
-    """Return the model, with its weights as constants, as `_converted` takes it."""
+    """Return the model, with its weights as constants, as `converted` takes it."""
     import tensorflow as tf
 
     weights = [[np.asarray(v) for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]

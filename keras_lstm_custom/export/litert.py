@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime
+from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime, check_choice
 from keras_lstm_custom.export.model.as_lstm import is_fusible
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, input_shapes
@@ -179,19 +179,9 @@ def _samples(model: keras.Model, quantize: str | None, calibration: Any, shapes:
 
 def _check_options(quantize: str | None, runtime: str, io_dtype: str | None) -> None:
     own = {"int8": "int8", "int16x8": "int16"}.get(quantize or "", "float32")
-    known_values = {
-        "quantize": (quantize, QUANTIZE),
-        "runtime": (runtime, tuple(RUNTIMES)),
-        "io_dtype": (io_dtype, (None, "float32", own)),
-    }
-    for name, (value, known) in known_values.items():
-        if value not in known:
-            raise ArgumentError(
-                f"`{name}` is unknown.",
-                expected=", ".join(map(repr, known)),
-                received=repr(value),
-                remedy="Use one of these.",
-            )
+    check_choice("quantize", quantize, QUANTIZE)
+    check_choice("runtime", runtime, RUNTIMES)
+    check_choice("io_dtype", io_dtype, dict.fromkeys((None, "float32", own)))
     if runtime != "litert" and quantize in ("float16", "dynamic"):
         raise ArgumentError(
             f"The microcontroller runtime does not run {quantize} files: it refuses them, or gives NaN.",

@@ -11,10 +11,10 @@ from typing import Any, get_args
 import keras
 import numpy as np
 
-from keras_lstm_custom.errors import ArgumentError, ExportError
+from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import c_code, folder
 from keras_lstm_custom.export.c_package import Package
-from keras_lstm_custom.export.choices import FloatIO, Integers, Kernels, State
+from keras_lstm_custom.export.choices import FloatIO, Integers, Kernels, State, check_choice
 from keras_lstm_custom.export.litert import Exported, exported
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, sequences
 from keras_lstm_custom.export.model.stepping import blocks_of
@@ -92,13 +92,7 @@ def micro(
         >>> written = export.micro(model, "gesture/", "int8", calibration=x_train[:200])  # doctest: +SKIP
     """
     namespace = chosen_name(name, path)
-    if kernels not in (None, *KERNELS):
-        raise ArgumentError(
-            "`kernels` is unknown.",
-            expected=f"None, {' or '.join(map(repr, KERNELS))}",
-            received=repr(kernels),
-            remedy="Use one of these.",
-        )
+    check_choice("kernels", kernels, (None, *KERNELS))
     folder.check_folder(path)
     if not is_installed("micro"):
         raise ExportError(

@@ -17,12 +17,9 @@ from keras_lstm_custom.export.model.backend import check_backend
 from keras_lstm_custom.export.model.samples import arrays_of, graph_of, made_up, output_names, predictions
 from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.export.running.verify import output_error
-from keras_lstm_custom.export.saved_model import for_serving
+from keras_lstm_custom.export.saved_model import BOUND, for_serving
 from keras_lstm_custom.layers.convert import keras_graph
 from keras_lstm_custom.writing import check_file, new_file
-
-#: The largest error that is accepted, as a share of the standard deviation of the model's output.
-BOUND = 1e-4
 
 #: What the export needs besides TensorFlow: the module, and the package that holds it.
 NEEDED = {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"}
@@ -53,9 +50,8 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, x: Any = None) -> Expor
     plain = graph_of(keras_graph(model, for_serving))
     trials = [made_up(model, rows, free_size) for rows, free_size in ((4, 12), (1, 5))]
     trials += [] if x is None else [arrays_of(model, x)]
-    onnx_nodes.mark(plain)
-    plain(trials[0])  # Keras exports what has been called
-    with new_file(path) as file:
+    with new_file(path) as file, onnx_nodes.marked(plain):
+        plain(trials[0])  # Keras exports what has been called
         try:
             plain.export(str(file), format="onnx", verbose=False)
             results = [_run(file, trial) for trial in trials]

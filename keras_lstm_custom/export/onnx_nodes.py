@@ -12,7 +12,9 @@ evaluator of the package onnx (1.22) ignores it, other converters refuse a file 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,16 +39,28 @@ class Node(NamedTuple):
     states: int
 
 
-_nodes: dict[str, Node] = {}  #: by the token of the mark
+_nodes: ContextVar[dict[str, Node]] = ContextVar("nodes")  #: of one conversion, by the token of the mark
 
 
-def mark(copy: keras.Model) -> None:
-    """Let the layers of `copy` that the converter does not know leave marks, where they read no mask."""
+@contextmanager
+def marked(copy: keras.Model) -> Iterator[None]:
+    """While this is open, `copy` can be converted: its layers that the converter does not know leave marks.
+
+    A layer that reads a mask does not.
+
+    Args:
+        copy: a model that is changed.
+    """
     _register()
     for layer in recurrent_layers(copy).values():
         node = _node(layer.name, layer.cell) if runs_its_cell(layer) else None
         if node is not None:
-            replace_loop(layer, partial(_marked, layer, node))
+            replace_loop(layer, partial(_leave, layer, node))
+    token = _nodes.set({})
+    try:
+        yield
+    finally:
+        _nodes.reset(token)
 
 
 def _node(name: str, cell: Any) -> Node | None:
@@ -105,10 +119,10 @@ _ROWS = {
 }
 
 
-def _marked(
+def _leave(
     layer: Any, node: Node, sequences: Any, initial_state: Any, mask: Any, training: bool
 ) -> tuple[Any, Any, list[Any]]:
-    """Return `(last output, outputs, states)`, as `keras.layers.RNN.inner_loop`."""
+    """Leave the mark of one layer; return `(last output, outputs, states)`, as `keras.layers.RNN.inner_loop`."""
     import tensorflow as tf
 
     if mask is not None or tf.executing_eagerly():
@@ -116,7 +130,7 @@ def _marked(
     x = keras.ops.flip(sequences, axis=1) if layer.go_backwards else sequences
     given = [x, *keras.tree.flatten(initial_state)]
     outputs, *states = tf.numpy_function(lambda *_: None, given, [tf.float32] * (1 + node.states), stateful=False)
-    _nodes[outputs.op.get_attr("token").decode()] = node
+    _nodes.get()[outputs.op.get_attr("token").decode()] = node
     units = node.attributes["hidden_size"]
     # An op that tells the shape; what is only set on a tensor is lost on the way to the converter.
     outputs = tf.ensure_shape(outputs, (*sequences.shape[:2], units))
@@ -131,7 +145,7 @@ def _register() -> None:
     class Marks:
         @classmethod
         def version_1(cls, ctx: Any, node: Any, **kwargs: Any) -> None:
-            _write(ctx, node, _nodes[node.get_attr_str("token")])
+            _write(ctx, node, _nodes.get()[node.get_attr_str("token")])
 
     tf_op(["PyFunc", "PyFuncStateless"])(Marks)
 

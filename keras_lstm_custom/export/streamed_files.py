@@ -15,7 +15,8 @@ from keras_lstm_custom.export.file.graph import Graph, Written, set_signature, s
 from keras_lstm_custom.export.model.prepare import Prepared, prepare
 from keras_lstm_custom.export.model.samples import graph_of, input_names
 from keras_lstm_custom.export.model.stepping import StepModel, blocks_of
-from keras_lstm_custom.export.quantization.promote import Promoted, cells
+from keras_lstm_custom.export.quantization.cells import stepped_cells
+from keras_lstm_custom.export.quantization.promote import Promoted
 from keras_lstm_custom.export.quantization.quantize import quantize as quantized
 from keras_lstm_custom.export.quantization.ranges import calibrate
 from keras_lstm_custom.export.quantization.schemes import SCHEMES
@@ -83,7 +84,7 @@ def _explicit(
     inputs, outputs = signature_of(graph)
     # What comes out goes in again as it is stored, so both are stored in one way.
     tied = [(inputs[name], outputs[name]) for name in states]
-    promoted = Promoted(int16=cells(graph, tied))
+    promoted = Promoted(int16=stepped_cells(graph, tied))
     in_integers, notes = quantized(graph, ranges, SCHEMES[quantize], tied=tied, promoted=promoted)
     _check_tied(in_integers, states)
     return in_integers, feedback, notes

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.choices import Integers, Runtime, State
-from keras_lstm_custom.export.litert import RUNTIMES, Exported, refused
+from keras_lstm_custom.export.choices import Integers, Runtime, State, check_choice
+from keras_lstm_custom.export.litert import INTEGERS, RUNTIMES, Exported, refused
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.inputs import check_no_text
 from keras_lstm_custom.export.model.samples import made_up, predictions
@@ -192,19 +192,9 @@ def _verified(
 
 
 def _check_options(state: str, steps: int, quantize: str | None, runtime: str) -> None:
-    known: dict[str, tuple[Any, Sequence[Any]]] = {
-        "state": (state, tuple(RESETS)),
-        "quantize": (quantize, (None, "int8", "int16x8")),
-        "runtime": (runtime, tuple(RUNTIMES)),
-    }
-    for name, (value, allowed) in known.items():
-        if value not in allowed:
-            raise ArgumentError(
-                f"`{name}` is not one that streaming knows.",
-                expected=" or ".join(map(repr, allowed)),
-                received=repr(value),
-                remedy="Use one of these.",
-            )
+    check_choice("state", state, RESETS)
+    check_choice("quantize", quantize, (None, *INTEGERS))
+    check_choice("runtime", runtime, RUNTIMES)
     if state == "kept" and quantize == "int16x8" and runtime != "micro":
         raise ArgumentError(
             "LiteRT refuses the fused LSTM op in int16x8.",

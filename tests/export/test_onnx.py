@@ -1,11 +1,14 @@
 """ONNX files, opened by onnxruntime here."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
 
 from keras_lstm_custom import GRU, LSTM, SLSTM, VanillaRNN, export
 from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export.onnx_nodes import Node
 from tests.export import models
 
 pytestmark = pytest.mark.tensorflow
@@ -79,3 +82,11 @@ def test_a_wrong_file_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="none was kept"):
         export.onnx(model, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_held_after_an_export(tmp_path):
+    """What stands for a GRU while it is converted holds its weights."""
+    model = keras.Sequential([keras.Input((4, 3)), GRU(2)])
+    export.onnx(model, tmp_path / "m.onnx")
+    gc.collect()
+    assert not [held for held in gc.get_objects() if isinstance(held, Node)]

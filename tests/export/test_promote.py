@@ -161,13 +161,13 @@ def test_the_cell_of_a_streaming_file(build):
     from keras_lstm_custom.export.convert import float_graph
     from keras_lstm_custom.export.file.graph import signature_of
     from keras_lstm_custom.export.model.prepare import prepare
-    from keras_lstm_custom.export.quantization.promote import cells
+    from keras_lstm_custom.export.quantization.cells import stepped_cells
 
     model, states = build()
     graph = float_graph(prepare(model))
     inputs, outputs = (list(group.values()) for group in signature_of(graph))
     computed = {int(output) for operator in graph.operators for output in operator.outputs}
-    assert cells(graph, list(zip(inputs[-states:], outputs[-states:], strict=True))) == computed - {outputs[0]}
+    assert stepped_cells(graph, list(zip(inputs[-states:], outputs[-states:], strict=True))) == computed - {outputs[0]}
 
 
 # Unrolled cells
@@ -197,7 +197,7 @@ def test_unrolled_cells_compute_in_int16(monkeypatch, nothing_promoted):
 def test_the_cells_of_an_unrolled_file():
     """All that leads from product to product; not the embedding before, nor what reads the last state."""
     from keras_lstm_custom.export.convert import float_graph
-    from keras_lstm_custom.export.quantization.promote import unrolled_cells
+    from keras_lstm_custom.export.quantization.cells import unrolled_cells
 
     steps = 4
     graph = float_graph(unrolled(steps)[1])

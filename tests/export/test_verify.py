@@ -1,6 +1,7 @@
 """The verifier against interpreters opened here, and what it must not let pass."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -150,3 +151,11 @@ def test_samples_that_do_not_fit():
     bad[1, 2, 0] = np.nan
     with pytest.raises(InputError, match=r"1 that are not, of"):
         arrays_of(model, bad)
+
+
+def test_a_package_that_is_missing_is_named_and_the_file_not_blamed(fused, monkeypatch):
+    path, _ = fused
+    monkeypatch.delitem(sys.modules, "keras_lstm_custom.export.file.flatbuffer")
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    with pytest.raises(ExportError, match=r"(?s)package that TFLite files .* is not installed.*ai-edge-litert.*pip"):
+        contents(path)

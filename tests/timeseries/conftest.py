@@ -3,6 +3,9 @@
 import keras
 import pytest
 
+from keras_lstm_custom import timeseries
+from tests.timeseries.forecasters import QUICK, SMALL, hourly
+
 
 @pytest.fixture(scope="package", autouse=True)
 def without_compilation():
@@ -15,3 +18,13 @@ def without_compilation():
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="package")
+def frame():
+    return hourly(tz="+01:00")
+
+
+@pytest.fixture(scope="package")
+def fitted(frame):
+    return timeseries.Forecaster("load", **SMALL).fit(frame, **QUICK)

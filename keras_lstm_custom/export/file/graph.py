@@ -132,6 +132,10 @@ class Graph:
         """Yield the operators that are this op, in the order in which they run."""
         return (operator for operator in self.operators if self.code(operator) == code)
 
+    def made_by(self) -> dict[int, Any]:
+        """Return for each tensor that is computed the operator that writes it."""
+        return {int(output): operator for operator in self.operators for output in operator.outputs}
+
     def shape(self, index: int) -> tuple[int, ...]:
         """Return the shape of a tensor."""
         shape = self.tensors[index].shape

@@ -12,10 +12,11 @@ from keras_lstm_custom.export.file.flatbuffer import OP_NAMES
 from keras_lstm_custom.export.file.graph import Graph
 from keras_lstm_custom.models.walk import walk
 
-#: How the runtimes speak of an op: of its kind, or of its kind and its number in the file.
+#: How the runtimes speak of an op: of its kind, or of its kind and its number in the file. Earlier versions of the one
+#: for microcontrollers write an f behind the number.
 MENTIONS = (
     re.compile(r"opcode '(?P<op>\w+)'"),
-    re.compile(r"Node (?P<op>[A-Z]\w+) \(number (?P<number>\w+)\)"),
+    re.compile(r"Node (?P<op>[A-Z]\w+) \(number (?P<number>\d+)f?\)"),
     re.compile(r"[Nn]ode number (?P<number>\d+) \((?P<op>\w+)\)"),
 )
 
@@ -25,10 +26,11 @@ def mentioned(graph: Graph, message: str, model: keras.Model) -> str:
     found: dict[str, list[Any]] = {}
     for mention in MENTIONS:
         for match in mention.finditer(message):
-            named = [operator for operator in graph.operators if name_of(graph, operator) == match["op"]]
-            number = match.groupdict().get("number")
-            exact = _numbered(graph, number) if number else []
-            found.setdefault(match["op"], [operator for operator in exact if operator in named] or named)
+            named = {
+                k: operator for k, operator in enumerate(graph.operators) if name_of(graph, operator) == match["op"]
+            }
+            number = int(match.groupdict().get("number") or -1)
+            found.setdefault(match["op"], [named[number]] if number in named else list(named.values()))
     return "; ".join(f"{op} is of {described(graph, operators, model)}" for op, operators in found.items() if operators)
 
 
@@ -55,17 +57,3 @@ def _layer_in(tensor: str, layers: Iterable[str]) -> str | None:
             if name in known:
                 return name
     return None
-
-
-def _numbered(graph: Graph, number: str) -> list[Any]:
-    """Return the operators that a number may mean: the runtimes write it in tens or in sixteens."""
-    places = {int(number, base) for base in (10, 16) if _is_number(number, base)}
-    return [graph.operators[place] for place in places if place < len(graph.operators)]
-
-
-def _is_number(text: str, base: int) -> bool:
-    try:
-        int(text, base)
-    except ValueError:
-        return False
-    return True

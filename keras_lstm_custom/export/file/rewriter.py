@@ -21,15 +21,18 @@ class Rewriter:
         self.inputs = [int(index) for index in operator.inputs]
         self.output = int(operator.outputs[0])
         self.made: list[Any] = []
-        self.between = "/portable_"
+        self.between = "/portable_"  #: part of the names of the tensors between the new operators
 
     def shape(self, index: int) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
         return self.graph.shape(index)
 
     def dtype(self, index: int) -> np.dtype | None:
+        """Return the type of a tensor; None if NumPy has none such."""
         return NUMPY_TYPES.get(self.graph.tensors[index].type)
 
     def constant(self, values: Any, dtype: Any = np.float32) -> int:
+        """Add a constant; return its index."""
         array = np.asarray(values, dtype)
         return self.graph.constant(f"{self.graph.name(self.output)}/portable_constant", array)
 
@@ -40,7 +43,8 @@ class Rewriter:
             target = self.graph.tensor(
                 f"{self.graph.name(self.output)}{self.between}{len(self.graph.tensors)}", shape, dtype
             )
-        options = options or getattr(schema, _OPTIONS.get(code, ""), lambda: None)()
+        if options is None and code in _OPTIONS:
+            options = _OPTIONS[code]()
         self.made.append(self.graph.operator(code, inputs, [target], options, version))
         return target
 
@@ -48,6 +52,7 @@ class Rewriter:
         return np.broadcast_shapes(*map(self.shape, inputs)), self.dtype(inputs[0])
 
     def reshaped(self, index: int, shape: Sequence[int], target: int | None = None) -> int:
+        """Add an operator that gives a tensor another shape."""
         wanted = target if target is not None else (tuple(shape), self.dtype(index))
         return self.op(Op.RESHAPE, [index, self.constant(shape, np.int32)], wanted)
 
@@ -60,23 +65,23 @@ class Rewriter:
 
 #: The options of those ops that must have some.
 _OPTIONS = {
-    Op.ADD: "AddOptionsT",
-    Op.BROADCAST_TO: "BroadcastToOptionsT",
-    Op.CAST: "CastOptionsT",
-    Op.DIV: "DivOptionsT",
-    Op.EQUAL: "EqualOptionsT",
-    Op.EXP: "ExpOptionsT",
-    Op.GREATER: "GreaterOptionsT",
-    Op.GREATER_EQUAL: "GreaterEqualOptionsT",
-    Op.LESS: "LessOptionsT",
-    Op.MAXIMUM: "MaximumMinimumOptionsT",
-    Op.MINIMUM: "MaximumMinimumOptionsT",
-    Op.MUL: "MulOptionsT",
-    Op.NEG: "NegOptionsT",
-    Op.RESHAPE: "ReshapeOptionsT",
-    Op.SELECT_V2: "SelectV2OptionsT",
-    Op.SLICE: "SliceOptionsT",
-    Op.SUB: "SubOptionsT",
+    Op.ADD: schema.AddOptionsT,
+    Op.BROADCAST_TO: schema.BroadcastToOptionsT,
+    Op.CAST: schema.CastOptionsT,
+    Op.DIV: schema.DivOptionsT,
+    Op.EQUAL: schema.EqualOptionsT,
+    Op.EXP: schema.ExpOptionsT,
+    Op.GREATER: schema.GreaterOptionsT,
+    Op.GREATER_EQUAL: schema.GreaterEqualOptionsT,
+    Op.LESS: schema.LessOptionsT,
+    Op.MAXIMUM: schema.MaximumMinimumOptionsT,
+    Op.MINIMUM: schema.MaximumMinimumOptionsT,
+    Op.MUL: schema.MulOptionsT,
+    Op.NEG: schema.NegOptionsT,
+    Op.RESHAPE: schema.ReshapeOptionsT,
+    Op.SELECT_V2: schema.SelectV2OptionsT,
+    Op.SLICE: schema.SliceOptionsT,
+    Op.SUB: schema.SubOptionsT,
 }
 
 Rewritten = list[Any] | None  #: the operators in its place; None: it stays

@@ -51,7 +51,7 @@ def _integer_lstms(graph: Graph) -> Iterator[Any]:
 
 def _started_elsewhere(graph: Graph) -> Iterator[str]:
     """Yield states that are not zero at the beginning of an invocation: kept, or given."""
-    made_by = {int(output): operator for operator in graph.operators for output in operator.outputs}
+    made_by = graph.made_by()
     for operator in _integer_lstms(graph):
         for state in (int(operator.inputs[place]) for place in (fused_lstm.H, fused_lstm.C)):
             start = graph.value(int(made_by[state].inputs[0])) if state in made_by else None
@@ -136,26 +136,37 @@ def _lstm_bytes(graph: Graph, operator: Any) -> int:
 
 
 def _kept_sums(graph: Graph, operator: Any) -> int:
-    """`arm_fully_connected_s8_get_buffer_size`, with Helium."""
+    """Return the bytes of `arm_fully_connected_s8_get_buffer_size` with Helium, which are kept for each product."""
     is_int8 = _width(graph, operator) == 1
     return 4 * graph.shape(int(operator.outputs[0]))[-1] + 16 if is_int8 else 0
 
 
+def _convolution_bytes(width: int, kernel: tuple[int, ...], channels: int) -> int:
+    columns = math.prod(kernel[1:])
+    return max(4 * 16 * -(-columns * width // 16), 4 * -(-columns // 4) * 4)
+
+
+def _depthwise_bytes(width: int, kernel: tuple[int, ...], channels: int) -> int:
+    area = math.prod(kernel[1:3])
+    return max(4 * 124 * area, 2 * kernel[3] * area)
+
+
+#: `arm_convolve_s8_get_buffer_size` and its like: the bytes of the shared buffer, by the bytes of a value, the shape of
+#: the second input (of a convolution its kernel), and the channels of the output. A product with weights keeps a
+#: multiplier and a shift for each channel.
+_SCRATCH: dict[int, Callable[[int, tuple[int, ...], int], int]] = {
+    Op.AVERAGE_POOL_2D: lambda width, kernel, channels: 4 * channels,
+    Op.BATCH_MATMUL: lambda width, kernel, channels: 4 * channels,
+    Op.CONV_2D: _convolution_bytes,
+    Op.DEPTHWISE_CONV_2D: _depthwise_bytes,
+    Op.FULLY_CONNECTED: lambda width, kernel, channels: 8 * channels,
+}
+
+
 def _scratch_bytes(graph: Graph, operator: Any) -> int:
-    """`arm_convolve_s8_get_buffer_size`, `arm_convolve_s16_...` and those of depthwise convolution and pooling."""
-    width, code = _width(graph, operator), graph.code(operator)
-    if not width:
+    """Return the bytes of the shared buffer that an operator asks for."""
+    width, formula = _width(graph, operator), _SCRATCH.get(graph.code(operator))
+    if not width or formula is None:
         return 0
-    if code == Op.CONV_2D:
-        columns = math.prod(graph.shape(int(operator.inputs[1]))[1:])
-        return max(4 * 16 * -(-columns * width // 16), 4 * -(-columns // 4) * 4)
-    if code == Op.DEPTHWISE_CONV_2D:
-        _, height, wide, channels = graph.shape(int(operator.inputs[1]))
-        return max(4 * 124 * height * wide, 2 * channels * height * wide)
-    if code == Op.AVERAGE_POOL_2D:
-        return 4 * graph.shape(int(operator.inputs[0]))[-1]
-    if code == Op.BATCH_MATMUL:
-        return 4 * graph.shape(int(operator.outputs[0]))[-1]
-    if code == Op.FULLY_CONNECTED:
-        return 8 * graph.shape(int(operator.outputs[0]))[-1]  # a multiplier and a shift for each channel
-    return 0
+    kernel = graph.shape(int(operator.inputs[1])) if len(operator.inputs) > 1 else ()
+    return formula(width, kernel, graph.shape(int(operator.outputs[0]))[-1])

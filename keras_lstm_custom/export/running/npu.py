@@ -12,7 +12,8 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-from keras_lstm_custom.errors import ArgumentError, ExportError
+from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export.choices import check_choice
 from keras_lstm_custom.export.running.report import NpuPlacement
 from keras_lstm_custom.writing import scratch
 
@@ -55,10 +56,7 @@ def placement(path: str | os.PathLike, npu: str) -> NpuPlacement:
 
 def check_npu(npu: str) -> None:
     """Raise unless the compiler knows the processor, and is installed."""
-    if npu not in NPUS:
-        raise ArgumentError(
-            "`npu` is unknown.", expected=", ".join(NPUS), received=repr(npu), remedy="Use one of these."
-        )
+    check_choice("npu", npu, NPUS)
     if find_spec("ethosu") is None:
         raise ExportError(
             "The compiler for Ethos-U, which tells where operators land, is not installed.",

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from keras_lstm_custom.array_files import read_arrays
-from keras_lstm_custom.errors import ArgumentError, DataError
+from keras_lstm_custom.errors import DataError
+from keras_lstm_custom.export.choices import check_choice
 from keras_lstm_custom.writing import scratch
 
 
@@ -120,11 +121,12 @@ def run_file(
     Raises:
         ArgumentError: the runtime is unknown.
     """
+    check_choice("runtime", runtime, RUNTIMES)
     arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
     job = {
         "task": "run",
         "path": str(path),
-        "runtime": _check_name(runtime),
+        "runtime": runtime,
         "reset_every": reset_every,
         "feedback": dict(feedback or {}),
         "timed_invocations": timed_invocations,
@@ -212,17 +214,6 @@ def _causes(refusal: str, log: str) -> list[str]:
     source = r"^[\s└]*(ERROR:\s*)?(\[\S+?:\d+\]\s*)?(tensorflow/\S+\.(cc|h)(:\d+)?\s*)?"
     lines = [re.sub(source, "", line) for line in [*refusal.splitlines(), *marked]]
     return [line.strip() for line in lines if line.strip()]
-
-
-def _check_name(runtime: str) -> str:
-    if runtime not in RUNTIMES:
-        raise ArgumentError(
-            "There is no runtime of that name.",
-            expected=", ".join(map(repr, RUNTIMES)),
-            received=repr(runtime),
-            remedy="Pass one of the names above.",
-        )
-    return runtime
 
 
 def _series(values: dict, prefix: str) -> tuple[np.ndarray, ...]:

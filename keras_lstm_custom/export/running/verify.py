@@ -11,8 +11,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_lstm_custom.errors import ArgumentError, ExportError
-from keras_lstm_custom.export.choices import Quantize
+from keras_lstm_custom.errors import ExportError
+from keras_lstm_custom.export.choices import Quantize, check_choice
 from keras_lstm_custom.export.model.samples import arrays_of, output_names, predictions
 from keras_lstm_custom.export.running import runtimes as rt
 from keras_lstm_custom.export.running.npu import check_npu, placement
@@ -74,18 +74,12 @@ def verify(
             received="neither",
             remedy=installing("export"),
         )
+    check_choice("quantize", quantize, ("unknown", *BOUNDS))
     if npu is not None:
         check_npu(npu)
     path = os.path.expanduser(path)
     ops, values = contents(path)
     scheme = values if quantize == "unknown" else quantize
-    if scheme not in BOUNDS:
-        raise ArgumentError(
-            "`quantize` is unknown.",
-            expected=f"'unknown', {', '.join(map(repr, BOUNDS))}",
-            received=repr(scheme),
-            remedy="Use one of these, or leave it out.",
-        )
     bound = BOUNDS[scheme] if bound is None else bound
     inputs = arrays_of(model, x)
     reference = predictions(model, inputs)
@@ -152,7 +146,9 @@ def contents(path: str | os.PathLike) -> tuple[dict[str, int], str | None]:
         data = Path(path).read_bytes()
     except (OSError, ValueError, MemoryError) as error:
         raise _no_model(path, f"{type(error).__name__}: {error}") from error
-    if data[4:8] != b"TFL3":
+    from keras_lstm_custom.export.file.flatbuffer import FILE_IDENTIFIER  # says how to install what it needs
+
+    if data[4:8] != FILE_IDENTIFIER:
         raise _no_model(path, f"a file of {len(data)} bytes without its mark" if data else "an empty file")
     try:
         return _read(data)
@@ -161,10 +157,9 @@ def contents(path: str | os.PathLike) -> tuple[dict[str, int], str | None]:
 
 
 def _read(data: bytes) -> tuple[dict[str, int], str | None]:
-    from ai_edge_litert import schema_py_generated as schema
+    from keras_lstm_custom.export.file.flatbuffer import OP_NAMES, Type, schema
 
     model = schema.Model.GetRootAs(data, 0)
-    op_names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     graphs = [model.Subgraphs(k) for k in range(model.SubgraphsLength())]
     # Each takes four bytes at least, so more of them do not fit in.
     if 4 * sum(graph.OperatorsLength() + graph.TensorsLength() for graph in graphs) > len(data):
@@ -174,13 +169,13 @@ def _read(data: bytes) -> tuple[dict[str, int], str | None]:
         for k in range(graph.OperatorsLength()):
             code = model.OperatorCodes(graph.Operators(k).OpcodeIndex())
             custom, builtin = code.CustomCode(), max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-            ops[custom.decode(errors="replace") if custom else op_names.get(builtin, f"op {builtin}")] += 1
+            ops[custom.decode(errors="replace") if custom else OP_NAMES.get(builtin, f"op {builtin}")] += 1
     stored: set[int] = set()
     computed: set[int] = set()
     for graph in graphs:
         for tensor in (graph.Tensors(k) for k in range(graph.TensorsLength())):
             (stored if model.Buffers(tensor.Buffer()).DataLength() else computed).add(tensor.Type())
-    return dict(ops.most_common()), _quantisation(schema.TensorType, stored, computed)
+    return dict(ops.most_common()), _quantisation(Type, stored, computed)
 
 
 def _no_model(path: str | os.PathLike, received: str) -> ExportError:

@@ -107,8 +107,8 @@ class Forecaster:
         validation: float = 0.15,
         test: float = 0.15,
     ):
-        #: What it was made with, for `fresh`.
-        self._arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        #: What it was made with, by name.
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
             raise ArgumentError(
                 "The shares of validation and test leave nothing for training.",
@@ -135,7 +135,7 @@ class Forecaster:
 
     def fresh(self, **changes: Any) -> Forecaster:
         """Return a forecaster made with the same arguments, or some others; it is not fitted."""
-        return Forecaster(**{**self._arguments, **changes})
+        return Forecaster(**{**self.arguments, **changes})
 
     # Learning
 

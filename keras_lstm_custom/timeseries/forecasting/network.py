@@ -13,6 +13,10 @@ from keras_lstm_custom.layers.forecasting import Affine, OrderedQuantiles, Relat
 from keras_lstm_custom.timeseries.forecasting.plan import Plan
 
 
+#: The name of the recurrent layer.
+RECURRENT = "recurrent"
+
+
 class Scales(NamedTuple):
     """Mean and standard deviation in the training part, each (series, columns); the columns are those of the plan.
 
@@ -73,7 +77,7 @@ def build(
     mask = None
     if plan.missing == "mask":
         mask = ops.all(past[:, :, -len(plan.columns) :] > 0.5, axis=-1)
-    state = cell(units, name="recurrent", **(options or {}))(past, mask=mask)
+    state = cell(units, name=RECURRENT, **(options or {}))(past, mask=mask)
     if plan.static:
         inputs["static"] = keras.Input((len(plan.static),), name="static")
         centre, spread = scales.static

@@ -171,7 +171,7 @@ def make_plan(
             received=f"freq {frequency}",
             remedy="Pass e.g. horizon=12.",
         )
-    period = period or (seasons[0] if seasons else 1)
+    period = int(period or (seasons[0] if seasons else 1))
     periods = tuple(sorted({period, *seasons})) if seasons or period > 1 else ()
     if missing not in MISSING:
         raise ArgumentError(
@@ -203,8 +203,8 @@ def make_plan(
         holidays=holidays,
         period=period,
         periods=periods,
-        window=window or max(2 * period, 24),
-        horizon=horizon or period,
+        window=int(window or max(2 * period, 24)),
+        horizon=int(horizon or period),
         frequency=frequency,
         zone=zone,
         series=() if list(frames) == [""] else tuple(frames),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 
 from keras_lstm_custom.errors import DataError
 from keras_lstm_custom.timeseries.forecasting.forecaster import Forecaster
+from keras_lstm_custom.timeseries.forecasting.network import RECURRENT
 from keras_lstm_custom.timeseries.forecasting.plan import Plan
 from keras_lstm_custom.writing import new_file, write_text
 
 MODEL, FACTS = "model.keras", "forecaster.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save_forecaster(forecaster: Forecaster, folder: str | Path) -> None:
@@ -34,12 +36,11 @@ def save_forecaster(forecaster: Forecaster, folder: str | Path) -> None:
     folder = Path(folder)
     facts: dict[str, Any] = {
         "format": _FORMAT,
+        "arguments": _plain_arguments(forecaster),
         "plan": forecaster.plan.to_dict(),
         "levels": list(forecaster.levels),
         "margins": {f"{level:g}": list(margin) for level, margin in forecaster.margins.items()},
-        "shares": list(forecaster.shares),
         "anchor": forecaster.anchor_used,
-        "units": forecaster.units,
         "history": forecaster.history,
         "reading": forecaster.reading,
         "inputs": {name: list(tensor.shape[1:]) for name, tensor in _inputs(forecaster.model).items()},
@@ -52,7 +53,7 @@ def save_forecaster(forecaster: Forecaster, folder: str | Path) -> None:
 
 
 def load_forecaster(folder: str | Path) -> Forecaster:
-    """Return the forecaster in a folder that `save_forecaster` wrote; it predicts and judges as before.
+    """Return the forecaster in a folder that `save_forecaster` wrote; it predicts, judges and is fitted as before.
 
     Raises:
         DataError: the folder holds no forecaster, or a damaged one.
@@ -62,27 +63,31 @@ def load_forecaster(folder: str | Path) -> Forecaster:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if facts["format"] != _FORMAT:
             raise ValueError(f"format {facts['format']}, not {_FORMAT}")
-        plan = Plan.from_dict(facts["plan"])
-        forecaster = Forecaster(
-            plan.target,
-            levels=facts["levels"],
-            validation=facts["shares"][0],
-            test=facts["shares"][1],
-            units=facts["units"],
-            anchor=facts["anchor"],
-        )
-        forecaster.plan, forecaster.history, forecaster.reading = plan, facts["history"], facts["reading"]
-        forecaster.anchor_used = facts["anchor"]
+        model = keras.models.load_model(folder / MODEL, compile=False)
+        arguments = keras.saving.deserialize_keras_object(facts["arguments"])
+        forecaster = Forecaster(**arguments, cell=type(model.get_layer(RECURRENT)))
+        forecaster.model, forecaster.plan = model, Plan.from_dict(facts["plan"])
+        forecaster.history, forecaster.reading = facts["history"], facts["reading"]
+        forecaster.anchor_used, forecaster.levels = facts["anchor"], tuple(facts["levels"])
         forecaster.margins = {float(level): np.array(margin) for level, margin in facts["margins"].items()}
-        forecaster.model = keras.models.load_model(folder / MODEL, compile=False)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(
             f"{str(folder)!r} holds no forecaster that can be used.",
-            expected=f"a folder with {FACTS} and {MODEL}, as Forecaster.save or `keras-lstm-custom forecast` writes it",
+            expected=f"a folder with {FACTS} and {MODEL}, as save_forecaster or `keras-lstm-custom forecast` writes it",
             received=f"{type(error).__name__}: {str(error)[:200]}",
             remedy="Check the path, or train again.",
         ) from error
     return forecaster
+
+
+def _plain_arguments(forecaster: Forecaster) -> dict[str, Any]:
+    """Return what a forecaster was made with, for JSON; the class of its cell is that of the layer in the model."""
+    plain = {
+        name: list(value) if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)) else value
+        for name, value in forecaster.arguments.items()
+        if name != "cell"
+    }
+    return keras.saving.serialize_keras_object(plain)
 
 
 def channels(plan: Plan) -> dict[str, list[str]]:
