@@ -300,6 +300,15 @@ def test_integers_normalise_small_numbers_beside_large_ones(part, tmp_path):
     assert export.c(model, tmp_path / "net", "int16x8", x.astype(np.float32)).ok
 
 
+def test_integers_show_small_signals(tmp_path):
+    """Embeddings begin within 0.05: σ and tanh must read their numbers as finely as these lie in memory."""
+    keras.utils.set_random_seed(0)
+    model = sequential(layers.LSTM(5, return_sequences=True), layers.LSTM(4), layers.Dense(2))
+    x = [0.02 * array for array in samples_of(model, 48)]
+    report = export.c(model, tmp_path / "net", "int16x8", x)
+    assert report.checks[0].relative_to_signal < 0.01
+
+
 def test_tokens_that_no_int16_holds_are_told(tmp_path):
     tokens = np.random.default_rng(0).integers(0, 40000, (32, 6)).astype(np.float32)
     model = randomised(sequential(layers.Embedding(40000, 2), layers.LSTM(2), shape=(6,)))
