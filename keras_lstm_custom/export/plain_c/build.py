@@ -14,6 +14,7 @@ from keras_lstm_custom.export.model.prepare import float32
 from keras_lstm_custom.export.model.samples import input_names, made_up, output_names
 from keras_lstm_custom.export.plain_c import package, weights
 from keras_lstm_custom.export.plain_c.builder import Builder
+from keras_lstm_custom.export.plain_c.compare import largest
 from keras_lstm_custom.export.plain_c.emit import Emitter
 from keras_lstm_custom.export.plain_c.emit_float import FloatEmitter
 from keras_lstm_custom.export.plain_c.emit_integer import IntegerEmitter
@@ -29,9 +30,6 @@ from keras_lstm_custom.models.rebuild import plain_graph, rebuild
 BOUNDS = {None: 1e-5, "int8": 2e-2, "int16x8": 2e-2}
 COMPARED = 32  #: rows on which a package is compared with the model
 TESTED = 3  #: rows of the package's own test
-#: How far the test of a float package may be from the model, as a share of the largest output: other compilers and
-#: libraries of mathematics round in another way.
-TOLERANCE = 1e-4
 
 
 class Prepared(NamedTuple):
@@ -153,7 +151,8 @@ def packed(
     outputs = [package.Port(label, v) for label, v in zip(output_names(model), emitter.schedule.outputs, strict=True)]
     kinds = {None: "float", "int8": "int8 weights, float arithmetic", "int16x8": "int8 weights, int16 values"}
     pairs = zip(expected, outputs, strict=True)
-    tolerance = [_tolerance(array, quantize) * emitter.scale_of(port.value) for array, port in pairs]
+    share = emitter.rounding if emitter.exact else 3 * BOUNDS[quantize]  # until it was run: `Comparison.settle`
+    tolerance = [share * largest(array) * emitter.scale_of(port.value) for array, port in pairs]
     return package.Package(
         name=name,
         emitter=emitter,
@@ -164,11 +163,6 @@ def packed(
         expected=[emitter.held(array[:TESTED], port.value) for array, port in zip(expected, outputs, strict=True)],
         tolerance=tolerance,
     )
-
-
-def _tolerance(expected: np.ndarray, quantize: str | None) -> float:
-    share = TOLERANCE if quantize is None else 3 * BOUNDS[quantize]
-    return float(share * max(np.abs(expected).max(), 1e-3))
 
 
 def _plain(text: str) -> str:

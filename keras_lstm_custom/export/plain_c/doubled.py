@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
+from keras_lstm_custom.export.plain_c.compare import Comparison, Errors
 from keras_lstm_custom.export.plain_c.ir import Value
 from keras_lstm_custom.export.plain_c.package import Package
 from keras_lstm_custom.export.plain_c.weights import Doubled
-from keras_lstm_custom.export.running.report import OutputError
 from keras_lstm_custom.progress import Bar
 
 #: Of the accepted error, what a package is to keep on the rows it is compared on: on others it errs a little more.
 GOAL = 0.9
 #: By which factor the error must fall for a change to be worth its bytes, if it does not reach the goal.
 WORTH = 0.95
-
-Errors = tuple[OutputError, ...]
 
 
 def recurrent(product: Value) -> list[bool]:
@@ -51,8 +49,7 @@ def improved(
     made: Package,
     errors: Errors,
     make: Callable[[Doubled], Package],
-    errors_of: Callable[[Package], Errors],
-    bound: float,
+    comparison: Comparison,
     verbose: int | str,
 ) -> tuple[Package, Errors, list[str]]:
     """Return a package with as many kernels of two int8 as its error asks for, its errors, and notes on it.
@@ -61,18 +58,17 @@ def improved(
         made: the package with one int8 for each weight.
         errors: its own.
         make: makes it with some kernels doubled.
-        errors_of: compiles and runs a package.
-        bound: the largest accepted error.
+        comparison: compiles and runs a package, and says which error is accepted.
         verbose: 1 shows a progress bar over the candidates, 0 none, "auto" one that appears when it takes long.
     """
     before, first, what = made, _worst(errors), ""
     bar = Bar(len(CANDIDATES), verbose, "candidate")
     for tried, (name, kernels) in enumerate(CANDIDATES.items(), 1):
-        if _worst(errors) <= GOAL * bound:
+        if _worst(errors) <= GOAL * comparison.bound:
             break
         other = make(kernels)
-        found = errors_of(other)
-        if _worst(found) <= max(GOAL * bound, WORTH * _worst(errors)):
+        found = comparison.errors(other)
+        if _worst(found) <= max(GOAL * comparison.bound, WORTH * _worst(errors)):
             made, errors, what = other, found, name
         bar.show(tried)
     bar.finish()
@@ -88,5 +84,5 @@ def improved(
     )
 
 
-def _worst(errors: Sequence[OutputError]) -> float:
+def _worst(errors: Errors) -> float:
     return float(np.max([error.relative_to_signal for error in errors]))

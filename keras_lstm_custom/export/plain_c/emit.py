@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +29,8 @@ class Emitter:
     header_includes: tuple[str, ...] = ()
     test_number = "float"  #: the type of the numbers in the test
     test_end = ""  #: of the names of the functions that the test calls
+    rounding = 0.0  #: how far the outputs of another compiler's code may be, as a share of the largest
+    exact = False  #: whether weights and values are those of the model, but for the rounding of float32
     helper_text: Mapping[str, str] = {}  #: by the name of a helper
     helper_needs: Mapping[str, Sequence[str]] = {}  #: which others it calls
 
@@ -190,9 +191,6 @@ class Emitter:
     def held(self, array: np.ndarray, port: Value) -> np.ndarray:
         """Return rows of an input or an output in the package's own numbers, `(rows, size)`."""
         return np.asarray(array, np.float32).reshape(len(array), -1)
-
-    def settle(self, package: Any, folder: Path) -> None:
-        """Take into the test what only a run can tell."""
 
     # The parts of the files
 

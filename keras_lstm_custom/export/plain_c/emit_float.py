@@ -32,13 +32,14 @@ class FloatEmitter(Emitter):
     """Writes float arithmetic."""
 
     number = "float"
+    rounding = 1e-4  # compilers contract products and sums, and libraries of mathematics differ
     includes = ("math.h",)
     helper_text, helper_needs = HELPERS, NEEDS
 
     def __init__(self, name: str, outputs: list[Value], inputs: int, eight_bits: bool = False):
         """Take what `Emitter` takes, and whether weights are int8."""
         super().__init__(name, outputs, inputs)
-        self.eight_bits = eight_bits
+        self.eight_bits, self.exact = eight_bits, not eight_bits
 
     def elementwise(self, group: Group) -> list[str]:
         inside = {value.number for value in group.values}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export import folder as folders
@@ -17,13 +16,13 @@ from keras_lstm_custom.export.model.inputs import Timesteps
 from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c import doubled, host
 from keras_lstm_custom.export.plain_c.build import BOUNDS, emitter_for, packed, prepared
+from keras_lstm_custom.export.plain_c.compare import Comparison
 from keras_lstm_custom.export.plain_c.files import files
 from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.package import Package
 from keras_lstm_custom.export.plain_c.weights import Doubled
 from keras_lstm_custom.export.reserved_names import chosen_name
-from keras_lstm_custom.export.running.report import ExportReport, OutputError, RuntimeCheck
-from keras_lstm_custom.export.running.verify import output_error
+from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.writing import scratch
 
 HOST = "host C"
@@ -64,7 +63,7 @@ def c(
         timesteps: the length of the sequences, as for `export.tflite`.
         name: of the struct, the functions and the files; None = made from the folder's name.
         bound: the largest accepted error, as a share of the standard deviation of the model's output; None = 1e-5 in
-            float, 0.02 else.
+            float, or what float32 can show of an output that hardly moves; 0.02 else.
         verbose: 1 shows a progress bar while kernels of two int8 are tried, 0 does not; "auto" = if it takes long.
 
     Returns:
@@ -105,29 +104,30 @@ def c(
 
     made, limit = make(), BOUNDS[quantize] if bound is None else bound
     measured = quantize is not None and given.rows is not None
+    floats = quantize is None and bound is None
+    checks: list[RuntimeCheck] = []
+    texts = _texts(made)
     with folders.new_folder(folder) as place:
-        made, checks, more = _written(made, make if measured else None, place, given.compared, expected, limit, verbose)
+        if host.compiler() is None:
+            _write(place, texts)
+            more = ["Not compiled and not run: there is no C compiler here (cc, or the variable CC)."]
+        else:
+            with scratch(ExportError) as work:
+                comparison = Comparison(given.compared, expected, limit, work, floats)
+                made, checks, more = _written(made, make if measured else None, place, comparison, verbose)
         report = _report(made, folder, quantize, checks, [*given.notes, *more], limit)
         folders.seal(place, report.to_json())
     return report
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    return np.asarray(array, np.float32).reshape(len(array), -1)
+def _texts(made: Package) -> dict[str, str]:
+    """Return the text of each file.
 
-
-def _written(
-    made: Package,
-    make: Callable[[Doubled], Package] | None,
-    place: Path,
-    rows: list[np.ndarray],
-    expected: list[np.ndarray],
-    bound: float,
-    verbose: int | str,
-) -> tuple[Package, list[RuntimeCheck], list[str]]:
-    """Write the files; compile, run and compare them if there is a compiler; `make` a better package if need be."""
+    Raises:
+        ExportError: there is something in the model that integers cannot compute.
+    """
     try:
-        texts = files(made)
+        return files(made)
     except Unsupported as reason:
         raise ExportError(
             "The model cannot be computed in integers.",
@@ -135,48 +135,37 @@ def _written(
             received=str(reason),
             remedy="Use quantize='int8', whose arithmetic is float, or None.",
         ) from reason
-    if host.compiler() is None:
-        _write(place, texts)
-        return made, [], ["Not compiled and not run: there is no C compiler here (cc, or the variable CC)."]
-    with scratch(ExportError) as work:
 
-        def errors_of(package: Package) -> tuple[OutputError, ...]:
-            return _errors(package, work, rows, expected)
 
-        errors = errors_of(made)
-        notes: list[str] = []
-        if make is not None:
-            made, errors, notes = doubled.improved(made, errors, make, errors_of, bound, verbose)
-        beyond = [error for error in errors if not error.relative_to_signal <= bound]
-        if beyond:
-            told = [f"{error.name}: {error.relative_to_signal:.3g}" for error in beyond]
-            raise ExportError(
-                "The C does not give the model's numbers, so it was not kept.",
-                expected=f"an error of at most {bound:.3g} of the output's standard deviation",
-                received="; ".join([*told, *made.emitter.coarse(), *notes]),
-                remedy="Use quantize=None or calibrate on more rows of real input; `bound` accepts a larger error.",
-            )
-        made.emitter.settle(made, work)
-        texts = files(made)
-        if not host.passes(made, work, texts):
-            raise ExportError(
-                "The package's own test fails on this computer, so it was not kept.",
-                expected="that it ends with 0",
-                received="another end",
-                remedy="Please report this, with the model's configuration.",
-            )
-        _write(place, texts)
+def _written(
+    made: Package, make: Callable[[Doubled], Package] | None, place: Path, comparison: Comparison, verbose: int | str
+) -> tuple[Package, list[RuntimeCheck], list[str]]:
+    """Compile, run and compare a package, `make` a better one if need be, and write it."""
+    errors = comparison.errors(made)
+    notes: list[str] = []
+    if make is not None:
+        made, errors, notes = doubled.improved(made, errors, make, comparison, verbose)
+    beyond = comparison.beyond(errors)
+    if beyond:
+        told = [f"{error.name}: {error.relative_to_signal:.3g}" for error in beyond]
+        raise ExportError(
+            "The C does not give the model's numbers, so it was not kept.",
+            expected=f"an error of at most {comparison.bound:.3g} of the output's standard deviation",
+            received="; ".join([*told, *made.emitter.coarse(), *notes]),
+            remedy="Use quantize=None or calibrate on more rows of real input; `bound` accepts a larger error.",
+        )
+    notes += comparison.hardly_moving(errors)
+    comparison.settle(made)
+    texts = files(made)
+    if not host.passes(made, comparison.folder, texts):
+        raise ExportError(
+            "The package's own test fails on this computer, so it was not kept.",
+            expected="that it ends with 0",
+            received="another end",
+            remedy="Please report this, with the model's configuration.",
+        )
+    _write(place, texts)
     return made, [RuntimeCheck(HOST, True, errors)], notes
-
-
-def _errors(made: Package, work: Path, rows: list[np.ndarray], expected: list[np.ndarray]) -> tuple[OutputError, ...]:
-    """Compile and run a package in a folder; return how far its outputs are from the expected ones."""
-    _write(work, files(made))
-    got = host.run(made, work, [_flat(array) for array in rows])
-    return tuple(
-        output_error(port.name, wanted, found.reshape(wanted.shape))
-        for port, wanted, found in zip(made.outputs, expected, got, strict=True)
-    )
 
 
 def _write(place: Path, texts: dict[str, str]) -> None:

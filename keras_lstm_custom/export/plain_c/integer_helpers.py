@@ -47,17 +47,17 @@ static int16_t k_sat64(int64_t v) { return (int16_t)(v > 32767 ? 32767 : v < -32
 static inline int32_t k_clip(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
 """,
     "sigmoid": """\
-/* 12 binary places to 15 */
-static inline int32_t k_sigmoid(int32_t v) {
-  const int32_t n = v < 0 ? -v : v, i = n >> 7;
+/* these places, 6 to 20, to 15 */
+static inline int32_t k_sigmoid(int32_t v, int places) {
+  const int32_t n = v < 0 ? -v : v, i = n >> (places - 5), part = n & ((1 << (places - 5)) - 1);
   int32_t r = 32767;
-  if (i < 256) r = k_sigmoids[i] + (((k_sigmoids[i + 1] - k_sigmoids[i]) * (n & 127) + 64) >> 7);
+  if (i < 256) r = k_sigmoids[i] + (((k_sigmoids[i + 1] - k_sigmoids[i]) * part + (1 << (places - 6))) >> (places - 5));
   return v < 0 ? 32768 - r : r;
 }
 """,
     "tanh": """\
-static inline int32_t k_tanh(int32_t v) {
-  const int32_t r = 2 * k_sigmoid(2 * v) - 32768;
+static inline int32_t k_tanh(int32_t v, int places) {
+  const int32_t r = 2 * k_sigmoid(2 * v, places) - 32768;
   return r > 32767 ? 32767 : r;
 }
 """,

@@ -177,8 +177,10 @@ class IntegerMaps(Emitter):
             x = fp.shifted(x, finest - finest % 2)
             return fp.Number(f"{self.helper('sqrt')}({x.text})", x.places // 2, math.isqrt(x.bound) + 1)
         if fn in ("sigmoid", "tanh"):
-            x = self._within(self._operand(inputs[0]), 12, -16.0, 16.0)
-            return fp.Number(f"{self.helper(fn)}({x.text})", 15, 32767)
+            x = self._operand(inputs[0])
+            x = fp.shifted(x, min(fp.room_for(x) - 1, x.places, 20))  # tanh takes it twice
+            x = self._within(x, max(x.places, 6), -16.0, 16.0)
+            return fp.Number(f"{self.helper(fn)}({x.text}, {x.places})", 15, 32767)
         if fn == "exp":
             return self._exponential(value)
         if fn not in ARITHMETIC:

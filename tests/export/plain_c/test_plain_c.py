@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -16,6 +17,8 @@ import keras_lstm_custom as klc
 from keras_lstm_custom import export
 from keras_lstm_custom.commands import app
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
+from keras_lstm_custom.export.model.calibration import held_back
+from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c import host
 from keras_lstm_custom.export.plain_c.files import files
 from tests.export.plain_c.building import SANITIZED, failures, package_of
@@ -98,6 +101,49 @@ def test_random_graphs(seed, quantize, tmp_path):
     assert report.ok
     assert report.checks[0].ran
     assert report.bound == (1e-5 if quantize is None else 0.02)
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_a_package_passes_its_test_however_its_error_is_spread(quantize, tmp_path, monkeypatch):
+    """One value in a thousand is wrong by a tenth: a small error of the whole, and more than a test may let pass."""
+    model, x = small(), inputs_for(small(), 48)
+    rows = held_back(x)[1] if quantize else [array[:32] for array in x]
+    expected = [np.array(y) for y in predictions(model, rows)]
+    for y in expected:
+        y[0, 0] += 0.7 * np.abs(y).max()
+    monkeypatch.setattr(sys.modules[export.c.__module__], "predictions", lambda *_: expected)
+    report = export.c(model, tmp_path / "net", quantize, x, bound=1.0)
+    assert report.ok
+
+
+def test_the_test_of_int8_sees_what_its_error_would_hide(tmp_path):
+    """It expects what this computer made of it, not what the model gives within 6 %."""
+    model = small()
+    export.c(model, tmp_path / "net", "int8", inputs_for(model, 48))
+    text = (tmp_path / "net" / "net.c").read_text()
+    (bias,) = re.findall(r"static const float c\d+\[2\] = \{([^}]*)\}", text)[:1]
+    shifted = ", ".join(f"{float(number.strip().rstrip('f')) + 0.01:.9g}f" for number in bias.split(","))
+    for name, body in (("right", text), ("wrong", text.replace(bias, shifted))):
+        (tmp_path / "net" / "net.c").write_text(body)
+        host.build(["gcc"], tmp_path / "net", ["net.c", "net_test.c"], name, "-O1")
+    ends = [subprocess.run([tmp_path / "net" / name], check=False).returncode for name in ("right", "wrong")]
+    assert ends == [0, 1]
+
+
+@pytest.mark.parametrize("offset", [-3.0, 4.0])
+def test_an_output_that_hardly_moves_is_as_near_as_float32_shows(offset, tmp_path):
+    """Float32 has steps of 6e-8 below 1, and a sigmoid near 1 a deviation of 0.001: 1e-5 of that is less than one."""
+    model = sequential(layers.LSTM(4), layers.Dense(3, activation="sigmoid"))
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([0.05 * kernel, bias + offset])
+    x = inputs_for(model, 32)
+    report = export.c(model, tmp_path / "net", calibration=x)
+    assert report.ok
+    (output,) = report.checks[0].outputs
+    assert output.relative_to_signal > 1e-5
+    assert any("hardly moves" in note for note in report.notes)
+    with pytest.raises(ExportError, match="numbers"):
+        export.c(model, tmp_path / "net", calibration=x, bound=1e-5)
 
 
 def test_the_report_and_the_files(tmp_path):
@@ -252,6 +298,15 @@ def test_integers_normalise_small_numbers_beside_large_ones(part, tmp_path):
     x = rng.standard_normal((48, T, F)) * 10.0 ** rng.uniform(-2, 0.5, (48, T, 1))
     model = randomised(sequential(part, layers.LSTM(4)))
     assert export.c(model, tmp_path / "net", "int16x8", x.astype(np.float32)).ok
+
+
+def test_integers_show_small_signals(tmp_path):
+    """Embeddings begin within 0.05: σ and tanh must read their numbers as finely as these lie in memory."""
+    keras.utils.set_random_seed(0)
+    model = sequential(layers.LSTM(5, return_sequences=True), layers.LSTM(4), layers.Dense(2))
+    x = [0.02 * array for array in samples_of(model, 48)]
+    report = export.c(model, tmp_path / "net", "int16x8", x)
+    assert report.checks[0].relative_to_signal < 0.01
 
 
 def test_tokens_that_no_int16_holds_are_told(tmp_path):
