@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_lstm_custom.diagnostics.autodiff import no_gradients
 from keras_lstm_custom.diagnostics.inputs import gathered
+from keras_lstm_custom.diagnostics.numbers import as_numpy
 from keras_lstm_custom.diagnostics.progress import Progress
 from keras_lstm_custom.diagnostics.records import check_names, record
 from keras_lstm_custom.diagnostics.recurrent_layers import Observable, can_look_into, observable, selection
@@ -141,16 +142,16 @@ class _TraceRecorder:
         first = self._start * self._fold(request)
         here = slice(first, first + batch)
         state, outputs = request.initial_state, []
-        arrays["x"][here] = _numpy(request.sequences)
+        arrays["x"][here] = _read(request.sequences)
         for field, value in zip(request.cell.state_type._fields, state, strict=True):
-            arrays[f"initial_{field}"][here] = _numpy(value)
+            arrays[f"initial_{field}"][here] = _read(value)
         if request.mask is not None:
-            arrays["mask"][here] = _numpy(request.mask)
+            arrays["mask"][here] = _read(request.mask)
         for span in _spans(request):
             result = reference.run(_cut(request, span, state))
             state = result.state
             for field, values in zip(request.cell.step_type._fields, result.steps, strict=True):
-                values = _numpy(values)
+                values = _read(values)
                 if field not in arrays:  # how wide it is, the cell does not say
                     arrays[field] = np.empty((len(arrays["x"]), timesteps, values.shape[2]), arrays["x"].dtype)
                 arrays[field][here, span] = values[:, ::-1] if request.go_backwards else values
@@ -242,13 +243,5 @@ def _fill_forward(values: np.ndarray, initial: np.ndarray, read: np.ndarray, go_
     return np.take_along_axis(values, latest[:, :, None], axis=1)[:, order]
 
 
-def _numpy(tensor: Any) -> np.ndarray:
-    try:
-        return ops.convert_to_numpy(tensor)
-    except Exception as error:  # each framework has its own class for "this is not a number yet"
-        raise InputError(
-            "A recurrent layer runs inside a compiled function, where its numbers cannot be read.",
-            expected="a model whose `call` runs eagerly",
-            received=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            remedy="Take @tf.function, jax.jit or vectorized_map out of the model's `call`.",
-        ) from error
+def _read(tensor: Any) -> np.ndarray:
+    return as_numpy(tensor, "A recurrent layer")

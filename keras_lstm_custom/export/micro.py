@@ -12,10 +12,10 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export import c_code, folder
-from keras_lstm_custom.export.c_package import Package
+from keras_lstm_custom.export import folder, micro_files
 from keras_lstm_custom.export.choices import FloatIO, Integers, Kernels, State, check_choice
 from keras_lstm_custom.export.litert import Exported, exported
+from keras_lstm_custom.export.micro_package import Package
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, sequences
 from keras_lstm_custom.export.model.stepping import blocks_of
 from keras_lstm_custom.export.reserved_names import chosen_name
@@ -181,7 +181,7 @@ def write_package(
         cmsis_nn_bytes=_in_units(cmsis_nn_bytes(made.graph)),
         not_on_cmsis_nn=reasons[0] if reasons else "",
     )
-    for name, text in c_code.files(package).items():
+    for name, text in micro_files.files(package).items():
         (place / name).write_text(text)
     notes = [f"arena: {found}", *(f"CMSIS-NN does not run it: {reason}." for reason in reasons)]
     return dataclasses.replace(

@@ -15,12 +15,22 @@ _TWO_ERRORS = {3: 3.31, 4: 2.87, 5: 2.65, 6: 2.52, 7: 2.43, 8: 2.37, 9: 2.32, 10
 
 
 def mae(truth: Any, forecast: Any) -> float:
-    """Return the mean absolute error, in the units of the data."""
+    """Return the mean absolute error, mean |truth - forecast|, in the units of the data.
+
+    Args:
+        truth, forecast: arrays of one shape.
+
+    Raises:
+        ArgumentError: the shapes differ, or there is nothing in them.
+    """
     return float(np.mean(np.abs(_difference(truth, forecast))))
 
 
 def rmse(truth: Any, forecast: Any) -> float:
-    """Return the root of the mean squared error, in the units of the data."""
+    """Return the root of the mean squared error, √ mean (truth - forecast)², in the units of the data.
+
+    Args and errors are those of `mae`.
+    """
     return float(np.sqrt(np.mean(np.square(_difference(truth, forecast)))))
 
 
@@ -45,12 +55,34 @@ def mase(truth: Any, forecast: Any, *, scale: float) -> float:
     Args:
         truth, forecast: arrays of one shape.
         scale: `naive_scale` of the training part.
+
+    Raises:
+        ArgumentError: as `mae`.
     """
     return mae(truth, forecast) / scale
 
 
 def pinball(truth: Any, forecast: Any, quantile: float) -> float:
-    """Return the mean pinball loss max(q e, (q - 1) e), e = truth - forecast, of a quantile forecast."""
+    """Return the mean pinball loss max(q e, (q - 1) e), e = truth - forecast, of a quantile forecast.
+
+    Its mean is least where the forecast is the q-quantile of the truth.
+
+    Source: Koenker & Bassett 1978, Regression Quantiles.
+
+    Args:
+        truth, forecast: arrays of one shape.
+        quantile: q, in (0, 1).
+
+    Raises:
+        ArgumentError: as `mae`; or `quantile` is no share.
+    """
+    if not 0 < quantile < 1:
+        raise ArgumentError(
+            "`quantile` is the share of the truth that lies below the forecast.",
+            expected="a number between 0 and 1",
+            received=repr(quantile),
+            remedy="Pass e.g. quantile=0.95 for 95 %.",
+        )
     error = _difference(truth, forecast)
     return float(np.mean(np.maximum(quantile * error, (quantile - 1) * error)))
 
@@ -60,6 +92,9 @@ def coverage(truth: Any, lower: Any, upper: Any) -> float:
 
     Args:
         truth, lower, upper: arrays of one shape.
+
+    Raises:
+        ArgumentError: as `mae`.
     """
     _difference(truth, lower), _difference(truth, upper)
     truth, lower, upper = (np.asarray(a, dtype="float64") for a in (truth, lower, upper))

@@ -64,7 +64,11 @@ class Scaler:
         return (frame - pd.Series(self.mean)[frame.columns]) / pd.Series(self.std)[frame.columns]
 
     def inverse(self, values: Any, column: str) -> np.ndarray:
-        """Return scaled `values` of one column, of any shape, in the data's units (float64)."""
+        """Return scaled `values` of one column, of any shape, in the data's units (float64): x = mean + std z.
+
+        Raises:
+            DataError: the column was not there when the scaler was fitted.
+        """
         if column not in self.mean:
             raise DataError(
                 f"The scaler does not know the column {shown(column)}.",

@@ -32,13 +32,7 @@ def split(frame: pd.DataFrame, *, validation: float = 0.15, test: float = 0.15, 
         ArgumentError: the shares leave nothing for training.
         DataError: a part would have fewer than `at_least` rows.
     """
-    if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
-        raise ArgumentError(
-            "The shares of validation and test leave nothing for training.",
-            expected="two numbers in (0, 1) with a sum below 1",
-            received=f"validation={validation!r}, test={test!r}",
-            remedy="Pass e.g. validation=0.15, test=0.15.",
-        )
+    check_shares(validation, test)
     rows = len(frame)
     first_test = rows - round(rows * test)
     first_validation = first_test - round(rows * validation)
@@ -53,3 +47,14 @@ def split(frame: pd.DataFrame, *, validation: float = 0.15, test: float = 0.15, 
             remedy="Use a longer record, a shorter window and horizon, or larger shares.",
         )
     return parts
+
+
+def check_shares(validation: float, test: float) -> None:
+    """Raise ArgumentError unless both shares of a record, and what is left for training, are above zero."""
+    if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
+        raise ArgumentError(
+            "The shares of validation and test leave nothing for training.",
+            expected="two numbers in (0, 1) with a sum below 1",
+            received=f"validation={validation!r}, test={test!r}",
+            remedy="Pass e.g. validation=0.15, test=0.15.",
+        )

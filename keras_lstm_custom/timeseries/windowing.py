@@ -84,7 +84,16 @@ def latest(
 
 
 def next_times(index: pd.DatetimeIndex, horizon: int) -> pd.DatetimeIndex:
-    """Return the `horizon` time stamps that follow `index`, whose `freq` must be set (`read_csv` sets it)."""
+    """Return the `horizon` time stamps that follow `index`.
+
+    Args:
+        index: of a table; its `freq` must be set (`read_csv` sets it).
+        horizon: how many stamps.
+
+    Raises:
+        ArgumentError: `horizon` is not a positive integer.
+        DataError: the spacing of the index is not known.
+    """
     check_size("horizon", horizon)
     if getattr(index, "freq", None) is None:
         raise DataError(
@@ -104,6 +113,9 @@ def dataset(samples: Windows, *, batch_size: int = 32, shuffle: bool = False, se
         batch_size: samples in a batch; the last batch may have fewer.
         shuffle: draw the samples in a new random order in each epoch.
         seed: makes that order repeatable.
+
+    Raises:
+        ArgumentError: `batch_size` is not a positive integer.
     """
     import tensorflow as tf
 

@@ -13,7 +13,7 @@ import pytest
 
 from keras_lstm_custom import LSTM, export
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.c_code import resolver_call
+from keras_lstm_custom.export.micro_files import resolver_call
 from keras_lstm_custom.export.running.runtimes import run_file
 from tests.export import models
 

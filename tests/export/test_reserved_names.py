@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from keras_lstm_custom.errors import ArgumentError
-from keras_lstm_custom.export.c_package import shown
+from keras_lstm_custom.export.micro_package import shown
 from keras_lstm_custom.export.reserved_names import KEYWORDS, TAKEN, chosen_name, why_not
 
 HEADERS = (

@@ -170,6 +170,14 @@ def test_levels_that_cannot_be_calibrated_are_refused_or_left_out_with_their_num
     assert list(forecaster.predict(frame).columns) == ["load", "lower_80", "upper_80"]
 
 
+def test_a_level_that_was_left_out_comes_back_with_a_longer_record():
+    forecaster = timeseries.Forecaster("load", units=2, horizon=12)
+    with pytest.warns(UserWarning, match="No interval of 95 %"):
+        forecaster.fit(hourly(120, freq="MS"), epochs=1)
+    assert forecaster.levels == (80.0,)
+    assert forecaster.fit(hourly(300, freq="MS"), epochs=1).levels == (80.0, 95.0)
+
+
 def test_no_levels_are_no_intervals(frame):
     forecaster = timeseries.Forecaster("load", levels=(), **SMALL).fit(frame, **QUICK)
     assert list(forecaster.predict(frame).columns) == ["load"]

@@ -128,3 +128,9 @@ def test_exponential_smoothing_is_that_of_statsmodels_at_every_origin(kind, rng)
             options |= {f"initial_{name}": state} if state is not None else {}
         part = ets.ETSModel(values[: origin + 1], **options).smooth(parameters)
         np.testing.assert_allclose(row, part.forecast(14), rtol=1e-6)
+
+
+@pytest.mark.parametrize("quantile", [95, 0, 1.0, float("nan")])
+def test_a_quantile_is_a_share_and_no_per_cent(quantile):
+    with pytest.raises(ArgumentError, match=r"quantile=0\.95 for 95 %"):
+        timeseries.pinball([1.0], [2.0], quantile)

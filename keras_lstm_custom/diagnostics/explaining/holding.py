@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_lstm_custom.diagnostics.autodiff import no_gradients, repeated
-from keras_lstm_custom.errors import InputError
+from keras_lstm_custom.diagnostics.numbers import as_numpy
 from keras_lstm_custom.keras_hooks import methods_replaced
 from keras_lstm_custom.models.walk import walk
 from keras_lstm_custom.structures import Tensor
@@ -53,7 +53,7 @@ class HeldModel:
             InputError: a mask or an embedding is computed where its numbers cannot be read.
         """
         with no_gradients():
-            return Recording(**tree_to_numpy(self._record(tree.map_structure(ops.convert_to_tensor, x))))
+            return Recording(**as_numpy(self._record(tree.map_structure(ops.convert_to_tensor, x))))
 
     def run(self, x: Any, masks: dict[str, Tensor], vectors: dict[int, Tensor]) -> Any:
         """Return the model's output for tensors `x` with these masks, and these vectors given out by Embeddings."""
@@ -141,16 +141,3 @@ class HeldModel:
     def _count(self, key: str) -> int:
         self._calls[key] = self._calls.get(key, -1) + 1
         return self._calls[key]
-
-
-def tree_to_numpy(structure: Any) -> Any:
-    """Return `structure` with every tensor a NumPy array."""
-    try:
-        return tree.map_structure(ops.convert_to_numpy, structure)
-    except Exception as error:  # each framework has its own class for "this is not a number yet"
-        raise InputError(
-            "A part of the model runs inside a compiled function, where its numbers cannot be read.",
-            expected="a model whose `call` runs eagerly",
-            received=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            remedy="Take @tf.function, jax.jit or vectorized_map out of the model's `call`.",
-        ) from error

@@ -24,6 +24,9 @@ def memory_lengths(of: LayerTrace | GateSummary | Mapping[str, Any]) -> Figure:
     Args:
         of: a trace or summary of a layer, or a dict of them by name; layers without a gate that says which
             share of the memory stays (f of an LSTM, z of a GRU) are left out.
+
+    Raises:
+        ArgumentError: no layer has such a gate.
     """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogFormatter

@@ -49,6 +49,9 @@ def attribution(
     Returns:
         A figure: the input; a heat map of the contributions, features by steps; their sums by step. Tokens, and an
         input without features, have the sums alone. Steps that a mask left out are grey.
+
+    Raises:
+        ArgumentError: there is no such sequence or unit, or names are too few or too many.
     """
     import matplotlib.pyplot as plt
 
@@ -104,6 +107,9 @@ def memory_contributions(
     Returns:
         A figure: the input; a heat map, units by steps, whose rows add up to the cell states beside it (but for what
         was there before the first step); and, where a target was named, what came to it through these from each step.
+
+    Raises:
+        ArgumentError: there is no such sequence or unit, or names are too few or too many.
     """
     import matplotlib.pyplot as plt
 

@@ -52,6 +52,9 @@ def gates(
 
     Returns:
         A figure with one row for the input and one for each symbol. Steps that a mask left out are grey.
+
+    Raises:
+        ArgumentError: there is no such sequence or unit, or names are too few or too many.
     """
     import matplotlib.pyplot as plt
 
@@ -104,6 +107,9 @@ def unit(
         A figure with a row for each of: input; gates; what is forgotten, -(1 - f_t) c_{t-1}, and what enters,
         i_t g_t; their sum over time, the long-term memory c_t; and what of it leaves as the
         short-term memory h_t = o_t tanh(c_t). Other cells have the rows that their equations have.
+
+    Raises:
+        ArgumentError: the cell has no gates, there is no such sequence or unit, or names are too few or too many.
     """
     import matplotlib.pyplot as plt
 

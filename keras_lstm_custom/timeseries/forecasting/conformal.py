@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,37 @@ def check_levels(levels: Any) -> tuple[float, ...]:
 def windows_needed(level: float) -> int:
     """Return the least number of calibration windows for a level in per cent: n with ⌈(n + 1) level⌉ ≤ n."""
     return math.ceil(round(level / (100 - level), 9))
+
+
+def levels_to_calibrate(
+    asked: tuple[float, ...] | None, windows: int, *, default: Sequence[float]
+) -> tuple[float, ...]:
+    """Return the levels for which so many windows are enough; one of the default that is left out is told.
+
+    Args:
+        asked: in per cent; None: the default.
+        windows: with known truth, to calibrate with.
+        default: levels that nobody asked for.
+
+    Raises:
+        DataError: there are too few windows for a level that was asked for.
+    """
+    levels = tuple(default) if asked is None else asked
+    few = [level for level in levels if windows < windows_needed(level)]
+    if few and asked is not None:
+        raise DataError(
+            f"There are too few windows to calibrate an interval of {few[0]:g} %.",
+            expected=f"at least {windows_needed(few[0])} windows in the validation part",
+            received=f"{windows} windows",
+            remedy="Use a longer record, a larger share for validation, a shorter horizon, or a lower level.",
+        )
+    if few:
+        warnings.warn(
+            f"No interval of {', '.join(f'{level:g} %' for level in few)}: to calibrate it takes "
+            f"{windows_needed(few[0])} windows, and the validation part has {windows}.",
+            stacklevel=3,
+        )
+    return tuple(level for level in levels if level not in few)
 
 
 def conformal_margin(truth: Any, lower: Any, upper: Any, *, level: float) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
@@ -19,14 +19,14 @@ from keras_lstm_custom.timeseries.forecasting.conformal import (
     check_levels,
     conformal_margin,
     intervals,
-    windows_needed,
+    levels_to_calibrate,
 )
 from keras_lstm_custom.timeseries.forecasting.network import build
 from keras_lstm_custom.timeseries.forecasting.plan import Frames, Plan, as_frames, make_plan
-from keras_lstm_custom.timeseries.forecasting.running import Bounds, at_once, step_by_step
+from keras_lstm_custom.timeseries.forecasting.running import Bounds, as_table, at_once, step_by_step
 from keras_lstm_custom.timeseries.forecasting.samples import Samples, newest, part_samples
 from keras_lstm_custom.timeseries.forecasting.table import Table, make_table, tell_of_age
-from keras_lstm_custom.timeseries.windowing import next_times
+from keras_lstm_custom.timeseries.splitting import check_shares
 
 #: Levels of the intervals where none are asked for and the record allows them.
 LEVELS = (80.0, 95.0)
@@ -109,13 +109,7 @@ class Forecaster:
     ):
         #: What it was made with, by name.
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
-            raise ArgumentError(
-                "The shares of validation and test leave nothing for training.",
-                expected="two numbers in (0, 1) with a sum below 1",
-                received=f"validation={validation!r}, test={test!r}",
-                remedy="Pass e.g. validation=0.15, test=0.15.",
-            )
+        check_shares(validation, test)
         check_roles(target, past=past, future=future, static=static)
         check_calendar(calendar, holidays)
         check_cell(cell)
@@ -169,7 +163,8 @@ class Forecaster:
             keras.utils.set_random_seed(seed)
         self.prepare(data)
         plan, tables = self.plan, self.tables(data)
-        self._check_levels(tables)
+        known = np.isfinite(part_samples(tables, plan, "validation", self.shares).y).sum(axis=0)
+        self.levels = levels_to_calibrate(self.asked_levels, int(known.min()), default=LEVELS)
         learnt, stop = (
             part_samples(tables, self._network_plan(), part, self.shares) for part in ("train", "validation")
         )
@@ -209,7 +204,7 @@ class Forecaster:
         plan = make_plan(frames, **self._wish, train=1 - sum(self.shares))
         rows = sum(len(frame) for frame in frames.values())
         stride = training.stride_for(rows, plan.window, plan.period)
-        self.plan = Plan(**{**vars(plan), "stride": stride})
+        self.plan = replace(plan, stride=stride)
         return self.plan
 
     @property
@@ -223,29 +218,9 @@ class Forecaster:
         says = self._says(samples)[1]
         return {level: conformal_margin(samples.y, *says[level], level=level) for level in self.levels}
 
-    def _check_levels(self, tables: Mapping[str, Table]) -> None:
-        """Leave out default levels for which the windows are too few, with a warning; refuse those asked for."""
-        known = np.isfinite(part_samples(tables, self.plan, "validation", self.shares).y)
-        count = int(known.sum(axis=0).min())
-        few = [level for level in self.levels if count < windows_needed(level)]
-        if few and self.asked_levels is not None:
-            raise DataError(
-                f"There are too few windows to calibrate an interval of {few[0]:g} %.",
-                expected=f"at least {windows_needed(few[0])} windows in the validation part",
-                received=f"{count} windows",
-                remedy="Use a longer record, a larger share for validation, a shorter horizon, or a lower level.",
-            )
-        if few:
-            warnings.warn(
-                f"No interval of {', '.join(f'{level:g} %' for level in few)}: to calibrate it takes "
-                f"{windows_needed(few[0])} windows, and the validation part has {count}.",
-                stacklevel=3,
-            )
-            self.levels = tuple(level for level in self.levels if level not in few)
-
     def _network_plan(self) -> Plan:
         """Return the plan of the network: with stepping it forecasts one step."""
-        return Plan(**{**vars(self.plan), "horizon": 1}) if self.plan.stepping else self.plan
+        return replace(self.plan, horizon=1) if self.plan.stepping else self.plan
 
     # Forecasting
 
@@ -260,7 +235,15 @@ class Forecaster:
             )
 
     def tables(self, data: pd.DataFrame | Frames, future: pd.DataFrame | Frames | None = None) -> dict[str, Table]:
-        """Return the arrays of the series, checked against the plan."""
+        """Return the arrays of the series, checked against the plan.
+
+        Args:
+            data: as for `fit`.
+            future: the columns known in advance, for the steps after the last row.
+
+        Raises:
+            DataError: as `predict`.
+        """
         frames = as_frames(data)
         ids = set(self.plan.series) or {""}
         unknown = [name for name in frames if name not in ids]
@@ -278,7 +261,11 @@ class Forecaster:
         return {name: make_table(frames[name], self.plan, ahead=ahead.get(name), name=name) for name in order}
 
     def forecast(self, samples: Samples) -> Forecasts:
-        """Return the forecasts of samples, with calibrated intervals."""
+        """Return the forecasts of samples, with calibrated intervals.
+
+        Raises:
+            ArgumentError: the forecaster is not fitted.
+        """
         self.check_fitted()
         mean, says = self._says(samples)
         return Forecasts(mean, intervals(says, self.margins))
@@ -310,17 +297,9 @@ class Forecaster:
         tables = self.tables(frames, future)
         for name, table in tables.items():
             tell_of_age(table, self.plan, name)
-        result = self.forecast(newest(tables, self.plan))
-        parts = []
-        for k, (name, table) in enumerate(tables.items()):
-            columns = {"series": [name] * self.plan.horizon} if self.plan.series else {}
-            columns[self.plan.target] = result.mean[k]
-            for level, (lower, upper) in result.intervals.items():
-                columns[f"lower_{level:g}"], columns[f"upper_{level:g}"] = lower[k], upper[k]
-            parts.append(pd.DataFrame(columns, index=next_times(table.times, self.plan.horizon)))
-        frame = pd.concat(parts)
-        frame.index.name = next(iter(frames.values())).index.name or "time"
-        return frame
+        result = as_table(*self.forecast(newest(tables, self.plan)), tables, self.plan)
+        result.index.name = next(iter(frames.values())).index.name or "time"
+        return result
 
     def _says(self, samples: Samples) -> tuple[np.ndarray, Bounds]:
         """Return the mean forecast, and lower and upper by level as the network says them."""

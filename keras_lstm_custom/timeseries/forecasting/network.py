@@ -12,7 +12,6 @@ from keras import ops
 from keras_lstm_custom.layers.forecasting import Affine, OrderedQuantiles, RelativeTarget
 from keras_lstm_custom.timeseries.forecasting.plan import Plan
 
-
 #: The name of the recurrent layer.
 RECURRENT = "recurrent"
 

@@ -1,14 +1,18 @@
-"""How a trained network is run: all steps at once, or one after the other."""
+"""How a trained network is run, all steps at once or one after the other, and its forecasts as a table."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
 from keras_lstm_custom.timeseries.forecasting.plan import Plan
 from keras_lstm_custom.timeseries.forecasting.samples import Samples
+from keras_lstm_custom.timeseries.forecasting.table import Table
+from keras_lstm_custom.timeseries.windowing import next_times
 
 #: Lower and upper, (samples, horizon) each, by level in per cent.
 Bounds = dict[float, tuple[np.ndarray, np.ndarray]]
@@ -41,6 +45,28 @@ def step_by_step(model: keras.Model, samples: Samples, plan: Plan) -> np.ndarray
         last = np.concatenate(row, axis=1)[:, None].astype("float32")
         x["past"] = np.concatenate([x["past"][:, 1:], last], axis=1)
     return np.concatenate(steps, axis=1)
+
+
+def as_table(mean: np.ndarray, intervals: Bounds, tables: Mapping[str, Table], plan: Plan) -> pd.DataFrame:
+    """Return the forecasts of the newest sample of each series over the stamps of the steps to come.
+
+    Args:
+        mean: (series, horizon).
+        intervals: lower and upper, (series, horizon) each, by level.
+        tables: the series, in that order.
+        plan: of the forecaster.
+
+    Returns:
+        Columns with the target's name, `lower_80`, `upper_80` and so on; of several series also `series`, the id.
+    """
+    parts = []
+    for k, (name, table) in enumerate(tables.items()):
+        columns: dict[str, Any] = {"series": [name] * plan.horizon} if plan.series else {}
+        columns[plan.target] = mean[k]
+        for level, (lower, upper) in intervals.items():
+            columns[f"lower_{level:g}"], columns[f"upper_{level:g}"] = lower[k], upper[k]
+        parts.append(pd.DataFrame(columns, index=next_times(table.times, plan.horizon)))
+    return pd.concat(parts)
 
 
 def _run(model: keras.Model, x: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_lstm_custom.export.c_package import TYPES, Package, shown
+from keras_lstm_custom.export.micro_package import TYPES, Package, shown
 
 
 def main_source(package: Package) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from keras_lstm_custom.export.c_main import main_source
-from keras_lstm_custom.export.c_package import TYPES, Package, shown
+from keras_lstm_custom.export.micro_main import main_source
+from keras_lstm_custom.export.micro_package import TYPES, Package, shown
 
 #: Methods of MicroMutableOpResolver that are not named after their op by the rule of `resolver_call`.
 IRREGULAR = {
