@@ -12,7 +12,7 @@ from keras_lstm_custom.export.model.calibration import calibration_arrays, held_
 from keras_lstm_custom.export.model.inputs import Timesteps, check_sizes, input_shapes, sized
 from keras_lstm_custom.export.model.prepare import float32
 from keras_lstm_custom.export.model.samples import input_names, made_up, output_names
-from keras_lstm_custom.export.plain_c import package, weights
+from keras_lstm_custom.export.plain_c import package, remainders, weights
 from keras_lstm_custom.export.plain_c.builder import Builder
 from keras_lstm_custom.export.plain_c.compare import largest
 from keras_lstm_custom.export.plain_c.emit import Emitter
@@ -30,6 +30,16 @@ from keras_lstm_custom.models.rebuild import plain_graph, rebuild
 BOUNDS = {None: 1e-5, "int8": 2e-2, "int16x8": 2e-2}
 COMPARED = 32  #: rows on which a package is compared with the model
 TESTED = 3  #: rows of the package's own test
+
+
+class Finer(NamedTuple):
+    """What takes more bits than it usually does."""
+
+    kernels: weights.Doubled | None = None  #: those of two int8 for each weight
+    values: bool = False  #: whether what is normalised in a recurrence takes two int16, where values are integers
+
+
+PLAIN = Finer()
 
 
 class Prepared(NamedTuple):
@@ -111,7 +121,7 @@ def emitter_for(
     model: keras.Model,
     quantize: str | None,
     rows: list[np.ndarray] | None,
-    doubled: weights.Doubled | None = None,
+    finer: Finer = PLAIN,
 ) -> Emitter:
     """Return what writes a model as C.
 
@@ -120,18 +130,19 @@ def emitter_for(
         model: its sizes must be known.
         quantize: one of `BOUNDS`.
         rows: real input, `(rows, ...)` for each of the model's; None = there is none, which integers need.
-        doubled: which kernels take two int8 for each weight; None = none.
+        finer: which kernels take two int8 for each weight, and whether some values take two int16.
     """
     outputs, inputs = read(model), len(model.inputs)
     if quantize is None:
         return FloatEmitter(name, outputs, inputs)
     seen = None if rows is None else observe(outputs, rows)
-    weights.quantise(outputs, seen and seen.moments, doubled)
+    weights.quantise(outputs, seen and seen.moments, finer.kernels)
     if quantize == "int8":
         return FloatEmitter(name, outputs, inputs, eight_bits=True)
     assert seen is not None
     check_states(outputs, seen.ranges)
-    return IntegerEmitter(name, outputs, inputs, rows or [], seen.ranges)
+    ranges = remainders.split(outputs, seen.ranges) if finer.values else seen.ranges
+    return IntegerEmitter(name, outputs, inputs, rows or [], ranges)
 
 
 def packed(

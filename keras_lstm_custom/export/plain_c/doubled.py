@@ -1,4 +1,4 @@
-"""Kernels of two int8 for each weight, where the measured error of a package asks for them."""
+"""Kernels of two int8 for each weight, and values of two int16, where the measured error of a package asks for them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_lstm_custom.export.plain_c.build import Finer
 from keras_lstm_custom.export.plain_c.compare import Comparison, Errors
 from keras_lstm_custom.export.plain_c.ir import Value
 from keras_lstm_custom.export.plain_c.package import Package
-from keras_lstm_custom.export.plain_c.weights import Doubled
 from keras_lstm_custom.progress import Bar
 
 #: Of the accepted error, what a package is to keep on the rows it is compared on: on others it errs a little more.
@@ -42,13 +42,17 @@ def every(product: Value) -> list[bool]:
 
 
 #: What is tried, one after the other: an error in a recurrent kernel grows from step to step.
-CANDIDATES: dict[str, Doubled] = {"recurrent kernels": recurrent, "kernels": every}
+CANDIDATES = {
+    "recurrent kernels": Finer(recurrent),
+    "kernels": Finer(every),
+    "kernels and normalised values": Finer(every, values=True),
+}
 
 
 def improved(
     made: Package,
     errors: Errors,
-    make: Callable[[Doubled], Package],
+    make: Callable[[Finer], Package],
     comparison: Comparison,
     verbose: int | str,
 ) -> tuple[Package, Errors, list[str]]:
@@ -63,10 +67,10 @@ def improved(
     """
     before, first, what = made, _worst(errors), ""
     bar = Bar(len(CANDIDATES), verbose, "candidate")
-    for tried, (name, kernels) in enumerate(CANDIDATES.items(), 1):
-        if _worst(errors) <= GOAL * comparison.bound:
+    for tried, (name, finer) in enumerate(CANDIDATES.items(), 1):
+        if _worst(errors) <= GOAL * comparison.bound or (finer.values and not before.emitter.normalises):
             break
-        other = make(kernels)
+        other = make(finer)
         found = comparison.errors(other)
         if _worst(found) <= max(GOAL * comparison.bound, WORTH * _worst(errors)):
             made, errors, what = other, found, name
@@ -77,6 +81,9 @@ def improved(
     layers = dict.fromkeys(v.layer for v in made.emitter.schedule.values if "doubled" in v.attributes)
     more = made.emitter.constant_bytes - before.emitter.constant_bytes
     told = f"the {what} of {', '.join(map(repr, layers))} take two int8 for each weight ({more:,} bytes more)"
+    ram = made.emitter.struct_bytes - before.emitter.struct_bytes
+    if any("coarse" in value.attributes for value in made.emitter.schedule.values):
+        told += f", and two int16 for each normalised value ({ram:,} bytes of RAM more)"
     return (
         made,
         errors,

@@ -30,6 +30,7 @@ class Emitter:
     test_number = "float"  #: the type of the numbers in the test
     test_end = ""  #: of the names of the functions that the test calls
     rounding = 0.0  #: how far the outputs of another compiler's code may be, as a share of the largest
+    normalises = False  #: whether there are values that may take two int16: `remainders.split`
     exact = False  #: whether weights and values are those of the model, but for the rounding of float32
     helper_text: Mapping[str, str] = {}  #: by the name of a helper
     helper_needs: Mapping[str, Sequence[str]] = {}  #: which others it calls

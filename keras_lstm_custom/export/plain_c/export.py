@@ -15,12 +15,11 @@ from keras_lstm_custom.export import folder as folders
 from keras_lstm_custom.export.model.inputs import Timesteps
 from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c import doubled, host
-from keras_lstm_custom.export.plain_c.build import BOUNDS, emitter_for, packed, prepared
+from keras_lstm_custom.export.plain_c.build import BOUNDS, PLAIN, Finer, emitter_for, packed, prepared
 from keras_lstm_custom.export.plain_c.compare import Comparison
 from keras_lstm_custom.export.plain_c.files import files
 from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.package import Package
-from keras_lstm_custom.export.plain_c.weights import Doubled
 from keras_lstm_custom.export.reserved_names import chosen_name
 from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.writing import scratch
@@ -52,7 +51,8 @@ def c(
     Every layer is read through the operations that it is made of: a cell of one's own needs nothing but `keras.ops`.
     The C is compiled by this computer's compiler (the variable CC, or `cc`), run, and compared with the model; without
     a compiler the report says so, and is not `ok`. Where int8 weights err by more than 0.9 of `bound` on real input,
-    recurrent kernels, or all, take two int8 for each weight, and the notes say which.
+    recurrent kernels, or all, take two int8 for each weight, and values that recurrences normalise two int16; the notes
+    say which.
 
     Args:
         model: a built Sequential or functional model.
@@ -98,8 +98,8 @@ def c(
     given = prepared(model, timesteps, calibration, quantize)
     expected = predictions(given.model, given.compared)
 
-    def make(kernels: Doubled | None = None) -> Package:
-        emitter = emitter_for(chosen, given.model, quantize, given.rows, kernels)
+    def make(finer: Finer = PLAIN) -> Package:
+        emitter = emitter_for(chosen, given.model, quantize, given.rows, finer)
         return packed(chosen, given.model, emitter, given.compared, expected, quantize)
 
     made, limit = make(), BOUNDS[quantize] if bound is None else bound
@@ -138,7 +138,7 @@ def _texts(made: Package) -> dict[str, str]:
 
 
 def _written(
-    made: Package, make: Callable[[Doubled], Package] | None, place: Path, comparison: Comparison, verbose: int | str
+    made: Package, make: Callable[[Finer], Package] | None, place: Path, comparison: Comparison, verbose: int | str
 ) -> tuple[Package, list[RuntimeCheck], list[str]]:
     """Compile, run and compare a package, `make` a better one if need be, and write it."""
     errors = comparison.errors(made)

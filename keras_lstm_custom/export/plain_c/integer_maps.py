@@ -11,6 +11,7 @@ from keras_lstm_custom.export.plain_c.emit import Emitter
 from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.integer_data import Interval, with_loads
 from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, VIEWS, Value, ordered, unshaped
+from keras_lstm_custom.export.plain_c.remainders import normalised
 from keras_lstm_custom.export.plain_c.schedule import Group
 from keras_lstm_custom.export.plain_c.text import Address, loop
 
@@ -19,6 +20,8 @@ ARITHMETIC = ("add", "sub", "mul", "max", "min", "abs", "same", "where", "div", 
 REFUSED = ("pow", "floor")
 #: A table of a function has so many numbers at least, and at most (of two bytes each).
 FEWEST, MOST = 128, 2048
+#: How many binary places more than its value the rest of a value has that takes two int16.
+REST = 13
 #: From here on the table of σ is 1, and so of tanh.
 SATURATED = 8.0
 
@@ -44,7 +47,9 @@ class IntegerMaps(Emitter):
         self._domains = {new: domains[old] for new, old in before.items() if old in domains}
         super().__init__(name, outputs, inputs)
         self._places: dict[int, int] = {}
+        self._rests: dict[int, Value] = {}  #: of what is computed now: by an input's number, what is behind its int16
         self.output_count = len(outputs)
+        self.normalises = bool(normalised(self.schedule.values))
         self.notes = ("σ and tanh by one table of 258 numbers: errors of at most 1.3e-5 and 2.6e-5.",)
 
     def coarse(self) -> list[str]:
@@ -71,6 +76,8 @@ class IntegerMaps(Emitter):
     def _find_places(self, value: Value) -> int:
         if value.kind in VIEWS or value.kind in ("load", "window", "pick"):
             return self.places(value.inputs[0])
+        if "rest_of" in value.attributes:
+            return min(self.places(value.rest_of) + REST, fp.WIDEST)
         if value.kind == "input":
             return 0 if 2 <= self._whole.get(value.index, 0) < 32768 else fp.places_for(self.largest(value))
         if value.kind in ("const", "table"):
@@ -142,6 +149,9 @@ class IntegerMaps(Emitter):
         return f"(int16_t)({number.text})" if number.bound <= 32767 else f"{self.helper('sat')}({number.text})"
 
     def _operand(self, value: Value, places: int | None = None) -> fp.Number:
+        if value.number in self._rests:
+            rest = self._rests.pop(value.number)
+            return _added(self._operand(value, places), self._operand(rest))
         base = unshaped(value)
         if base.number in self._locals:
             return self._locals[base.number]
@@ -158,19 +168,23 @@ class IntegerMaps(Emitter):
         return x, self._operand(b, x.places)
 
     def _computed(self, value: Value) -> fp.Number:
-        fn, inputs = value.fn, value.inputs
+        fn, inputs = value.fn, self._whole_inputs(value)
         if fn in REFUSED:
             raise Unsupported(f"{fn} in integers")
         if fn == "same":
-            return self._operand(inputs[0])
+            x = self._operand(inputs[0])
+            if "coarse" not in value.attributes:
+                return x
+            return fp.Number(self._narrow(x, self.places(value)), self.places(value), 32768)
+        if fn == "rest":
+            return self._rest(self._operand(inputs[0]), value)
         if fn == "mul":
-            x, y = fp.factors(self._operand(inputs[0]), self._operand(inputs[1]))
-            return fp.Number(f"({x.text}) * ({y.text})", x.places + y.places, x.bound * y.bound)
+            return self._multiplied(*inputs)
         if fn == "abs":
             x = self._operand(inputs[0])
             return x._replace(text=f"{x.text} < 0 ? -({x.text}) : {x.text}")
         if fn == "div":
-            return self._divided(value)
+            return self._divided(value, *inputs)
         if fn == "sqrt":
             x = self._operand(inputs[0])
             finest = fp.room_for(x)
@@ -187,14 +201,39 @@ class IntegerMaps(Emitter):
             return self._by_table(value)
         condition = self._operand(inputs[0]) if fn == "where" else None
         x, y = self._pair(*inputs[-2:])
-        places = fp.common(x, y, fn in ("add", "sub"))
-        x, y = fp.shifted(x, places), fp.shifted(y, places)
         if fn in ("add", "sub"):
-            return fp.Number(f"({x.text}) {'+' if fn == 'add' else '-'} ({y.text})", places, x.bound + y.bound)
+            return _added(x, y, "+" if fn == "add" else "-")
+        places = fp.common(x, y, added=False)
+        x, y = fp.shifted(x, places), fp.shifted(y, places)
         if fn in COMPARISONS:
             return fp.Number(f"({x.text}) {COMPARISONS[fn]} ({y.text}) ? 1 : 0", 0, 1)
         test = f"{condition.text} != 0" if condition else f"({x.text}) {'>' if fn == 'max' else '<'} ({y.text})"
         return fp.Number(f"{test} ? ({x.text}) : ({y.text})", places, max(x.bound, y.bound))
+
+    def _whole_inputs(self, value: Value) -> list[Value]:
+        """Return what a value reads, and remember the rests of it."""
+        of = value.attributes.get("rests", [])
+        inputs = value.inputs[: len(value.inputs) - len(of)]
+        self._rests = {inputs[n].number: rest for n, rest in zip(of, value.inputs[len(inputs) :], strict=True)}
+        return inputs
+
+    def _multiplied(self, a: Value, b: Value) -> fp.Number:
+        rest = self._rests.pop(a.number, None)
+        if rest is not None:
+            return _added(self._multiplied(a, b), self._multiplied(rest, b))
+        if b.number in self._rests:
+            return self._multiplied(b, a)
+        x, y = fp.factors(self._operand(a), self._operand(b))
+        return fp.Number(f"({x.text}) * ({y.text})", x.places + y.places, x.bound * y.bound)
+
+    def _rest(self, number: fp.Number, value: Value) -> fp.Number:
+        """Return what a number is more than its int16."""
+        coarse, places = self.places(value.rest_of), self.places(value)
+        if number.places <= coarse:
+            return fp.Number("0", places, 0)
+        rounded = f"({self._narrow(number, coarse)}) * {2 ** (number.places - coarse)}"
+        rest = number._replace(text=f"(({number.text}) - {rounded})")
+        return fp.Number(self._narrow(rest, places), places, 32768)
 
     def _exponential(self, value: Value) -> fp.Number:
         x, places = self._operand(value.inputs[0]), self.places(value)
@@ -206,8 +245,8 @@ class IntegerMaps(Emitter):
         if note not in self.notes:
             self.notes = (*self.notes, note)
 
-    def _divided(self, value: Value) -> fp.Number:
-        a, b = (self._operand(v) for v in value.inputs)
+    def _divided(self, value: Value, *inputs: Value) -> fp.Number:
+        a, b = (self._operand(v) for v in inputs)
         places = self.places(value)
         return fp.Number(f"{self.helper('div')}({a.text}, {b.text}, {places + b.places - a.places})", places, 32768)
 
@@ -246,6 +285,12 @@ class IntegerMaps(Emitter):
         x = self._within(self._operand(value.inputs[0]), fraction + 7, places_at[0], places_at[-1])
         text = f"{self.helper('table')}({table}, {ends[0]}, {self.helper('clip')}({x.text}, {ends[0]}, {ends[1]}))"
         return fp.Number(text, places, 32768)
+
+
+def _added(x: fp.Number, y: fp.Number, sign: str = "+") -> fp.Number:
+    places = fp.common(x, y, added=True)
+    x, y = fp.shifted(x, places), fp.shifted(y, places)
+    return fp.Number(f"(({x.text}) {sign} ({y.text}))", places, x.bound + y.bound)
 
 
 def finer(value: Value) -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import keras
 import pytest
 
+import keras_lstm_custom as klc
 from keras_lstm_custom import export
+from keras_lstm_custom.export.plain_c import doubled
+from keras_lstm_custom.export.plain_c.build import Finer
 from tests.export.plain_c import arm
 from tests.export.plain_c.zoo import T, inputs_for, randomised, sequential
 from tests.export.random_graphs import samples_of
@@ -19,7 +22,10 @@ layers = keras.layers
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Packages of floats and of integers: of these the test expects the very bits that this computer gave."""
+    """Packages of floats and of integers: of these the test expects the very bits that this computer gave.
+
+    The finer ones have two int8 for each weight, and two int16 for what a recurrence normalises.
+    """
     place = tmp_path_factory.mktemp("packages")
     model = randomised(
         sequential(
@@ -34,13 +40,24 @@ def folders(tmp_path_factory):
     x = inputs_for(model, 24)
     for quantize, name in ((None, "floats"), ("int16x8", "integers")):
         export.c(model, place / name, quantize, x)
+    cell = klc.LSTM(7, layer_normalization="gate", peepholes=True)
+    finer = randomised(sequential(cell, layers.Dense(3, activation="tanh"), shape=(T, 3)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            doubled, "CANDIDATES", {"kernels": Finer(doubled.every), "more": Finer(doubled.every, values=True)}
+        )
+        patch.setattr(doubled, "GOAL", 0.0)
+        patch.setattr(doubled, "WORTH", 10.0)
+        for quantize, name in (("int8", "finer_floats"), ("int16x8", "finer_integers")):
+            report = export.c(finer, place / name, quantize, inputs_for(finer, 24))
+            assert any("two int8" in note for note in report.notes)
     return place
 
 
 @pytest.mark.parametrize("core", arm.CORES)
 def test_packages_pass_their_tests(folders, core):
     """Without an FPU (M3), with DSP instructions (M4F, M7), and with Helium (M55)."""
-    for name in ("floats", "integers"):
+    for name in ("floats", "integers", "finer_floats", "finer_integers"):
         program = arm.compiled(folders / name, core, [f"{name}.c", f"{name}_test.c"], f"{core}.elf", "-O2")
         ran = arm.emulated(program, core)
         assert ran.returncode == 0, (name, ran.stdout, ran.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import keras
 import numpy as np
 import pytest
@@ -9,11 +11,14 @@ import pytest
 import keras_lstm_custom as klc
 from keras_lstm_custom import export
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.plain_c import doubled, weights
-from keras_lstm_custom.export.plain_c.build import emitter_for, read
+from keras_lstm_custom.export.model.samples import predictions
+from keras_lstm_custom.export.plain_c import doubled, host, weights
+from keras_lstm_custom.export.plain_c.build import PLAIN, Finer, emitter_for, packed, read
 from keras_lstm_custom.export.plain_c.doubled import recurrent
+from keras_lstm_custom.export.plain_c.files import files
 from keras_lstm_custom.export.plain_c.integer_data import observe
 from keras_lstm_custom.export.plain_c.ir import ordered
+from tests.export.plain_c.building import SANITIZED, WARNINGS
 from tests.export.plain_c.zoo import inputs_for, randomised, sequential
 from tests.export.random_graphs import random_graph, samples_of
 
@@ -118,7 +123,7 @@ def test_a_shared_layer_of_two_int8_stands_in_flash_once(quantize):
     inputs = [keras.Input((5, 4)), keras.Input((5, 4))]
     twice = randomised(keras.Model(inputs, layers.Concatenate()([shared(x) for x in inputs])))
     sizes = []
-    for kernels in (None, every):
+    for kernels in (PLAIN, Finer(every)):
         emitter = emitter_for("net", twice, quantize, inputs_for(twice, 12), kernels)
         for number, phase in enumerate(emitter.schedule.phases):
             emitter.phase(number, phase)
@@ -142,11 +147,48 @@ def test_an_error_that_is_too_large_is_mended_by_kernels_of_two_int8(quantize, t
         export.c(model, tmp_path / "refused", quantize, x)
 
 
+def test_values_that_a_recurrence_normalises_take_two_int16(tmp_path, monkeypatch):
+    """Of 5 units, one of which reaches 42 while the normalisation divides by 0.03: steps of int16 alone err by 5 %."""
+    model = random_graph(46, variants=True)
+    x = samples_of(model, 128)
+    report = export.c(model, tmp_path / "net", "int16x8", x)
+    assert report.ok
+    assert any("two int16 for each normalised value" in note for note in report.notes)
+    plain = export.c(model, tmp_path / "plain", "int16x8", x, bound=1.0)
+    assert report.arena_bytes > plain.arena_bytes
+    monkeypatch.setattr(doubled, "CANDIDATES", {"kernels": Finer(every)})
+    with pytest.raises(ExportError, match=r"at most 0\.02"):
+        export.c(model, tmp_path / "refused", "int16x8", x)
+
+
+@pytest.mark.parametrize("kind", ["gate", "joint"])
+def test_values_of_two_int16_are_right_and_never_overflow(kind, tmp_path):
+    """The sanitizers end the program if an integer overflows, whatever it is fed with."""
+    model = randomised(
+        sequential(klc.LSTM(5, layer_normalization=kind, peepholes=True, return_sequences=True), layers.Dense(2))
+    )
+    x = inputs_for(model, 40)
+    emitter = emitter_for("net", model, "int16x8", x, Finer(every, values=True))
+    assert any(value.attributes.get("fn") == "rest" for value in emitter.schedule.values)
+    expected = predictions(model, x)
+    made = packed("net", model, emitter, x, expected, "int16x8")
+    for name, text in {**files(made), "driver.c": host.driver(made, "int16_t", "_q")}.items():
+        (tmp_path / name).write_text(text)
+    (got,) = host.run(made, tmp_path, [array.reshape(len(array), -1) for array in x])
+    wanted = expected[0].reshape(len(got), -1)
+    assert np.sqrt(np.mean((got - wanted) ** 2)) < 0.002 * wanted.std()
+    (tmp_path / "driver.c").write_text(host.driver(made, "int16_t", "_q"))
+    host.build(["gcc"], tmp_path, ["driver.c", "net.c"], "driver", "-O1", "-I.", *WARNINGS, *SANITIZED)
+    fed = np.random.default_rng(0).choice([-32768, -1, 0, 1, 32767], (30, x[0][0].size)).astype(np.int16)
+    ran = subprocess.run([tmp_path / "driver"], input=fed.tobytes(), capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr[:2000]
+
+
 def test_kernels_of_two_int8_are_tried_only_above_the_goal_and_on_real_input(tmp_path, monkeypatch):
     model = randomised(sequential(layers.LSTM(5), layers.Dense(2)))
     x = inputs_for(model, 40)
     tried = []
-    candidates = {name: lambda v, name=name: tried.append(name) or every(v) for name in ("first", "second")}
+    candidates = {name: Finer(lambda v, name=name: tried.append(name) or every(v)) for name in ("first", "second")}
     monkeypatch.setattr(doubled, "CANDIDATES", candidates)
     report = export.c(model, tmp_path / "below", "int8", x)
     assert not tried
