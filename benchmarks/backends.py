@@ -48,7 +48,7 @@ def layers(shape, case, dtype):
     return {**found, "auto": auto}
 
 
-def jax_functions(shape, layers, mask, training, dtype):
+def jax_functions(shape, layers, mask, training):
     """Return a function without arguments for each layer, compiled when it is called first."""
     import jax
 
@@ -72,7 +72,7 @@ def jax_functions(shape, layers, mask, training, dtype):
     return {name: function(layer) for name, layer in layers.items()}
 
 
-def torch_functions(shape, layers, mask, training, dtype):
+def torch_functions(shape, layers, mask, training):
     """Return a function without arguments for each layer, and for the plain `torch.nn.LSTM`."""
     import torch
 
@@ -116,7 +116,7 @@ def measure(shape, case, training, dtype, rounds):
     mask = np.arange(steps) >= np.arange(batch)[:, None] % max(1, steps // 2) if CASES[case][1] else None
     keras.utils.set_random_seed(0)
     candidates = layers(shape, case, dtype)
-    functions = FUNCTIONS[keras.backend.backend()](shape, candidates, mask, training, dtype)
+    functions = FUNCTIONS[keras.backend.backend()](shape, candidates, mask, training)
     for run in functions.values():
         for _ in range(4):
             run()

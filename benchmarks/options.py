@@ -67,14 +67,12 @@ def candidates(shape, name, masked, options, training, eager=False):
     """Return a function without arguments, compiled unless `eager`, for Keras and each engine that serves."""
     import keras
     import numpy as np
-    import tensorflow as tf
 
     import keras_lstm_custom as klc
 
     batch, steps, features, units = shape
-    x = tf.random.normal((batch, steps, features))
     lengths = np.random.default_rng(0).integers(max(1, steps // 2), steps + 1, batch)  # right padding
-    call = [x, *([tf.constant(np.arange(steps) < lengths[:, None])] if masked else [])]
+    mask = np.arange(steps) < lengths[:, None] if masked else None
     keras_class = getattr(keras.layers, TWINS[name])
     our_class = own_layer() if name == "own" else getattr(klc, name)
     known = {option: value for option, value in options.items() if option == "dtype" or hasattr(keras_class, option)}
@@ -83,12 +81,20 @@ def candidates(shape, name, masked, options, training, eager=False):
         layer = our_class(units, return_sequences=True, engine=engine, **options)
         if layer.explain_engine(shape[:3], masked=masked, training=training).chosen:
             layers[engine] = layer
+    if keras.backend.backend() != "tensorflow":
+        import backends
+
+        functions = backends.FUNCTIONS[keras.backend.backend()](shape, layers, mask, training)
+        return {name: functions[name] for name in layers}
+    import tensorflow as tf
+
+    call = [tf.random.normal((batch, steps, features)), *([] if mask is None else [tf.constant(mask)])]
     functions = {}
     for name, layer in layers.items():
         layer.build((None, steps, features))
         if not training:
             functions[name] = (
-                (lambda layer=layer: layer(x, mask=call[-1] if masked else None))
+                (lambda layer=layer: layer(call[0], mask=call[-1] if masked else None))
                 if eager
                 else predict_function(layer, *call)
             )

@@ -39,14 +39,16 @@ def run(request: Request) -> Result:
     recurrence = import_module(f"keras_lstm_custom.engines.derived_{keras.backend.backend()}").recurrence
     mask = masking.in_running_order(request)
     x = ops.flip(request.sequences, axis=1) if request.go_backwards else request.sequences
-    z_x = cell.project_inputs(ops.swapaxes(x, 0, 1), request.dropout.inputs)
+    x, dropout = ops.swapaxes(x, 0, 1), request.dropout
+    if keras.backend.backend() == "tensorflow":  # the others project the inputs of some steps at a time
+        x, dropout = cell.project_inputs(x, dropout.inputs), fast_path.masks_of(dropout.recurrent)  # type: ignore
     hs, state = recurrence(
         cell,
-        z_x,
+        x,
         fast_path.initial_state_of(request),
         [weight.value for weight in cell.weights],
         None if mask is None else ops.transpose(mask)[..., None],
-        fast_path.masks_of(request.dropout.recurrent),
+        dropout,
     )
     outputs = ops.swapaxes(hs, 0, 1) if request.return_sequences else state[0][:, None]
     return Result(outputs, state, ENGINE.name)

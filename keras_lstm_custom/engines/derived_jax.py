@@ -1,7 +1,8 @@
 """The derived recurrence in JAX: `lax.scan` forward, and backward over the kept states and products.
 
-On a CPU what all steps read goes by gate. XLA reads a step's part of a tensor where it computes with it, and does not
-vectorise a loop over a part of that part: a tanh of one gate of packed gates takes twice as long.
+On a CPU inputs are projected, and the kernels' gradients taken, for some steps at a time (`ROWS`): of all steps they
+would go through memory. And what all steps read goes by gate: XLA reads a step's part of a tensor where it computes
+with it, and does not vectorise a loop over a part of that part: a tanh of one gate of packed gates takes twice as long.
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports JAX.
 """
@@ -16,37 +17,41 @@ import jax
 from jax import numpy as jnp
 
 from keras_lstm_custom.engines.derived_step import Step
+from keras_lstm_custom.engines.fast_path import masks_of
 from keras_lstm_custom.engines.jax_accelerator import steps_at_once
 from keras_lstm_custom.engines.jax_derivatives import differentiable
+from keras_lstm_custom.keras_hooks import DropoutMasks
 from keras_lstm_custom.structures import Tensor
 
 
 def recurrence(
     cell: Any,
-    z_x: Tensor,
+    x: Tensor,
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
     mask: Tensor | None,
-    dropout: Sequence[Tensor],
+    dropout: DropoutMasks,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return `h` of all steps, and the final state.
 
     Args:
-        cell: its `step` is run.
-        z_x: `(timesteps, batch, gates * units)`, the projected inputs.
+        cell: its `project_inputs` and `step` are run.
+        x: `(timesteps, batch, features)`.
         state: initial state, each `(batch, n)`.
         weights: those of the cell, in its order.
         mask: `(timesteps, batch, 1)` booleans: a masked step keeps the state. Or None.
-        dropout: no, one, or one for each gate: recurrent dropout masks; data, so that no gradient goes to them.
+        dropout: of inputs and of the recurrent product; data, so that no gradient goes to them.
     """
-    step = Step(cell, len(dropout))
-    hs, final = _recurrence(step, (z_x, tuple(state), tuple(weights)), (mask, tuple(dropout)))
+    inputs_dropout, recurrent_dropout = (tuple(masks_of(masks)) for masks in dropout)
+    step = Step(cell, len(recurrent_dropout))
+    inputs, data = (x, tuple(state), tuple(weights)), (mask, recurrent_dropout, inputs_dropout)
+    hs, final = _recurrence(step, inputs, data)
     return hs, list(final)
 
 
 def _run(step, inputs, data, keep=False):
-    (z_x, state, weights), (mask, dropout) = inputs, data
-    kernels = step.kernels(jnp.matmul, z_x[0], state, weights, dropout)
+    (x, state, weights), (mask, dropout, of_inputs) = inputs, data
+    kernels = step.kernels(jnp.matmul, step.projected(x[0], weights, of_inputs), state, weights, dropout)
 
     def body(state, of_step):
         z_t, read = of_step
@@ -61,15 +66,21 @@ def _run(step, inputs, data, keep=False):
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
         return new, (new[0], (state, [_by_gate(z, step.gates) for z in products]) if keep else ())
 
-    final, (hs, kept) = jax.lax.scan(body, state, (_by_gate(z_x, step.gates), mask), unroll=steps_at_once())
+    def part(state, of_part):
+        x, mask = of_part
+        z_x = step.projected(x, weights, of_inputs)
+        return jax.lax.scan(body, state, (_by_gate(z_x, step.gates), mask), unroll=steps_at_once())
+
+    final, (hs, kept) = _by_parts(part, state, (x, mask))
     return ((hs, final), kept) if keep else (hs, final)
 
 
 def _gradient(step, inputs, data, kept, incoming):
-    (z_x, state, weights), (mask, dropout) = inputs, data
+    (x, state, weights), (mask, dropout, of_inputs) = inputs, data
     d_hs, d_final = incoming
-    exact = jnp.promote_types(z_x.dtype, jnp.float32)
-    kernels, to_weights = jax.vjp(lambda weights: step.kernels(jnp.matmul, z_x[0], state, weights, dropout), weights)
+    exact = jnp.promote_types(x.dtype, jnp.float32)
+    z_0 = step.projected(x[0], weights, of_inputs)
+    kernels, to_weights = jax.vjp(lambda weights: step.kernels(jnp.matmul, z_0, state, weights, dropout), weights)
     of_state: dict[int, int | None] = {}  #: by product the state that it multiplies as it is
 
     def body(carry, of_step):
@@ -96,25 +107,66 @@ def _gradient(step, inputs, data, kept, incoming):
         dz_x, d_state, d_products, d_in_step = pull(d_new)
         if kept_back is not None:
             d_state = tuple(map(jnp.add, d_state, kept_back))
-        d_weights = jax.tree.map(lambda total, d: total + d.astype(total.dtype), d_weights, d_in_step)
+        d_weights = _sums(d_weights, d_in_step)
         # What is there already is not written again: the gradient of a product that is only added to z_x, and a state.
         d_products = [None if dz is dz_x else dz for dz in d_products]
         return (d_state, d_weights), (dz_x, d_products, operands)
 
-    zeros = tuple(jnp.zeros(w.shape, exact if jnp.issubdtype(w.dtype, jnp.floating) else w.dtype) for w in weights)
-    (d_state, d_weights), (dz_x, d_products, operands) = jax.lax.scan(
-        body, (d_final, zeros), (_by_gate(z_x, step.gates), kept, d_hs, mask), reverse=True, unroll=steps_at_once()
-    )
-    before, _ = kept
-    d_kernels = [
-        _kernel_gradient(before[of_state[n]] if a is None else a, dz_x if dz is None else dz, exact).astype(
-            kernel.dtype
+    def part(carry, of_part):
+        d_state, d_weights, d_kernels = carry
+        x, kept, d_hs, mask = of_part
+        z_x, to_inputs = jax.vjp(lambda x, weights: step.projected(x, weights, of_inputs), x, weights)
+        (d_state, d_weights), (dz_x, d_products, operands) = jax.lax.scan(
+            body,
+            (d_state, d_weights),
+            (_by_gate(z_x, step.gates), kept, d_hs, mask),
+            reverse=True,
+            unroll=steps_at_once(),
         )
-        for n, (a, dz, kernel) in enumerate(zip(operands, d_products, kernels, strict=True))
-    ]
-    (of_kernels,) = to_weights(d_kernels)
+        before, _ = kept
+        d_x, of_projection = to_inputs(dz_x)
+        of_part = [
+            _kernel_gradient(before[of_state[n]] if a is None else a, dz_x if dz is None else dz, exact)
+            for n, (a, dz) in enumerate(zip(operands, d_products, strict=True))
+        ]
+        return (d_state, _sums(d_weights, of_projection), _sums(d_kernels, of_part)), d_x
+
+    zeros = [_zeros(values, exact) for values in (weights, kernels)]
+    (d_state, d_weights, d_kernels), d_x = _by_parts(part, (d_final, *zeros), (x, kept, d_hs, mask), reverse=True)
+    (of_kernels,) = to_weights([d.astype(kernel.dtype) for d, kernel in zip(d_kernels, kernels, strict=True)])
     d_weights = tuple((total + d).astype(w.dtype) for total, d, w in zip(d_weights, of_kernels, weights, strict=True))
-    return dz_x, d_state, d_weights
+    return d_x, d_state, d_weights
+
+
+def _zeros(values, exact):
+    return [jnp.zeros(v.shape, exact if jnp.issubdtype(v.dtype, jnp.floating) else v.dtype) for v in values]
+
+
+def _sums(totals, gradients):
+    return [total + d.astype(total.dtype) for total, d in zip(totals, gradients, strict=True)]
+
+
+#: How many rows a part of the steps has on a CPU: measured over 32, 500, 16, 64 and 64, 100, 64, 256 against all steps
+#: at once (`options.py "own cell"`), where the projected inputs and their gradient cost more to write than to compute.
+ROWS = 1024
+
+
+def _by_parts(function, carry, xs, reverse=False):
+    """Return `function(carry, xs)`, on a CPU of some steps at a time, so that what it makes stays in the cache."""
+    x = xs[0]
+    steps = _steps_of_part(*x.shape[:2]) if jax.default_backend() == "cpu" else len(x)
+    if steps == len(x):
+        return function(carry, xs)
+    parts = jax.tree.map(lambda a: a.reshape(-1, steps, *a.shape[1:]), xs)
+    carry, ys = jax.lax.scan(function, carry, parts, reverse=reverse)
+    return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
+
+
+def _steps_of_part(steps, batch):
+    """Return the largest divisor of the steps with at most `ROWS` rows, if it has a quarter of them; else all."""
+    most = max(1, ROWS // max(1, batch))
+    found = next(n for n in range(min(most, steps), 0, -1) if steps % n == 0)
+    return found if 4 * found >= most else steps
 
 
 _recurrence = differentiable(_run, partial(_run, keep=True), _gradient)
@@ -132,12 +184,7 @@ def _joined(gates):
 
 def _kernel_gradient(a, dz, dtype):
     """Return Σ aᵀ dz over all steps and rows, summed in float32 at least."""
-
-    def rows(x):
-        *blocks, _, width = x.shape[1:]
-        return jnp.moveaxis(x, 0, -3).reshape(*blocks, -1, width)
-
-    return jnp.matmul(jnp.swapaxes(rows(a), -1, -2), rows(dz), preferred_element_type=dtype)
+    return jnp.einsum("t...bu,t...bg->...ug", a, dz, preferred_element_type=dtype)
 
 
 @jax.custom_vjp
@@ -146,4 +193,8 @@ def _linked(a, z, kernel):
     return z
 
 
-_linked.defvjp(lambda a, z, kernel: (z, kernel), lambda kernel, dz: (dz @ kernel.mT, dz, jnp.zeros_like(kernel)))
+def _back(kernel, dz):
+    return jnp.einsum("...bg,...ug->...bu", dz, kernel), dz, jnp.zeros_like(kernel)
+
+
+_linked.defvjp(lambda a, z, kernel: (z, kernel), _back)

@@ -28,6 +28,7 @@ class Step:
         """Take the cell, and how many recurrent dropout masks come."""
         self._cell, self._dropout = cell, dropout
         self.gates = len(cell.gates)
+        self._checked = cell.checked_step
 
     def __call__(
         self, serve: Serve, z_x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], dropout: Sequence[Tensor]
@@ -45,12 +46,19 @@ class Step:
         cell, count = self._cell, iter(range(1_000_000))
         masks = None if not self._dropout else dropout[0] if self._dropout == 1 else list(dropout)
         with products_by(lambda a, kernel: serve(next(count), a, kernel)):
-            new = cell.state_of(cell.checked_step(z_x, cell.state_type(*state), masks))
+            new = cell.state_of(self._checked(z_x, cell.state_type(*state), masks))
+        self._checked = cell.step  # what the first step returns is checked: the others return the same
         # Functions of Keras that compute float64 in float32 (tanh does, on JAX) must not change what the loop carries.
         return [
             n if n.dtype == s.dtype else ops.cast(n, keras.backend.standardize_dtype(s.dtype))
             for n, s in zip(new, state, strict=True)
         ]
+
+    def projected(self, x: Tensor, weights: Sequence[Tensor], dropout: Sequence[Tensor]) -> Tensor:
+        """Return the inputs projected, for any leading axes, with no, one or a dropout mask for each gate."""
+        masks = None if not dropout else dropout[0] if len(dropout) == 1 else list(dropout)
+        with self.holding(weights):
+            return self._cell.project_inputs(x, masks)
 
     def kernels(self, matmul: Callable, *arguments: Any) -> list[Tensor]:
         """Return the kernels of the products, in order."""

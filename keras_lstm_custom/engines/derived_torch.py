@@ -1,7 +1,8 @@
 """The derived recurrence in torch: its own autograd over the steps, but for the gradients of the kernels.
 
-A product's backward keeps its operand and dz instead of multiplying them; when the last one is done, the kernel's
-gradient is one product over all steps. Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use,
+A product's backward keeps its operand and dz instead of multiplying them; the kernel's gradient is one product over
+many of them. On a CPU those are the steps of some `ROWS` rows, and inputs are projected for as many at a time: tensors
+of all steps would go through memory. Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use,
 since it imports torch.
 """
 
@@ -9,39 +10,75 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 
 from keras_lstm_custom.engines import torch_graphs
 from keras_lstm_custom.engines.derived_step import Step
+from keras_lstm_custom.engines.fast_path import masks_of
+from keras_lstm_custom.keras_hooks import DropoutMasks
 from keras_lstm_custom.structures import Tensor
 
-#: Operand and dz of each product with one kernel, for its gradient.
-Book = list[tuple[Tensor, Tensor]]
+#: How many rows of a product come together on a CPU; measured over the shapes of `benchmarks/options.py`.
+ROWS = 1024
+
+
+class Book:
+    """Operands and dz of the products with one kernel, and the gradient of those that have been multiplied."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._total: Tensor | None = None
+
+    def add(self, a: Tensor, dz: Tensor) -> None:
+        """Note a product, and multiply if there are enough."""
+        self._pairs.append((a, dz))
+        if not a.is_cuda and len(self._pairs) * a.shape[-2] >= ROWS:
+            self._multiply()
+
+    def take(self) -> Tensor | None:
+        """Return the gradient of all products since the last time, or None if there were none."""
+        if self._pairs:
+            self._multiply()
+        total, self._total = self._total, None
+        return total
+
+    def _multiply(self) -> None:
+        a, dz = (torch.cat(tensors, dim=-2) for tensors in zip(*self._pairs, strict=True))
+        self._pairs.clear()
+        gradient = a.mT @ dz
+        gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        self._total = gradient if self._total is None else self._total.add_(gradient)
 
 
 def recurrence(
     cell: Any,
-    z_x: Tensor,
+    x: Tensor,
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
     mask: Tensor | None,
-    dropout: Sequence[Tensor],
+    dropout: DropoutMasks,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return `h` of all steps, and the final state; arguments as of `derived_jax.recurrence`."""
-    if not torch_graphs.serves(z_x):
-        return _loop(cell, z_x, list(state), weights, mask, dropout)
-    tensors = (*state, *weights, *dropout)
+    recurrent = masks_of(dropout.recurrent)
+    if not torch_graphs.serves(x):
+        steps = len(x) if x.is_cuda else max(1, ROWS // max(1, x.shape[1]))
+        z_ts = (z_t for part in x.split(steps) for z_t in cell.project_inputs(part, dropout.inputs).unbind())
+        return _loop(cell, z_ts, list(state), weights, mask, recurrent)
+    z_x = cell.project_inputs(x, dropout.inputs)
+    tensors = (*state, *weights, *recurrent)
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, *tensors))
-    hs, *final = _InGraphs.apply(cell, (len(state), len(weights), len(dropout)), keep, z_x, mask, *tensors)
+    hs, *final = _InGraphs.apply(cell, (len(state), len(weights), len(recurrent)), keep, z_x, mask, *tensors)
     return hs, final
 
 
-def _loop(cell, z_x, state, weights, mask, dropout):
-    step = Step(cell, len(dropout))
-    kernels = step.kernels(torch.matmul, z_x[0], state, weights, dropout)
-    books: list[Book] = [[] for _ in kernels]
+def _loop(cell, z_ts, state, weights, mask, dropout):
+    step, z_ts = Step(cell, len(dropout)), iter(z_ts)
+    z_0 = next(z_ts)
+    kernels = step.kernels(torch.matmul, z_0, state, weights, dropout)
+    books = [Book() for _ in kernels]
     hooked = [_Kernel.apply(kernel, book) for kernel, book in zip(kernels, books, strict=True)]
     product = _Product.apply if torch.is_grad_enabled() else lambda a, kernel, _: a @ kernel
 
@@ -50,7 +87,7 @@ def _loop(cell, z_x, state, weights, mask, dropout):
 
     hs = []
     with step.holding(weights):
-        for t, z_t in enumerate(z_x.unbind()):
+        for t, z_t in enumerate(chain([z_0], z_ts)):
             new = step.run(serve, z_t, state, dropout)
             state = new if mask is None else [torch.where(mask[t], *pair) for pair in zip(new, state, strict=True)]
             hs.append(state[0])
@@ -80,7 +117,7 @@ class _InGraphs(torch.autograd.Function):
             dz, d_state, d_constants = torch_graphs.backward(steps, incoming, z_x, mask, before, constants)
             return None, None, None, dz, None, *d_state, *d_constants
         weights, dropout = constants[: ctx.counts[1]], constants[ctx.counts[1] :]  # create_graph=True
-        hs, final = _loop(ctx.cell, z_x, state, weights, mask, dropout)
+        hs, final = _loop(ctx.cell, z_x.unbind(), state, weights, mask, dropout)
         outputs, given = zip(
             *((o, d) for o, d in zip((hs, *final), incoming, strict=True) if d is not None), strict=True
         )
@@ -100,7 +137,7 @@ def _steps(cell, counts) -> torch_graphs.Steps:
     states, weights, masks = counts
 
     def forward(z_x, mask, state, constants):
-        hs, final = _loop(cell, z_x, state, constants[:weights], mask, constants[weights:])
+        hs, final = _loop(cell, z_x.unbind(), state, constants[:weights], mask, constants[weights:])
         return hs, *final
 
     def gradient(z_x, mask, state, constants, incoming):
@@ -134,11 +171,8 @@ class _Kernel(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_kernel):
-        if ctx.book:
-            a, dz = (torch.cat(tensors, dim=-2) for tensors in zip(*ctx.book, strict=True))
-            d_kernel = d_kernel + a.mT @ dz
-            ctx.book.clear()
-        return d_kernel, None
+        of_products = ctx.book.take()
+        return d_kernel if of_products is None else d_kernel + of_products.to(d_kernel.dtype), None
 
 
 class _Product(torch.autograd.Function):
@@ -157,5 +191,5 @@ class _Product(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself is to be differentiated
             return da, a.mT @ dz, None
         if ctx.needs_input_grad[1]:
-            ctx.book.append((a, dz))
+            ctx.book.add(a, dz)
         return da, None, None

@@ -67,14 +67,17 @@ def _derived(request: Request) -> bool:
     )
 
 
-#: Rows times columns of the kernel up to which `derived` was measured faster in training on JAX on a CPU, at 1,536; at
-#: 8,192 it was not (the cell of docs/your-own-cell.md over 32, 100, 32, 128), nor over a block-diagonal kernel.
-SMALL_STEP = 4096
+#: Rows times columns of the kernel up to which `derived` was measured faster in training on JAX on a CPU (over 32, 100,
+#: 32, 128 a GRU with the reset gate before the product); at 16,384 it was not (a projection), nor over a block-diagonal
+#: kernel. With layer normalisation it was faster in large steps, too.
+SMALL_STEP = 12288
 
 
 def _has_small_steps(request: Request) -> bool:
-    size = _step_size(request)
-    return size is not None and size <= SMALL_STEP and len(request.cell.recurrent_kernel_shape) == 2
+    cell, size = request.cell, _step_size(request)
+    if size is None or len(cell.recurrent_kernel_shape) > 2:
+        return False
+    return size <= SMALL_STEP or "layer_normalization" in cell.features
 
 
 #: Rows times columns of the kernel from which on `derived` was measured slower in training under TensorFlow where the
@@ -146,8 +149,8 @@ RULES: dict[str, Rule] = {
     "derived": Rule(
         _derived,
         "could serve, but is measured faster only for cells whose equations no other engine has written out; on JAX on "
-        "a CPU only in training and in small steps; under TensorFlow in training not in large steps with a recurrent "
-        "kernel of few rows, without training only over a fixed number of "
+        "a CPU only in training, in small steps or with layer normalisation; under TensorFlow in training not in large "
+        "steps with a recurrent kernel of few rows, without training only over a fixed number of "
         "steps, more than one, and not in bfloat16, and not under a gradient tape that is open in an eager call",
         _left_in_eager_calls,
     ),
