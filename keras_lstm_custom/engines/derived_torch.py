@@ -8,7 +8,8 @@ since it imports torch.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,12 @@ from keras_lstm_custom.structures import Tensor
 Book = list[tuple[Tensor, Tensor]]
 
 
-def recurrence(
+def recurrence(cell: Any) -> Callable:
+    """Return the recurrence of the cell, as `derived_jax.recurrence` does."""
+    return partial(_recurrence, cell)
+
+
+def _recurrence(
     cell: Any,
     z_x: Tensor,
     state: Sequence[Tensor],
@@ -29,7 +35,6 @@ def recurrence(
     mask: Tensor | None,
     dropout: Sequence[Tensor],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return `h` of all steps, and the final state; arguments as of `derived_jax.recurrence`."""
     if not torch_graphs.serves(z_x):
         return _loop(cell, z_x, list(state), weights, mask, dropout)
     tensors = (*state, *weights, *dropout)
