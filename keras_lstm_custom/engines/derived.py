@@ -8,6 +8,7 @@ So a cell costs no more than its step says, and its derivative stands nowhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
@@ -17,7 +18,7 @@ import keras
 from keras import ops, tree
 
 from keras_lstm_custom.cells.equations_of import has_own_call
-from keras_lstm_custom.engines import fast_path, masking, no_steps
+from keras_lstm_custom.engines import fast_path, halves, masking, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.errors import ArgumentError
 
@@ -34,21 +35,21 @@ def supports(request: Request) -> Support:
 
 @no_steps.served
 def run(request: Request) -> Result:
-    """Project all inputs at once, then run the recurrence."""
+    """Project all inputs at once, then run the recurrence; of both halves of a batch, where they run side by side."""
+    recurrence = import_module(f"keras_lstm_custom.engines.derived_{keras.backend.backend()}").recurrence(request.cell)
+    return halves.joined([_run(recurrence, half) for half in halves.of(request)])
+
+
+def _run(recurrence: Callable, request: Request) -> Result:
     cell = request.cell
-    recurrence = import_module(f"keras_lstm_custom.engines.derived_{keras.backend.backend()}").recurrence
     mask = masking.in_running_order(request)
     x = ops.flip(request.sequences, axis=1) if request.go_backwards else request.sequences
-    x, dropout = ops.swapaxes(x, 0, 1), request.dropout
-    if keras.backend.backend() == "tensorflow":  # the others project the inputs of some steps at a time
-        x, dropout = cell.project_inputs(x, dropout.inputs), fast_path.masks_of(dropout.recurrent)  # type: ignore
     hs, state = recurrence(
-        cell,
-        x,
+        ops.swapaxes(x, 0, 1),
         fast_path.initial_state_of(request),
         [weight.value for weight in cell.weights],
         None if mask is None else ops.transpose(mask)[..., None],
-        dropout,
+        request.dropout,
     )
     outputs = ops.swapaxes(hs, 0, 1) if request.return_sequences else state[0][:, None]
     return Result(outputs, state, ENGINE.name)

@@ -9,7 +9,7 @@ Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, sin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,12 @@ from keras_lstm_custom.keras_hooks import DropoutMasks
 from keras_lstm_custom.structures import Tensor
 
 
-def recurrence(
+def recurrence(cell: Any) -> Callable:
+    """Return the function of the cell that `_recurrence_of` describes."""
+    return partial(_recurrence_of, cell)
+
+
+def _recurrence_of(
     cell: Any,
     x: Tensor,
     state: Sequence[Tensor],

@@ -1,8 +1,9 @@
 """The derived recurrence in TensorFlow: a loop forward, and one backward over the kept states and products.
 
-Under XLA the inputs of all steps go by gate into the loop forward, for the reason that `derived_jax` has: it takes half
-as long, also where a gradient's tensors are written beside. The loop back gains nothing by it. (The minimal gated unit
-over 64, 100, 64, 256: 27 and 15 ms; `python benchmarks/options.py "own cell"` measures both together.)
+What a step reads of the tensors of all steps is read one step ahead, and carried: XLA else reads it where it computes
+with it, and does not vectorise a loop over a part of that part (one gate, the products of one head). The loop back of
+an sLSTM with four heads over 128, 50, 128, 512 took 69 ms so, and takes 50; `python benchmarks/options.py slstm`
+measures both loops together.
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports TensorFlow.
 """
@@ -10,37 +11,45 @@ Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, sin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, cached_property, partial
 from typing import Any
 
 import tensorflow as tf
 
 from keras_lstm_custom.engines.derived_step import Step
-from keras_lstm_custom.keras_hooks import recording_gradients, unrecorded
+from keras_lstm_custom.engines.fast_path import masks_of
+from keras_lstm_custom.keras_hooks import DropoutMasks, recording_gradients, unrecorded
 from keras_lstm_custom.structures import Tensor
 
 #: Rows of a kernel from which on its products are kept: `python benchmarks/options.py projection`, 32 of 256 units.
 NARROW = 64
 
 
-def recurrence(
+def recurrence(cell: Any) -> Callable:
+    """Return the recurrence of the cell, as `derived_jax.recurrence` does; calls of it share what XLA compiles."""
+    return partial(_recurrence, cell, cache(partial(_Loops, cell)))
+
+
+def _recurrence(
     cell: Any,
-    z_x: Tensor,
+    loops_of: Callable,
+    x: Tensor,
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
     mask: Tensor | None,
-    dropout: Sequence[Tensor],
+    dropout: DropoutMasks,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return `h` of all steps, and the final state; arguments as of `derived_jax.recurrence`."""
     # XLA compiles once for each number of steps, so the number must be static.
-    compiled = z_x.shape[0] is not None and not tf.executing_eagerly()
-    loops = _Loops(Step(cell, len(dropout)), mask, list(dropout), len(state), compiled)
-    forward: Callable = _compiled(loops.forward) if compiled else loops.forward
-    backward: Callable = _compiled(loops.backward) if compiled else loops.backward
+    compiled = x.shape[0] is not None and not tf.executing_eagerly()
+    recurrent = masks_of(dropout.recurrent)
+    loops = loops_of(len(recurrent), len(state))
+    forward, backward = loops.compiled if compiled else (loops.forward, loops.backward)
     keep = recording_gradients()
+    data = [] if mask is None else [mask], list(recurrent)
 
     @tf.custom_gradient
     def run(z_x, *tensors):
-        arguments = z_x, list(tensors[: loops.states]), list(tensors[loops.states :])
+        arguments = z_x, list(tensors[: loops.states]), list(tensors[loops.states :]), *data
         final, states, products = forward(*arguments, keep)
 
         def gradient(d_hs, *d_final):
@@ -50,7 +59,7 @@ def recurrence(
 
         return (states[0], *final), gradient
 
-    hs, *final = run(z_x, *state, *map(tf.convert_to_tensor, weights))
+    hs, *final = run(cell.project_inputs(x, dropout.inputs), *state, *map(tf.convert_to_tensor, weights))
     return hs, final
 
 
@@ -67,20 +76,21 @@ def _compiled(loop: Callable) -> Callable:
 
 
 class _Loops:
-    """Both loops over one step."""
+    """Both loops over one step; `mask` is a list of none or one."""
 
-    def __init__(self, step: Step, mask: Tensor | None, dropout: list[Tensor], states: int, compiled: bool):
-        self.step, self.mask, self.dropout, self.states, self.compiled = step, mask, dropout, states, compiled
+    def __init__(self, cell: Any, dropout: int, states: int):
+        self.step, self.states = Step(cell, dropout), states
 
-    def forward(self, z_x, state, weights, keep):
+    @cached_property
+    def compiled(self) -> tuple[Callable, Callable]:
+        return _compiled(self.forward), _compiled(self.backward)
+
+    def forward(self, z_x, state, weights, mask, dropout, keep):
         """Return the final state, h after each step, and to `keep` all states after it and products of each."""
-        kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
-        count = _length(z_x)
-        apart = self.compiled and z_x.shape[-1] % self.step.gates == 0
-        of_step = _reader([tf.split(z_x, self.step.gates, axis=-1) if apart else [z_x], self.mask])
+        kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, dropout)
 
-        def one(t, state):
-            z_t, read = of_step(t)
+        def one(here, state):
+            z_t, read = here
             products = []
 
             def serve(number, a, _):
@@ -88,31 +98,34 @@ class _Loops:
                 products.extend([z] if _is_kept(kernels[number]) else [])
                 return z
 
-            new = self.step.run(serve, tf.concat(z_t, axis=-1), state, self.dropout)
-            if self.mask is not None:
-                new = [tf.where(read, n, s) for n, s in zip(new, state, strict=True)]
+            new = self.step.run(serve, z_t, state, dropout)
+            if mask:
+                new = [tf.where(read[0], n, s) for n, s in zip(new, state, strict=True)]
             return new, [new, products] if keep else [new[:1], []]
 
         with self.step.holding(weights):
-            final, (states, products) = _loop(one, count, state, example=one(0, state)[1])
+            final, (states, products) = _loop(one, _length(z_x), _reader([z_x, mask]), state)
         return final, states, products
 
-    def backward(self, z_x, start, weights, states, products, d_hs, d_final):
+    def backward(self, z_x, start, weights, mask, dropout, states, products, d_hs, d_final):
         """Return the gradients of the initial state and of what steps read other than by a product, and `given`.
 
         That is what the gradients of the inputs and the kernels are made of, for each step: dz of the inputs first.
         """
-        kernels = self.step.kernels(tf.matmul, z_x[0], start, weights, self.dropout)
-        of_step, after = _reader([z_x, d_hs, self.mask, products]), _reader(states)
+        kernels = self.step.kernels(tf.matmul, z_x[0], start, weights, dropout)
+        of_step, after = _reader([z_x, d_hs, mask, products]), _reader(states)
 
-        def back(t, d_state):
-            (dh, *rest), (z_t, d_h, read, products) = d_state, of_step(t)
-            state = [tf.where(t > 0, s, first) for s, first in zip(after(tf.maximum(t - 1, 0)), start, strict=True)]
+        def read_all(t):
+            before = zip(after(tf.maximum(t - 1, 0)), start, strict=True)
+            return [*of_step(t), [tf.where(t > 0, s, first) for s, first in before]]
+
+        def back(here, d_state):
+            (z_t, d_h, read, products, state), (dh, *rest) = here, d_state
             d_new = [dh + d_h, *rest]
             d_kept = None
-            if self.mask is not None:
-                d_kept = [tf.where(read, tf.zeros_like(d), d) for d in d_new]
-                d_new = [tf.where(read, d, tf.zeros_like(d)) for d in d_new]
+            if mask:
+                d_kept = [tf.where(read[0], tf.zeros_like(d), d) for d in d_new]
+                d_new = [tf.where(read[0], d, tf.zeros_like(d)) for d in d_new]
             operands, sources, kept = [], [z_t, *state], iter(products)
             with tf.GradientTape() as tape:
                 tape.watch([*sources, *weights])
@@ -125,7 +138,7 @@ class _Loops:
                     sources.append(z)
                     return _linked(a, z, kernel)
 
-                new = self.step.run(serve, z_t, state, self.dropout)
+                new = self.step.run(serve, z_t, state, dropout)
             found = tape.gradient(new, [*sources, *weights], output_gradients=d_new)
             d_in_step = found[len(sources) :]
             found = [tf.zeros_like(s) if d is None else d for d, s in zip(found, sources, strict=False)]
@@ -140,26 +153,26 @@ class _Loops:
             return d_state, d_in_step, given
 
         with self.step.holding(weights):
-            _, d_in_step, example = back(0, d_final)
+            _, d_in_step, _ = back(read_all(0), d_final)
             self.reached = [n for n, d in enumerate(d_in_step) if d is not None]
 
-            def one(t, carried):
-                d_state, d_in_step, given = back(t, carried[: self.states])
+            def one(here, carried):
+                d_state, d_in_step, given = back(here, carried[: self.states])
                 totals = zip(self.reached, carried[self.states :], strict=True)
                 return [*d_state, *(total + d_in_step[n] for n, total in totals)], given
 
             carried = [*d_final, *(tf.zeros_like(weights[n]) for n in self.reached)]
-            carried, given = _loop(one, _length(z_x), carried, example=example, backwards=True)
+            carried, given = _loop(one, _length(z_x), read_all, carried, backwards=True)
         return carried[: self.states], carried[self.states :], given
 
-    def d_weights(self, z_x, state, weights, states, d_in_step, given):
+    def d_weights(self, z_x, state, weights, mask, dropout, states, d_in_step, given):
         """Return the gradients of the weights: a product over all steps for each kernel, outside of what XLA compiles.
 
         Of one of its factors transposed, XLA's product takes twice as long on a CPU as TensorFlow's own.
         """
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, self.dropout)
+            kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, dropout)
 
         def factor(place):
             is_state, n = place
@@ -192,28 +205,33 @@ def _length(tensor):
 
 
 def _reader(tensors):
-    """Return t -> the tensors of step t, in the same structure; None stays None."""
+    """Return t -> the tensors of step t, in the same structure."""
     arrays = [
-        None
-        if x is None
-        else tf.TensorArray(x.dtype, _length(x), element_shape=x.shape[1:], clear_after_read=False).unstack(x)
+        tf.TensorArray(x.dtype, _length(x), element_shape=x.shape[1:], clear_after_read=False).unstack(x)
         for x in tf.nest.flatten(tensors)
     ]
-    return lambda t: tf.nest.pack_sequence_as(tensors, [None if array is None else array.read(t) for array in arrays])
+    return lambda t: tf.nest.pack_sequence_as(tensors, [array.read(t) for array in arrays])
 
 
-def _loop(one, count, carried, example, backwards=False):
-    """Run `one` over all steps; return what is carried at the end, and what each step gives, in the order of time."""
+def _loop(one, count, read, carried, backwards=False):
+    """Run `one` over what is read of each step, and what is carried.
+
+    Return what is carried at the end, and what each step gives, in the order of time.
+    """
+    start, way = (count - 1, -1) if backwards else (0, 1)
+    first = read(start)
+    example = one(first, carried)[1]
     arrays = [tf.TensorArray(x.dtype, count, element_shape=x.shape) for x in tf.nest.flatten(example)]
 
-    def body(n, carried, arrays):
-        t = count - 1 - n if backwards else n
-        new, given = one(t, carried)
-        new = [tf.ensure_shape(after, before.shape) for after, before in zip(new, carried, strict=True)]
-        return n + 1, new, [array.write(t, x) for array, x in zip(arrays, tf.nest.flatten(given), strict=True)]
+    def body(n, here, carried, arrays):
+        t = start + way * n
+        new, given = one(here, carried)
+        ahead = read(tf.clip_by_value(t + way, 0, count - 1))
+        new, ahead = tf.nest.map_structure(lambda x, y: tf.ensure_shape(x, y.shape), (new, ahead), (carried, here))
+        return n + 1, ahead, new, [array.write(t, x) for array, x in zip(arrays, tf.nest.flatten(given), strict=True)]
 
-    _, carried, arrays = tf.while_loop(
-        lambda n, *_: n < count, body, (0, carried, arrays), maximum_iterations=count, parallel_iterations=1
+    _, _, carried, arrays = tf.while_loop(
+        lambda n, *_: n < count, body, (0, first, carried, arrays), maximum_iterations=count, parallel_iterations=1
     )
     return carried, tf.nest.pack_sequence_as(example, [array.stack() for array in arrays])
 

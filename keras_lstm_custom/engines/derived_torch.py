@@ -9,7 +9,8 @@ since it imports torch.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -53,7 +54,12 @@ class Book:
         self._total = gradient if self._total is None else self._total.add_(gradient)
 
 
-def recurrence(
+def recurrence(cell: Any) -> Callable:
+    """Return the recurrence of the cell, as `derived_jax.recurrence` does."""
+    return partial(_recurrence, cell)
+
+
+def _recurrence(
     cell: Any,
     x: Tensor,
     state: Sequence[Tensor],
@@ -61,7 +67,6 @@ def recurrence(
     mask: Tensor | None,
     dropout: DropoutMasks,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return `h` of all steps, and the final state; arguments as of `derived_jax.recurrence`."""
     recurrent = masks_of(dropout.recurrent)
     if not torch_graphs.serves(x):
         steps = len(x) if x.is_cuda else max(1, ROWS // max(1, x.shape[1]))

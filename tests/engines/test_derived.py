@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 
 import keras_lstm_custom as klc
-from keras_lstm_custom.engines import ENGINES, derived, registry
+from keras_lstm_custom.engines import ENGINES, derived, halves, registry
 from tests.covering import covering
 from tests.engines.harness import (
     DERIVED,
@@ -166,9 +166,12 @@ def test_auto_takes_it_and_it_really_runs(kind, monkeypatch):
     module = derived.import_module(f"keras_lstm_custom.engines.derived_{BACKEND}")
     original = module.recurrence
 
-    def shifted(*arguments):
-        hs, state = original(*arguments)
-        return hs + 1, [state[0] + 1, *state[1:]]
+    def shifted(cell):
+        def run(*arguments):
+            hs, state = original(cell)(*arguments)
+            return hs + 1, [state[0] + 1, *state[1:]]
+
+        return run
 
     monkeypatch.setattr(module, "recurrence", shifted)
     np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), before + 1, atol=1e-6)
@@ -207,6 +210,42 @@ def test_graphs(kind, way):
         return lambda *arguments: traced(*tf.nest.flatten(arguments))
 
     assert_same(run("derived", case, data, wrap=wrap), run("reference", case, data), TOLERANCE["float32"])
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("kind", "mask", "batch", "known"),
+    [
+        ("gru before", "scattered", 7, False),
+        ("slstm", "none", 6, True),
+        ("zoneout", "left padded", 1, False),
+        ("projection", "none", 0, False),
+        ("joint norm", "none", 3, True),
+    ],
+)
+def test_both_halves_of_a_batch(kind, mask, batch, known, monkeypatch):
+    """Side by side in a graph, an unknown batch that has one row or none, too; in XLA's graphs in one piece."""
+    import tensorflow as tf
+
+    cut, counted = halves._cut, []
+    monkeypatch.setattr(halves, "_cut", lambda request: counted.append(request) or cut(request))
+    case = Case(kind, mask, timesteps=halves.STEPS, batch=batch, inputs_dropout=1, recurrent_dropout=1)
+    data = arrays(case)
+    widths = layer_of(case).state_size
+    rows = batch if known else None
+
+    def wrap(function):
+        x = tf.TensorSpec((rows, case.timesteps, data["x"].shape[-1]))
+        specs = x, [tf.TensorSpec((rows, width)) for width in widths]
+        masked = [tf.TensorSpec((rows, case.timesteps), tf.bool)] if mask != "none" else [None]
+        traced = tf.function(function, autograph=False).get_concrete_function(*specs, *masked)
+        return lambda *arguments: traced(*[a for a in tf.nest.flatten(arguments) if a is not None])
+
+    found = run("derived", case, data, wrap=wrap)
+    assert len(counted) == 1
+    assert_same(found, run("reference", case, data), TOLERANCE["float32"])
+    run("derived", case, data, wrap=lambda function: tf.function(function, jit_compile=True, autograph=False))
+    assert len(counted) == 1
 
 
 @pytest.mark.parametrize(
@@ -304,9 +343,9 @@ def test_what_a_gradient_needs_is_kept_only_under_a_tape(monkeypatch):
     kept = []
     forward = derived_tensorflow._Loops.forward
 
-    def noted(self, z_x, state, weights, keep):
-        kept.append(keep)
-        return forward(self, z_x, state, weights, keep)
+    def noted(self, *arguments):
+        kept.append(arguments[-1])
+        return forward(self, *arguments)
 
     monkeypatch.setattr(derived_tensorflow._Loops, "forward", noted)
     layer = klc.GRU(5, engine="derived")
