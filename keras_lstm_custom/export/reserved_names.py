@@ -104,6 +104,8 @@ def why_not(name: str) -> str:
         return "a name of the standard library or of the runtime"
     if name.startswith("_") or "__" in name:
         return "reserved for the compiler, as all names that begin with _ or hold __"
+    if name.startswith("k_"):
+        return "a name as the functions inside of plain C packages have"
     return "" if re.search("[a-z]", name) else "a name of capitals alone, as macros have"
 
 

@@ -44,6 +44,13 @@ def test_a_name_that_is_not_allowed_is_refused(name):
         chosen_name(name, "out")
 
 
+@pytest.mark.parametrize("name", ["k_io", "k_part"])
+def test_a_name_of_what_plain_c_is_made_of_is_refused(name):
+    with pytest.raises(ArgumentError, match="inside of plain C"):
+        chosen_name(name, "out")
+    assert chosen_name(None, name) == f"model_{name}"
+
+
 def test_others_are_taken_as_they_are():
     assert [chosen_name(name, "class") for name in ALLOWED] == list(ALLOWED)
 
