@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_lstm_custom.export.plain_c import host
-from keras_lstm_custom.export.plain_c.files import files
+from keras_lstm_custom.export.plain_c.files import files, write
 from keras_lstm_custom.export.plain_c.package import Package
 from keras_lstm_custom.export.running.report import OutputError
 from keras_lstm_custom.export.running.verify import output_error
@@ -71,8 +71,7 @@ class Comparison:
         package.tolerance = [emitter.rounding * largest(wanted) for wanted in self.expected]
 
     def _outputs(self, package: Package) -> list[np.ndarray]:
-        for name, text in files(package).items():
-            (self.folder / name).write_text(text)
+        write(self.folder, files(package))
         return host.run(package, self.folder, [np.asarray(array, np.float32) for array in self.rows])
 
 

@@ -17,7 +17,7 @@ from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c import doubled, host
 from keras_lstm_custom.export.plain_c.build import BOUNDS, PLAIN, Finer, emitter_for, packed, prepared
 from keras_lstm_custom.export.plain_c.compare import Comparison
-from keras_lstm_custom.export.plain_c.files import files
+from keras_lstm_custom.export.plain_c.files import files, write
 from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.package import Package
 from keras_lstm_custom.export.reserved_names import chosen_name
@@ -109,7 +109,7 @@ def c(
     texts = _texts(made)
     with folders.new_folder(folder) as place:
         if host.compiler() is None:
-            _write(place, texts)
+            write(place, texts)
             more = ["Not compiled and not run: there is no C compiler here (cc, or the variable CC)."]
         else:
             with scratch(ExportError) as work:
@@ -164,13 +164,8 @@ def _written(
             received="another end",
             remedy="Please report this, with the model's configuration.",
         )
-    _write(place, texts)
+    write(place, texts)
     return made, [RuntimeCheck(HOST, True, errors)], notes
-
-
-def _write(place: Path, texts: dict[str, str]) -> None:
-    for name, text in texts.items():
-        (place / name).write_text(text)
 
 
 def _report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from keras_lstm_custom.export.plain_c.own_test import test
 from keras_lstm_custom.export.plain_c.package import Package, Port
@@ -21,6 +22,12 @@ def files(package: Package) -> dict[str, str]:
         "Makefile": _MAKEFILE.format(name=name, warnings=WARNINGS, math=_math(package)),
         "CMakeLists.txt": _CMAKE.format(name=name, math=_math(package).removeprefix("-l")),
     }
+
+
+def write(folder: Path, texts: dict[str, str]) -> None:
+    """Write each file into a folder that is there."""
+    for name, text in texts.items():
+        (folder / name).write_text(text)
 
 
 def _math(package: Package) -> str:
