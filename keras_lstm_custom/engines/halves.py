@@ -17,7 +17,7 @@ from keras_lstm_custom.engines.contract import Request, Result
 from keras_lstm_custom.engines.native.xla_context import inside_xla
 
 #: Steps from which on it is done. By hand, as above: over 2 steps (32, 2, 64, 256) halves took a third longer, over 50
-#: they were faster; where between the two it turns was not measured.
+#: and more they were faster; where between the two it turns was not measured.
 STEPS = 8
 
 
