@@ -1,7 +1,8 @@
 """The derived engine: loop and gradient made of a cell's own step by the backend's autodiff. Serves any cell.
 
 What does not depend on the state is taken out of the loops: the products with the inputs come before them, the
-gradient of a kernel that the step multiplies by (`equations.project`) is one product after them. Forward, the states
+gradient of a kernel that the step multiplies by (`equations.project`) is one product after them; a backend may do both
+for some steps at a time. Forward, the states
 and these products are kept; backward, each step is computed again from them, without its products, and differentiated.
 So a cell costs no more than its step says, and its derivative stands nowhere.
 """
@@ -35,7 +36,7 @@ def supports(request: Request) -> Support:
 
 @no_steps.served
 def run(request: Request) -> Result:
-    """Project all inputs at once, then run the recurrence; of both halves of a batch, where they run side by side."""
+    """Run the recurrence, or those of both halves of a batch, where they run side by side."""
     recurrence = import_module(f"keras_lstm_custom.engines.derived_{keras.backend.backend()}").recurrence(request.cell)
     return halves.joined([_run(recurrence, half) for half in halves.of(request)])
 
