@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime, check_choice
+from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime, check_choice, checked_bound
 from keras_lstm_custom.export.model.as_lstm import is_fusible
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, input_shapes
@@ -129,6 +129,7 @@ def exported(
 ) -> Exported:
     """Do what `tflite` does; return the report and what it was made from."""
     _check_options(quantize, runtime, io_dtype)
+    bound = checked_bound(bound)
     _check_int16(model, quantize, runtime, fused)
     check_file(path)
     from keras_lstm_custom.export.convert import convert  # needs TensorFlow and the TFLite schema

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.choices import Integers, Runtime, State, check_choice
+from keras_lstm_custom.export.choices import Integers, Runtime, State, check_choice, checked_bound
 from keras_lstm_custom.export.litert import INTEGERS, RUNTIMES, Exported, refused
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
 from keras_lstm_custom.export.model.inputs import check_no_text
@@ -116,6 +116,7 @@ def exported_stream(
     from keras_lstm_custom.export import streamed_files
 
     _check_options(state, steps, quantize, runtime)
+    bound = checked_bound(bound)
     check_file(path)
     check_no_text(model)
     stepped = step_model(model, steps, batch=1, unroll=True)

@@ -10,8 +10,9 @@ from typing import Any
 
 import keras
 
-from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
+from keras_lstm_custom.errors import ExportError, InputError
 from keras_lstm_custom.export import folder as folders
+from keras_lstm_custom.export.choices import check_choice, checked_bound
 from keras_lstm_custom.export.model.inputs import Timesteps
 from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c import doubled, host
@@ -78,13 +79,8 @@ def c(
         >>> report = export.c(model, "gesture/", "int16x8", calibration=x_train[:200])  # doctest: +SKIP
     """
     chosen = chosen_name(name, folder)
-    if quantize not in BOUNDS:
-        raise ArgumentError(
-            "`quantize` is unknown.",
-            expected=", ".join(map(repr, BOUNDS)),
-            received=repr(quantize),
-            remedy="Use one of these.",
-        )
+    check_choice("quantize", quantize, BOUNDS)
+    bound = checked_bound(bound)
     folders.check_folder(folder)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # it is read twice
