@@ -15,7 +15,7 @@ from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime, check_choice, checked_bound
 from keras_lstm_custom.export.model.as_lstm import is_fusible
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
-from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, input_shapes
+from keras_lstm_custom.export.model.inputs import Timesteps, check_finite, check_no_text, input_shapes
 from keras_lstm_custom.export.model.samples import Shape, made_up
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import verify
@@ -136,6 +136,7 @@ def exported(
     from keras_lstm_custom.export.model.prepare import prepare, with_length
 
     check_no_text(model)
+    check_finite(model)
     resized = with_length(model, timesteps)
     if resized is not model:  # then it has the lengths, and its inputs may have other names
         model, timesteps = resized, None

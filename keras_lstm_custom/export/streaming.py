@@ -15,7 +15,7 @@ from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export.choices import Integers, Runtime, State, check_choice, checked_bound
 from keras_lstm_custom.export.litert import INTEGERS, RUNTIMES, Exported, refused
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
-from keras_lstm_custom.export.model.inputs import check_no_text
+from keras_lstm_custom.export.model.inputs import check_finite, check_no_text
 from keras_lstm_custom.export.model.samples import made_up, predictions
 from keras_lstm_custom.export.model.stepping import StepModel, blocks_of, join, step_model
 from keras_lstm_custom.export.running import runtimes as rt
@@ -119,6 +119,7 @@ def exported_stream(
     bound = checked_bound(bound)
     check_file(path)
     check_no_text(model)
+    check_finite(model)
     stepped = step_model(model, steps, batch=1, unroll=True)
     rows = sequences = _sequences(model, stepped, steps, quantize, calibration)
     shown, told = [array[:SEQUENCES] for array in sequences], [RESETS[state]]

@@ -176,3 +176,23 @@ def test_a_bound_that_is_none_is_refused_before_anything_is_done(bound, tmp_path
         with pytest.raises(ArgumentError, match=r"(?s)`bound` is.*Expected: a number from 0 on.*Received.*What to do"):
             call()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(value, tmp_path):
+    model = keras.Sequential([keras.Input((3, 2)), klc.LSTM(2, name="own")])
+    kernel, *others = model.get_weights()
+    kernel[0, 0] = value
+    model.set_weights([kernel, *others])
+    calls = {
+        "tflite": lambda: export.tflite(model, tmp_path / "m.tflite"),
+        "streaming": lambda: export.streaming(model, tmp_path / "s.tflite"),
+        "micro": lambda: export.micro(model, tmp_path / "micro"),
+        "c": lambda: export.c(model, tmp_path / "c"),
+    }
+    for call in calls.values():
+        with pytest.raises(
+            ExportError, match=r"(?s)not all numbers.*in 1 of the 16 numbers of '.*own/.*kernel'.*What to"
+        ):
+            call()
+    assert not list(tmp_path.iterdir())

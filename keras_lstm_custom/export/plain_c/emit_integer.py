@@ -99,7 +99,7 @@ class IntegerEmitter(IntegerMaps):
             given = f"{value.size}, {width}, {value.count}, {2 * up}, {more}, {places + up - self.places(value)}"
             return [f"{self.helper('rms')}({x}, {given}, {y});"]
         if value.fn != "add":
-            raise Unsupported(f"{value.fn} in integers")
+            raise Unsupported(f"{value.fn} in integers, in {value.layer!r}")
         return [f"{self.helper('sum')}({x}, {value.size}, {width}, {self.places(source) - self.places(value)}, {y});"]
 
     def gather(self, value: Value) -> list[str]:

@@ -122,17 +122,33 @@ def cast(b: Builder, x: Value, dtype: str) -> Value:
     Inputs that are cast to whole numbers are taken for such already: tokens, in float.
     """
     if dtype == "bool":
-        return b.map("ne", x, 0.0)
+        return truth(b, x)
     if "int" not in dtype or _whole(x):
         return x
     towards_zero = b.map("sub", 0.0, b.map("floor", b.map("sub", 0.0, x)))
     return b.map("where", b.map("ge", x, 0.0), b.map("floor", x), towards_zero)
 
 
+def truth(b: Builder, x: Any) -> Value:
+    """Return 1 for what is not 0, and 0 for 0."""
+    return x if isinstance(x, Value) and _is_truth(x) else b.map("ne", x, 0.0)
+
+
+def _is_truth(x: Value) -> bool:
+    x = _source(x)
+    between = x.kind == "map" and x.fn in ("min", "max") and all(map(_is_truth, x.inputs))
+    return between or (x.kind == "map" and x.fn in ("eq", "ne", "gt", "ge"))
+
+
 def _whole(x: Value) -> bool:
+    x = _source(x)
+    return x.kind == "input" or (x.kind == "map" and x.fn == "floor") or _is_truth(x)
+
+
+def _source(x: Value) -> Value:
     while x.kind in VIEWS:
         x = x.inputs[0]
-    return x.kind == "input" or (x.kind == "map" and x.fn in ("eq", "ne", "gt", "ge", "floor"))
+    return x
 
 
 def softmax(b: Builder, x: Value, logarithm: bool = False) -> Value:

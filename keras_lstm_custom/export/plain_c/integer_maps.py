@@ -170,7 +170,7 @@ class IntegerMaps(Emitter):
     def _computed(self, value: Value) -> fp.Number:
         fn, inputs = value.fn, self._whole_inputs(value)
         if fn in REFUSED:
-            raise Unsupported(f"{fn} in integers")
+            raise Unsupported(f"{fn} in integers, in {value.layer!r}")
         if fn == "same":
             x = self._operand(inputs[0])
             if "coarse" not in value.attributes:

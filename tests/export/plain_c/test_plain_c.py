@@ -365,8 +365,11 @@ def test_a_variable_cc_that_is_no_command(tmp_path, monkeypatch):
         lambda x: ops.cast(ops.cast(ops.relu(x), "bool"), "float32"),
         lambda x: ops.cast(ops.cast(x > 0.2, "int32"), "float32") + x,
         lambda x: ops.squareplus(x, 2),
+        lambda x: x * ops.cast(ops.logical_and(x, ops.logical_or(x, x > 1)), "float32"),
+        lambda x: x * ops.cast(ops.any(-ops.abs(x), axis=-1, keepdims=True), "float32"),
+        lambda x: x * ops.max(x, axis=-1, keepdims=True, initial=0.5),
     ],
-    ids=["whole", "truth", "whole already", "squareplus"],
+    ids=["whole", "truth", "whole already", "squareplus", "and, or", "any", "a first maximum"],
 )
 def test_casts_and_options_of_operations_are_computed(function, tmp_path):
     inputs = keras.Input((5, F))
