@@ -79,7 +79,8 @@ class Case:
 
     def __str__(self):
         changed = {n: v for n, v in vars(self).items() if v != getattr(Case(), n)}
-        return ",".join(f"{n}={v}" for n, v in changed.items()) or "default"
+        # A callable by its name: its address in memory is another in each of pytest-xdist's processes.
+        return ",".join(f"{n}={getattr(v, '__name__', v)}" for n, v in changed.items()) or "default"
 
 
 def arrays(case: Case, seed: int = 0) -> dict[str, np.ndarray | list | None]:
