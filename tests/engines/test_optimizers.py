@@ -39,7 +39,8 @@ def test_there_are_optimizers():
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_one_step_gives_the_weights_of_the_reference(optimizer):
     """One model with a branch for each engine, all of the same weights; its batch size and length are open."""
-    check([klc.LSTM, klc.VanillaRNN], ["reference", *FAST], optimizer)
+    on_jax = keras.backend.backend() == "jax"  # whose own engine knows the LSTM alone
+    check([klc.LSTM, klc.LSTM if on_jax else klc.VanillaRNN], ["reference", *FAST], optimizer)
 
 
 @pytest.mark.tensorflow
