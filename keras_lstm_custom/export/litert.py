@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import keras
 import numpy as np
 
-from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
+from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime, check_choice, checked_bound
 from keras_lstm_custom.export.model.as_lstm import is_fusible
-from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
+from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back, no_calibration
 from keras_lstm_custom.export.model.inputs import Timesteps, check_finite, check_no_text, input_shapes
 from keras_lstm_custom.export.model.samples import Shape, made_up
 from keras_lstm_custom.export.running.report import ExportReport
@@ -170,12 +170,7 @@ def _samples(model: keras.Model, quantize: str | None, calibration: Any, shapes:
     if calibration is not None:
         return calibration_arrays(model, calibration, shapes)
     if quantize in INTEGERS:
-        raise InputError(
-            f"The integers of {quantize} need to know the range of real input.",
-            expected="calibration=x_train[:200]: some hundred rows of what the model will see",
-            received="no calibration",
-            remedy="Pass rows of the training data.",
-        )
+        raise no_calibration(quantize)
     return made_up(model, shapes=shapes)
 
 

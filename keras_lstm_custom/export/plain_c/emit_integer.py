@@ -11,7 +11,8 @@ from keras_lstm_custom.export.plain_c import fixed_point as fp
 from keras_lstm_custom.export.plain_c.emit import Arguments, Emitter
 from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.integer_helpers import HELPERS, NEEDS, TABLES
-from keras_lstm_custom.export.plain_c.integer_maps import IntegerMaps, finer
+from keras_lstm_custom.export.plain_c.integer_maps import IntegerMaps
+from keras_lstm_custom.export.plain_c.integer_places import finer
 from keras_lstm_custom.export.plain_c.integer_products import by_four, packed_rows
 from keras_lstm_custom.export.plain_c.ir import Value
 from keras_lstm_custom.export.plain_c.text import Address, array, indented, loop, real
