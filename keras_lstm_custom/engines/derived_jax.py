@@ -1,8 +1,9 @@
 """The derived recurrence in JAX: `lax.scan` forward, and backward over the kept states and products.
 
-On a CPU inputs are projected, and the kernels' gradients taken, for some steps at a time (`ROWS`): of all steps they
-would go through memory. And what all steps read goes by gate: XLA reads a step's part of a tensor where it computes
-with it, and does not vectorise a loop over a part of that part: a tanh of one gate of packed gates takes twice as long.
+On a CPU inputs are projected, steps computed again and differentiated, and the kernels' gradients taken, for some steps
+at a time (`ROWS`): of all steps they would go through memory, and the loop back only multiplies by what is there. And
+what the loop forward reads goes by gate: XLA reads a step's part of a tensor where it computes with it, and does not
+vectorise a loop over a part of that part: a tanh of one gate of packed gates takes twice as long.
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports JAX.
 """
@@ -19,7 +20,7 @@ from jax import numpy as jnp
 from keras_lstm_custom.engines.derived_step import Step
 from keras_lstm_custom.engines.fast_path import masks_of
 from keras_lstm_custom.engines.jax_accelerator import steps_at_once
-from keras_lstm_custom.engines.jax_derivatives import differentiable
+from keras_lstm_custom.engines.jax_derivatives import differentiable, of_all_steps
 from keras_lstm_custom.keras_hooks import DropoutMasks
 from keras_lstm_custom.structures import Tensor
 
@@ -49,9 +50,12 @@ def _recurrence_of(
     """
     inputs_dropout, recurrent_dropout = (tuple(masks_of(masks)) for masks in dropout)
     step = Step(cell, len(recurrent_dropout))
-    inputs, data = (x, tuple(state), tuple(weights)), (mask, recurrent_dropout, inputs_dropout)
-    hs, final = _recurrence(step, inputs, data)
-    return hs, list(final)
+    found, state = [], tuple(state)
+    for steps in _in_equal_parts(*x.shape[:2]):
+        data = (None if mask is None else mask[steps], recurrent_dropout, inputs_dropout)
+        hs, state = _recurrence(step, (x[steps], state, tuple(weights)), data)
+        found.append(hs)
+    return found[0] if len(found) == 1 else jnp.concatenate(found), list(state)
 
 
 def _run(step, inputs, data, keep=False):
@@ -69,15 +73,16 @@ def _run(step, inputs, data, keep=False):
         new = tuple(step(serve, _joined(z_t), state, weights, dropout))
         if mask is not None:
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
-        return new, (new[0], (state, [_by_gate(z, step.gates) for z in products]) if keep else ())
+        return new, (new, products) if keep else new[0]
 
     def part(state, of_part):
         x, mask = of_part
-        z_x = step.projected(x, weights, of_inputs)
-        return jax.lax.scan(body, state, (_by_gate(z_x, step.gates), mask), unroll=steps_at_once())
+        z_x = _by_gate(step.projected(x, weights, of_inputs), step.gates)
+        final, of_steps = jax.lax.scan(body, state, (z_x, mask), unroll=steps_at_once())
+        return final, ([s[None] for s in state], *of_steps) if keep else of_steps
 
-    final, (hs, kept) = _by_parts(part, state, (x, mask))
-    return ((hs, final), kept) if keep else (hs, final)
+    final, found = _by_parts(part, state, (x, mask))
+    return ((found[1][0], final), found) if keep else (found, final)
 
 
 def _gradient(step, inputs, data, kept, incoming):
@@ -88,15 +93,8 @@ def _gradient(step, inputs, data, kept, incoming):
     kernels, to_weights = jax.vjp(lambda weights: step.kernels(jnp.matmul, z_0, state, weights, dropout), weights)
     of_state: dict[int, int | None] = {}  #: by product the state that it multiplies as it is
 
-    def body(carry, of_step):
-        (dh, *rest), d_weights = carry
-        z_t, (state, products), d_h, read = of_step
-        z_t, products = _joined(z_t), list(map(_joined, products))
-        d_new = (dh + d_h, *rest)
-        kept_back = None
-        if mask is not None:
-            kept_back = tuple(jnp.where(read, jnp.zeros((), d.dtype), d) for d in d_new)
-            d_new = tuple(jnp.where(read, d, jnp.zeros((), d.dtype)) for d in d_new)
+    def differentiated(z_t, state, products):
+        """Return the gradient of a step as a function, and what the step multiplies by kernels other than a state."""
 
         def run(z_t, state, products, weights):
             operands: list[Tensor | None] = []
@@ -108,31 +106,40 @@ def _gradient(step, inputs, data, kept, incoming):
 
             return tuple(step(serve, z_t, state, weights, dropout)), operands
 
-        _, pull, operands = jax.vjp(run, z_t, state, products, weights, has_aux=True)
-        dz_x, d_state, d_products, d_in_step = pull(d_new)
-        if kept_back is not None:
-            d_state = tuple(map(jnp.add, d_state, kept_back))
-        d_weights = _sums(d_weights, d_in_step)
-        # What is there already is not written again: the gradient of a product that is only added to z_x, and a state.
-        d_products = [None if dz is dz_x else dz for dz in d_products]
-        return (d_state, d_weights), (dz_x, d_products, operands)
+        return jax.vjp(run, z_t, state, products, weights, has_aux=True)[1:]
 
     def part(carry, of_part):
         d_state, d_weights, d_kernels = carry
-        x, kept, d_hs, mask = of_part
+        x, (start, after, products), d_hs, mask = of_part
+        before = tuple(jnp.concatenate([first, s[:-1]]) for first, s in zip(start, after, strict=True))
         z_x, to_inputs = jax.vjp(lambda x, weights: step.projected(x, weights, of_inputs), x, weights)
-        (d_state, d_weights), (dz_x, d_products, operands) = jax.lax.scan(
-            body,
-            (d_state, d_weights),
-            (_by_gate(z_x, step.gates), kept, d_hs, mask),
-            reverse=True,
-            unroll=steps_at_once(),
-        )
-        before, _ = kept
+        derivative, of_steps, operands = differentiated, (z_x, before, products), None
+        if jax.default_backend() == "cpu":
+            derivative, of_steps, operands = of_all_steps(differentiated, *of_steps)
+
+        def body(carry, of_step):
+            (dh, *rest), d_weights = carry
+            of_step, d_h, read = of_step
+            pull, operands = derivative(*of_step)
+            d_new = (dh + d_h, *rest)
+            kept_back = None
+            if mask is not None:
+                kept_back = tuple(jnp.where(read, jnp.zeros((), d.dtype), d) for d in d_new)
+                d_new = tuple(jnp.where(read, d, jnp.zeros((), d.dtype)) for d in d_new)
+            dz_x, d_state, d_products, d_in_step = pull(d_new)
+            if kept_back is not None:
+                d_state = tuple(map(jnp.add, d_state, kept_back))
+            # What is there already is not written again: the gradient of a product that is only added to z_x.
+            d_products = [None if dz is dz_x else dz for dz in d_products]
+            return (d_state, _sums(d_weights, d_in_step)), (dz_x, d_products, operands)
+
+        carry, of_steps = (d_state, d_weights), (of_steps, d_hs, mask)
+        carry, found = jax.lax.scan(body, carry, of_steps, reverse=True, unroll=steps_at_once())
+        (d_state, d_weights), (dz_x, d_products, of_each) = carry, found
         d_x, of_projection = to_inputs(dz_x)
         of_part = [
             _kernel_gradient(before[of_state[n]] if a is None else a, dz_x if dz is None else dz, exact)
-            for n, (a, dz) in enumerate(zip(operands, d_products, strict=True))
+            for n, (a, dz) in enumerate(zip(of_each if operands is None else operands, d_products, strict=True))
         ]
         return (d_state, _sums(d_weights, of_projection), _sums(d_kernels, of_part)), d_x
 
@@ -158,20 +165,28 @@ ROWS = 1024
 
 def _by_parts(function, carry, xs, reverse=False):
     """Return `function(carry, xs)`, on a CPU of some steps at a time, so that what it makes stays in the cache."""
-    x = xs[0]
-    steps = _steps_of_part(*x.shape[:2]) if jax.default_backend() == "cpu" else len(x)
-    if steps == len(x):
+    steps, batch = xs[0].shape[:2]
+    parts = steps // _steps_of_part(steps, batch)
+    if parts == 1:
         return function(carry, xs)
-    parts = jax.tree.map(lambda a: a.reshape(-1, steps, *a.shape[1:]), xs)
-    carry, ys = jax.lax.scan(function, carry, parts, reverse=reverse)
-    return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
+    xs = jax.tree.map(lambda a: a.reshape(parts, len(a) // parts, *a.shape[1:]), xs)
+    carry, ys = jax.lax.scan(function, carry, xs, reverse=reverse)
+    return carry, jax.tree.map(lambda a: a.reshape(parts * a.shape[1], *a.shape[2:]), ys)
+
+
+def _in_equal_parts(steps, batch):
+    """Return all steps as slices that `_by_parts` can cut: one, or where they do not divide, a short second one."""
+    first = steps - steps % _steps_of_part(steps, batch)
+    return [slice(first), slice(first, None)] if first < steps else [slice(None)]
 
 
 def _steps_of_part(steps, batch):
-    """Return the largest divisor of the steps with at most `ROWS` rows, if it has a quarter of them; else all."""
-    most = max(1, ROWS // max(1, batch))
-    found = next(n for n in range(min(most, steps), 0, -1) if steps % n == 0)
-    return found if 4 * found >= most else steps
+    """Return how many have at most `ROWS` rows: a divisor of the steps, if one has a quarter of them."""
+    if jax.default_backend() != "cpu":
+        return steps
+    most = min(max(1, ROWS // max(1, batch)), steps)
+    found = next(n for n in range(most, 0, -1) if steps % n == 0)
+    return found if 4 * found >= most else most
 
 
 _recurrence = differentiable(_run, partial(_run, keep=True), _gradient)

@@ -112,9 +112,11 @@ HIGHER = {
     "vmap over the kernel": lambda f: lambda x, w: jax.vmap(jax.jacfwd(f, 1), (None, 0))(x, jnp.stack([w, 2 * w])),
     "checkpointed": lambda f: jax.grad(jax.checkpoint(lambda *at: jax.jvp(f, at, at)[1]), (0, 1)),
 }
+#: Of these the derived engine's: both modes, and weights that an outer `vmap` maps, which its own takes for a step's.
+DERIVED = ("hessian", "gradient of vmap", "vmap over the kernel")
 
 
-@pytest.mark.parametrize(("engine", "way"), [("jax_scan", way) for way in HIGHER] + [("derived", "hessian")])
+@pytest.mark.parametrize(("engine", "way"), [("jax_scan", way) for way in HIGHER] + [("derived", way) for way in DERIVED])
 def test_derivatives_of_every_kind(engine, way):
     """Forward mode, and both modes upon each other, for which `jax.custom_vjp` would raise."""
     x, mask = X[:2, :3], np.array([[1, 0, 1], [0, 1, 0]], bool)
