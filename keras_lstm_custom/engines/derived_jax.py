@@ -1,8 +1,8 @@
 """The derived recurrence in JAX: `lax.scan` forward, and backward over the kept states and products.
 
 On a CPU inputs are projected, steps computed again and differentiated, and the kernels' gradients taken, for some steps
-at a time (`ROWS`): of all steps they would go through memory, and the loop back only multiplies by what is there. And
-what the loop forward reads goes by gate: XLA reads a step's part of a tensor where it computes with it, and does not
+at a time (`jax_parts`): of all steps they would go through memory, and so the loop back multiplies and adds only. What
+the loop forward reads goes by gate: XLA reads a step's part of a tensor where it computes with it, and does not
 vectorise a loop over a part of that part: a tanh of one gate of packed gates takes twice as long.
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports JAX.
@@ -21,6 +21,7 @@ from keras_lstm_custom.engines.derived_step import Step
 from keras_lstm_custom.engines.fast_path import masks_of
 from keras_lstm_custom.engines.jax_accelerator import steps_at_once
 from keras_lstm_custom.engines.jax_derivatives import differentiable, of_all_steps
+from keras_lstm_custom.engines.jax_parts import by_parts, in_equal_parts
 from keras_lstm_custom.keras_hooks import DropoutMasks
 from keras_lstm_custom.structures import Tensor
 
@@ -51,7 +52,7 @@ def _recurrence_of(
     inputs_dropout, recurrent_dropout = (tuple(masks_of(masks)) for masks in dropout)
     step = Step(cell, len(recurrent_dropout))
     found, state = [], tuple(state)
-    for steps in _in_equal_parts(*x.shape[:2]):
+    for steps in in_equal_parts(*x.shape[:2]):
         data = (None if mask is None else mask[steps], recurrent_dropout, inputs_dropout)
         hs, state = _recurrence(step, (x[steps], state, tuple(weights)), data)
         found.append(hs)
@@ -60,7 +61,8 @@ def _recurrence_of(
 
 def _run(step, inputs, data, keep=False):
     (x, state, weights), (mask, dropout, of_inputs) = inputs, data
-    kernels = step.kernels(jnp.matmul, step.projected(x[0], weights, of_inputs), state, weights, dropout)
+    kernels, of_state = _products(step, step.projected(x[0], weights, of_inputs), state, weights, dropout)
+    again = _computed_again(kernels, of_state)
 
     def body(state, of_step):
         z_t, read = of_step
@@ -73,7 +75,8 @@ def _run(step, inputs, data, keep=False):
         new = tuple(step(serve, _joined(z_t), state, weights, dropout))
         if mask is not None:
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
-        return new, (new, products) if keep else new[0]
+        kept = [None if n in again else z for n, z in enumerate(products)]
+        return new, (new, kept) if keep else new[0]
 
     def part(state, of_part):
         x, mask = of_part
@@ -81,7 +84,7 @@ def _run(step, inputs, data, keep=False):
         final, of_steps = jax.lax.scan(body, state, (z_x, mask), unroll=steps_at_once())
         return final, ([s[None] for s in state], *of_steps) if keep else of_steps
 
-    final, found = _by_parts(part, state, (x, mask))
+    final, found = by_parts(part, state, (x, mask))
     return ((found[1][0], final), found) if keep else (found, final)
 
 
@@ -90,8 +93,10 @@ def _gradient(step, inputs, data, kept, incoming):
     d_hs, d_final = incoming
     exact = jnp.promote_types(x.dtype, jnp.float32)
     z_0 = step.projected(x[0], weights, of_inputs)
-    kernels, to_weights = jax.vjp(lambda weights: step.kernels(jnp.matmul, z_0, state, weights, dropout), weights)
-    of_state: dict[int, int | None] = {}  #: by product the state that it multiplies as it is
+    kernels, to_weights, of_state = jax.vjp(
+        lambda weights: _products(step, z_0, state, weights, dropout), weights, has_aux=True
+    )
+    again = _computed_again(kernels, of_state)
 
     def differentiated(z_t, state, products):
         """Return the gradient of a step as a function, and what the step multiplies by kernels other than a state."""
@@ -100,7 +105,6 @@ def _gradient(step, inputs, data, kept, incoming):
             operands: list[Tensor | None] = []
 
             def serve(number, a, _):
-                of_state[number] = next((n for n, s in enumerate(state) if a is s), None)
                 operands.append(a if of_state[number] is None else None)
                 return _linked(a, products[number], kernels[number])
 
@@ -112,8 +116,9 @@ def _gradient(step, inputs, data, kept, incoming):
         d_state, d_weights, d_kernels = carry
         x, (start, after, products), d_hs, mask = of_part
         before = tuple(jnp.concatenate([first, s[:-1]]) for first, s in zip(start, after, strict=True))
+        products = [before[of_state[n]] @ kernels[n] if n in again else z for n, z in enumerate(products)]
         z_x, to_inputs = jax.vjp(lambda x, weights: step.projected(x, weights, of_inputs), x, weights)
-        derivative, of_steps, operands = differentiated, (z_x, before, products), None
+        derivative, of_steps, operands = differentiated, [z_x, before, products], None
         if jax.default_backend() == "cpu":
             derivative, of_steps, operands = of_all_steps(differentiated, *of_steps)
 
@@ -133,8 +138,8 @@ def _gradient(step, inputs, data, kept, incoming):
             d_products = [None if dz is dz_x else dz for dz in d_products]
             return (d_state, _sums(d_weights, d_in_step)), (dz_x, d_products, operands)
 
-        carry, of_steps = (d_state, d_weights), (of_steps, d_hs, mask)
-        carry, found = jax.lax.scan(body, carry, of_steps, reverse=True, unroll=steps_at_once())
+        xs = (of_steps, d_hs, mask)
+        carry, found = jax.lax.scan(body, (d_state, d_weights), xs, reverse=True, unroll=steps_at_once())
         (d_state, d_weights), (dz_x, d_products, of_each) = carry, found
         d_x, of_projection = to_inputs(dz_x)
         of_part = [
@@ -144,10 +149,33 @@ def _gradient(step, inputs, data, kept, incoming):
         return (d_state, _sums(d_weights, of_projection), _sums(d_kernels, of_part)), d_x
 
     zeros = [_zeros(values, exact) for values in (weights, kernels)]
-    (d_state, d_weights, d_kernels), d_x = _by_parts(part, (d_final, *zeros), (x, kept, d_hs, mask), reverse=True)
+    (d_state, d_weights, d_kernels), d_x = by_parts(part, (d_final, *zeros), (x, kept, d_hs, mask), reverse=True)
     (of_kernels,) = to_weights([d.astype(kernel.dtype) for d, kernel in zip(d_kernels, kernels, strict=True)])
     d_weights = tuple((total + d).astype(w.dtype) for total, d, w in zip(d_weights, of_kernels, weights, strict=True))
     return d_x, d_state, d_weights
+
+
+def _products(step, z_x, state, weights, dropout):
+    """Return the kernels of a step's products, and of each the number of the state that it multiplies as it is."""
+    of_state: list[int | None] = []
+
+    def product(a, kernel):
+        of_state.append(next((n for n, s in enumerate(state) if a is s), None))
+        return a @ kernel
+
+    return step.kernels(product, z_x, state, weights, dropout), tuple(of_state)
+
+
+#: Rows of a kernel from which on its products with a state are kept on a CPU: those of fewer are sooner computed again,
+#: of some steps at a time, than written and read (`options.py projection`, 32 of 256 and 512 units).
+NARROW = 64
+
+
+def _computed_again(kernels, of_state):
+    """Return the numbers of the products that are not kept."""
+    on_cpu = jax.default_backend() == "cpu"
+    numbers = range(len(kernels))
+    return {n for n in numbers if on_cpu and of_state[n] is not None and kernels[n].shape[0] < NARROW}
 
 
 def _zeros(values, exact):
@@ -156,37 +184,6 @@ def _zeros(values, exact):
 
 def _sums(totals, gradients):
     return [total + d.astype(total.dtype) for total, d in zip(totals, gradients, strict=True)]
-
-
-#: How many rows a part of the steps has on a CPU: measured over 32, 500, 16, 64 and 64, 100, 64, 256 against all steps
-#: at once (`options.py "own cell"`), where the projected inputs and their gradient cost more to write than to compute.
-ROWS = 1024
-
-
-def _by_parts(function, carry, xs, reverse=False):
-    """Return `function(carry, xs)`, on a CPU of some steps at a time, so that what it makes stays in the cache."""
-    steps, batch = xs[0].shape[:2]
-    parts = steps // _steps_of_part(steps, batch)
-    if parts == 1:
-        return function(carry, xs)
-    xs = jax.tree.map(lambda a: a.reshape(parts, len(a) // parts, *a.shape[1:]), xs)
-    carry, ys = jax.lax.scan(function, carry, xs, reverse=reverse)
-    return carry, jax.tree.map(lambda a: a.reshape(parts * a.shape[1], *a.shape[2:]), ys)
-
-
-def _in_equal_parts(steps, batch):
-    """Return all steps as slices that `_by_parts` can cut: one, or where they do not divide, a short second one."""
-    first = steps - steps % _steps_of_part(steps, batch)
-    return [slice(first), slice(first, None)] if first < steps else [slice(None)]
-
-
-def _steps_of_part(steps, batch):
-    """Return how many have at most `ROWS` rows: a divisor of the steps, if one has a quarter of them."""
-    if jax.default_backend() != "cpu":
-        return steps
-    most = min(max(1, ROWS // max(1, batch)), steps)
-    found = next(n for n in range(most, 0, -1) if steps % n == 0)
-    return found if 4 * found >= most else most
 
 
 _recurrence = differentiable(_run, partial(_run, keep=True), _gradient)
@@ -204,7 +201,10 @@ def _joined(gates):
 
 def _kernel_gradient(a, dz, dtype):
     """Return Σ aᵀ dz over all steps and rows, summed in float32 at least."""
-    return jnp.einsum("t...bu,t...bg->...ug", a, dz, preferred_element_type=dtype)
+    if a.ndim > 3:
+        return jnp.einsum("t...bu,t...bg->...ug", a, dz, preferred_element_type=dtype)
+    over = ((0, 1), (0, 1))  # in this order XLA need not transpose dz, as it does for `einsum`
+    return jax.lax.dot_general(a, dz, (over, ((), ())), preferred_element_type=dtype)
 
 
 @jax.custom_vjp

@@ -95,14 +95,14 @@ def test_outputs_and_all_gradients(float64, case):
     assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
 
 
-@pytest.mark.tensorflow
+@pytest.mark.skipif(BACKEND == "torch", reason="torch keeps all products")
 @pytest.mark.parametrize("kind", ["gru before", "projection", "gate norm"])
-def test_products_of_wide_kernels_are_kept(kind, monkeypatch):
+def test_products_of_wide_kernels_are_kept(kind, monkeypatch, float64):
     """Those of the other tests are narrow, and computed again."""
-    from keras_lstm_custom.engines import derived_tensorflow
+    from importlib import import_module
 
-    monkeypatch.setattr(derived_tensorflow, "NARROW", 1)
-    case = Case(kind, "scattered", dtype="float64")
+    monkeypatch.setattr(import_module(f"keras_lstm_custom.engines.derived_{BACKEND}"), "NARROW", 1)
+    case = Case(kind, "scattered", dtype="float64", activation=exact_tanh if BACKEND == "jax" else "tanh")
     data = arrays(case)
     assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
 
@@ -123,7 +123,8 @@ def test_inputs_and_gradients_of_kernels_of_some_steps_at_a_time(kind, timesteps
     monkeypatch.setattr(klc.cells.base.EquationCell, "project_inputs", noted)
     case = Case(kind, "scattered", timesteps=timesteps, dtype="float64", activation=exact_tanh, inputs_dropout=1)
     data = arrays(case)
-    monkeypatch.setattr(import_module(f"keras_lstm_custom.engines.derived_{BACKEND}"), "ROWS", 5 * case.batch)
+    rows = {"jax": "jax_parts", "torch": "derived_torch"}[BACKEND]
+    monkeypatch.setattr(import_module(f"keras_lstm_custom.engines.{rows}"), "ROWS", 5 * case.batch)
     assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
     assert {(timesteps,), (3,), (5,)} & projected == ({(3,)} if timesteps == 6 and BACKEND == "jax" else {(5,)})
 
