@@ -63,6 +63,11 @@ def test_the_vanilla_rnn_is_derived():
     assert explained.chosen == "derived"
     assert "lstm_step" in explained.answers["jax_scan"].reason
     assert klc.VanillaRNN(4).explain_engine((3, 6, 2)).chosen == "reference"
+    assert klc.VanillaRNN(4).explain_engine((3, 1, 2), training=True).chosen == "reference"
+
+
+def test_large_steps_are_derived_in_training():
+    assert klc.GRU(512, reset_after=False).explain_engine((128, 50, 128), training=True).chosen == "derived"
 
 
 def test_stateless_call_compiled_with_its_gradient():
