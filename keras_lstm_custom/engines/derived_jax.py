@@ -1,8 +1,9 @@
 """The derived recurrence in JAX: `lax.scan` forward, and backward over the kept states and products.
 
-On a CPU inputs are projected, and the kernels' gradients taken, for some steps at a time (`ROWS`): of all steps they
-would go through memory. And what all steps read goes by gate: XLA reads a step's part of a tensor where it computes
-with it, and does not vectorise a loop over a part of that part: a tanh of one gate of packed gates takes twice as long.
+On a CPU inputs are projected, steps computed again and differentiated, and the kernels' gradients taken, for some steps
+at a time (`jax_parts`): of all steps they would go through memory, and so the loop back multiplies and adds only. What
+the loop forward reads goes by gate: XLA reads a step's part of a tensor where it computes with it, and does not
+vectorise a loop over a part of that part: a tanh of one gate of packed gates takes twice as long.
 
 Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports JAX.
 """
@@ -19,7 +20,8 @@ from jax import numpy as jnp
 from keras_lstm_custom.engines.derived_step import Step
 from keras_lstm_custom.engines.fast_path import masks_of
 from keras_lstm_custom.engines.jax_accelerator import steps_at_once
-from keras_lstm_custom.engines.jax_derivatives import differentiable
+from keras_lstm_custom.engines.jax_derivatives import differentiable, of_all_steps
+from keras_lstm_custom.engines.jax_parts import by_parts, in_equal_parts
 from keras_lstm_custom.keras_hooks import DropoutMasks
 from keras_lstm_custom.structures import Tensor
 
@@ -49,14 +51,18 @@ def _recurrence_of(
     """
     inputs_dropout, recurrent_dropout = (tuple(masks_of(masks)) for masks in dropout)
     step = Step(cell, len(recurrent_dropout))
-    inputs, data = (x, tuple(state), tuple(weights)), (mask, recurrent_dropout, inputs_dropout)
-    hs, final = _recurrence(step, inputs, data)
-    return hs, list(final)
+    found, state = [], tuple(state)
+    for steps in in_equal_parts(*x.shape[:2]):
+        data = (None if mask is None else mask[steps], recurrent_dropout, inputs_dropout)
+        hs, state = _recurrence(step, (x[steps], state, tuple(weights)), data)
+        found.append(hs)
+    return found[0] if len(found) == 1 else jnp.concatenate(found), list(state)
 
 
 def _run(step, inputs, data, keep=False):
     (x, state, weights), (mask, dropout, of_inputs) = inputs, data
-    kernels = step.kernels(jnp.matmul, step.projected(x[0], weights, of_inputs), state, weights, dropout)
+    kernels, of_state = _products(step, step.projected(x[0], weights, of_inputs), state, weights, dropout)
+    again = _computed_again(kernels, of_state)
 
     def body(state, of_step):
         z_t, read = of_step
@@ -69,15 +75,17 @@ def _run(step, inputs, data, keep=False):
         new = tuple(step(serve, _joined(z_t), state, weights, dropout))
         if mask is not None:
             new = tuple(jnp.where(read, n, s) for n, s in zip(new, state, strict=True))
-        return new, (new[0], (state, [_by_gate(z, step.gates) for z in products]) if keep else ())
+        kept = [None if n in again else z for n, z in enumerate(products)]
+        return new, (new, kept) if keep else new[0]
 
     def part(state, of_part):
         x, mask = of_part
-        z_x = step.projected(x, weights, of_inputs)
-        return jax.lax.scan(body, state, (_by_gate(z_x, step.gates), mask), unroll=steps_at_once())
+        z_x = _by_gate(step.projected(x, weights, of_inputs), step.gates)
+        final, of_steps = jax.lax.scan(body, state, (z_x, mask), unroll=steps_at_once())
+        return final, ([s[None] for s in state], *of_steps) if keep else of_steps
 
-    final, (hs, kept) = _by_parts(part, state, (x, mask))
-    return ((hs, final), kept) if keep else (hs, final)
+    final, found = by_parts(part, state, (x, mask))
+    return ((found[1][0], final), found) if keep else (found, final)
 
 
 def _gradient(step, inputs, data, kept, incoming):
@@ -85,62 +93,89 @@ def _gradient(step, inputs, data, kept, incoming):
     d_hs, d_final = incoming
     exact = jnp.promote_types(x.dtype, jnp.float32)
     z_0 = step.projected(x[0], weights, of_inputs)
-    kernels, to_weights = jax.vjp(lambda weights: step.kernels(jnp.matmul, z_0, state, weights, dropout), weights)
-    of_state: dict[int, int | None] = {}  #: by product the state that it multiplies as it is
+    kernels, to_weights, of_state = jax.vjp(
+        lambda weights: _products(step, z_0, state, weights, dropout), weights, has_aux=True
+    )
+    again = _computed_again(kernels, of_state)
 
-    def body(carry, of_step):
-        (dh, *rest), d_weights = carry
-        z_t, (state, products), d_h, read = of_step
-        z_t, products = _joined(z_t), list(map(_joined, products))
-        d_new = (dh + d_h, *rest)
-        kept_back = None
-        if mask is not None:
-            kept_back = tuple(jnp.where(read, jnp.zeros((), d.dtype), d) for d in d_new)
-            d_new = tuple(jnp.where(read, d, jnp.zeros((), d.dtype)) for d in d_new)
+    def differentiated(z_t, state, products):
+        """Return the gradient of a step as a function, and what the step multiplies by kernels other than a state."""
 
         def run(z_t, state, products, weights):
             operands: list[Tensor | None] = []
 
             def serve(number, a, _):
-                of_state[number] = next((n for n, s in enumerate(state) if a is s), None)
                 operands.append(a if of_state[number] is None else None)
                 return _linked(a, products[number], kernels[number])
 
             return tuple(step(serve, z_t, state, weights, dropout)), operands
 
-        _, pull, operands = jax.vjp(run, z_t, state, products, weights, has_aux=True)
-        dz_x, d_state, d_products, d_in_step = pull(d_new)
-        if kept_back is not None:
-            d_state = tuple(map(jnp.add, d_state, kept_back))
-        d_weights = _sums(d_weights, d_in_step)
-        # What is there already is not written again: the gradient of a product that is only added to z_x, and a state.
-        d_products = [None if dz is dz_x else dz for dz in d_products]
-        return (d_state, d_weights), (dz_x, d_products, operands)
+        return jax.vjp(run, z_t, state, products, weights, has_aux=True)[1:]
 
     def part(carry, of_part):
         d_state, d_weights, d_kernels = carry
-        x, kept, d_hs, mask = of_part
+        x, (start, after, products), d_hs, mask = of_part
+        before = tuple(jnp.concatenate([first, s[:-1]]) for first, s in zip(start, after, strict=True))
+        products = [before[of_state[n]] @ kernels[n] if n in again else z for n, z in enumerate(products)]
         z_x, to_inputs = jax.vjp(lambda x, weights: step.projected(x, weights, of_inputs), x, weights)
-        (d_state, d_weights), (dz_x, d_products, operands) = jax.lax.scan(
-            body,
-            (d_state, d_weights),
-            (_by_gate(z_x, step.gates), kept, d_hs, mask),
-            reverse=True,
-            unroll=steps_at_once(),
-        )
-        before, _ = kept
+        derivative, of_steps, operands = differentiated, [z_x, before, products], None
+        if jax.default_backend() == "cpu":
+            derivative, of_steps, operands = of_all_steps(differentiated, *of_steps)
+
+        def body(carry, of_step):
+            (dh, *rest), d_weights = carry
+            of_step, d_h, read = of_step
+            pull, operands = derivative(*of_step)
+            d_new = (dh + d_h, *rest)
+            kept_back = None
+            if mask is not None:
+                kept_back = tuple(jnp.where(read, jnp.zeros((), d.dtype), d) for d in d_new)
+                d_new = tuple(jnp.where(read, d, jnp.zeros((), d.dtype)) for d in d_new)
+            dz_x, d_state, d_products, d_in_step = pull(d_new)
+            if kept_back is not None:
+                d_state = tuple(map(jnp.add, d_state, kept_back))
+            # What is there already is not written again: the gradient of a product that is only added to z_x.
+            d_products = [None if dz is dz_x else dz for dz in d_products]
+            return (d_state, _sums(d_weights, d_in_step)), (dz_x, d_products, operands)
+
+        xs = (of_steps, d_hs, mask)
+        carry, found = jax.lax.scan(body, (d_state, d_weights), xs, reverse=True, unroll=steps_at_once())
+        (d_state, d_weights), (dz_x, d_products, of_each) = carry, found
         d_x, of_projection = to_inputs(dz_x)
         of_part = [
             _kernel_gradient(before[of_state[n]] if a is None else a, dz_x if dz is None else dz, exact)
-            for n, (a, dz) in enumerate(zip(operands, d_products, strict=True))
+            for n, (a, dz) in enumerate(zip(of_each if operands is None else operands, d_products, strict=True))
         ]
         return (d_state, _sums(d_weights, of_projection), _sums(d_kernels, of_part)), d_x
 
     zeros = [_zeros(values, exact) for values in (weights, kernels)]
-    (d_state, d_weights, d_kernels), d_x = _by_parts(part, (d_final, *zeros), (x, kept, d_hs, mask), reverse=True)
+    (d_state, d_weights, d_kernels), d_x = by_parts(part, (d_final, *zeros), (x, kept, d_hs, mask), reverse=True)
     (of_kernels,) = to_weights([d.astype(kernel.dtype) for d, kernel in zip(d_kernels, kernels, strict=True)])
     d_weights = tuple((total + d).astype(w.dtype) for total, d, w in zip(d_weights, of_kernels, weights, strict=True))
     return d_x, d_state, d_weights
+
+
+def _products(step, z_x, state, weights, dropout):
+    """Return the kernels of a step's products, and of each the number of the state that it multiplies as it is."""
+    of_state: list[int | None] = []
+
+    def product(a, kernel):
+        of_state.append(next((n for n, s in enumerate(state) if a is s), None))
+        return a @ kernel
+
+    return step.kernels(product, z_x, state, weights, dropout), tuple(of_state)
+
+
+#: Rows of a kernel from which on its products with a state are kept on a CPU: those of fewer are sooner computed again,
+#: of some steps at a time, than written and read (`options.py projection`, 32 of 256 and 512 units).
+NARROW = 64
+
+
+def _computed_again(kernels, of_state):
+    """Return the numbers of the products that are not kept."""
+    on_cpu = jax.default_backend() == "cpu"
+    numbers = range(len(kernels))
+    return {n for n in numbers if on_cpu and of_state[n] is not None and kernels[n].shape[0] < NARROW}
 
 
 def _zeros(values, exact):
@@ -149,29 +184,6 @@ def _zeros(values, exact):
 
 def _sums(totals, gradients):
     return [total + d.astype(total.dtype) for total, d in zip(totals, gradients, strict=True)]
-
-
-#: How many rows a part of the steps has on a CPU: measured over 32, 500, 16, 64 and 64, 100, 64, 256 against all steps
-#: at once (`options.py "own cell"`), where the projected inputs and their gradient cost more to write than to compute.
-ROWS = 1024
-
-
-def _by_parts(function, carry, xs, reverse=False):
-    """Return `function(carry, xs)`, on a CPU of some steps at a time, so that what it makes stays in the cache."""
-    x = xs[0]
-    steps = _steps_of_part(*x.shape[:2]) if jax.default_backend() == "cpu" else len(x)
-    if steps == len(x):
-        return function(carry, xs)
-    parts = jax.tree.map(lambda a: a.reshape(-1, steps, *a.shape[1:]), xs)
-    carry, ys = jax.lax.scan(function, carry, parts, reverse=reverse)
-    return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
-
-
-def _steps_of_part(steps, batch):
-    """Return the largest divisor of the steps with at most `ROWS` rows, if it has a quarter of them; else all."""
-    most = max(1, ROWS // max(1, batch))
-    found = next(n for n in range(min(most, steps), 0, -1) if steps % n == 0)
-    return found if 4 * found >= most else steps
 
 
 _recurrence = differentiable(_run, partial(_run, keep=True), _gradient)
@@ -189,7 +201,10 @@ def _joined(gates):
 
 def _kernel_gradient(a, dz, dtype):
     """Return Σ aᵀ dz over all steps and rows, summed in float32 at least."""
-    return jnp.einsum("t...bu,t...bg->...ug", a, dz, preferred_element_type=dtype)
+    if a.ndim > 3:
+        return jnp.einsum("t...bu,t...bg->...ug", a, dz, preferred_element_type=dtype)
+    over = ((0, 1), (0, 1))  # in this order XLA need not transpose dz, as it does for `einsum`
+    return jax.lax.dot_general(a, dz, (over, ((), ())), preferred_element_type=dtype)
 
 
 @jax.custom_vjp

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 from jax import numpy as jnp
@@ -65,6 +66,36 @@ def differentiable(run: Callable, keep: Callable, gradient: Callable) -> Callabl
         return outputs, jax.tree.unflatten(outputs_tree, d_outputs)
 
     return function
+
+
+def of_all_steps(differentiated: Callable, *of_steps: Any) -> tuple[Callable, list[Any], Any]:
+    """Differentiate all steps at once; for each a function is left that multiplies and adds.
+
+    Args:
+        differentiated: `(*of_step) -> (function, others)`, the function a pullback of `jax.vjp`.
+        of_steps: its arguments, of all steps.
+
+    Returns:
+        `(*residuals of a step) -> (function, None)`, the residuals of all steps, and their others.
+    """
+    shared: list[Any] = []  #: residuals that are the same for all steps (weights), in their places
+    trees: list[Any] = []
+
+    def of_one(*of_step):
+        function, others = differentiated(*of_step)
+        residuals, tree = jax.tree.flatten(function)
+        mapped = type(jax.tree.leaves(of_step)[0])  # what `vmap` makes of that which differs from step to step
+        shared[:] = [None if isinstance(r, mapped) else r for r in residuals]
+        trees[:] = [tree]
+        return [r for r in residuals if isinstance(r, mapped)], others
+
+    residuals, others = jax.vmap(of_one)(*of_steps)
+
+    def function(*of_step):
+        own = iter(of_step)
+        return jax.tree.unflatten(trees[0], [next(own) if r is None else r for r in shared]), None
+
+    return function, residuals, others
 
 
 #: A map that is linear in the arrays after the first `known`.

@@ -41,12 +41,33 @@ def test_as_on_a_gpu(masks, monkeypatch):
         assert_same(run(engine, case), expected, 5e-6)  # rounding, as in the parity matrix
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_what_is_derived_on_a_cpu_only(on_cpu, monkeypatch):
+    """Its steps are differentiated at once, before the loop back, and the product with a narrow kernel made again."""
+    from keras_lstm_custom.engines import derived_jax
+
+    at_once, again = [], []
+    of_all_steps, computed_again = derived_jax.of_all_steps, derived_jax._computed_again
+    monkeypatch.setattr(derived_jax, "of_all_steps", lambda *a: at_once.append(1) or of_all_steps(*a))
+    monkeypatch.setattr(derived_jax, "_computed_again", lambda *a: again.append(computed_again(*a)) or again[-1])
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu" if on_cpu else "gpu")
+    run("derived", Case("projection"))
+    # The second product, of the projection, multiplies no state; h is as narrow as the projection.
+    assert bool(at_once) is on_cpu
+    assert set(map(frozenset, again)) == {frozenset({0} if on_cpu else ())}
+
+
 def test_the_vanilla_rnn_is_derived():
     """Measured faster than a gradient written out for it (`docs/engines.md`)."""
     explained = klc.VanillaRNN(4).explain_engine((3, 6, 2), training=True)
     assert explained.chosen == "derived"
     assert "lstm_step" in explained.answers["jax_scan"].reason
     assert klc.VanillaRNN(4).explain_engine((3, 6, 2)).chosen == "reference"
+    assert klc.VanillaRNN(4).explain_engine((3, 1, 2), training=True).chosen == "reference"
+
+
+def test_large_steps_are_derived_in_training():
+    assert klc.GRU(512, reset_after=False).explain_engine((128, 50, 128), training=True).chosen == "derived"
 
 
 def test_stateless_call_compiled_with_its_gradient():
@@ -112,9 +133,13 @@ HIGHER = {
     "vmap over the kernel": lambda f: lambda x, w: jax.vmap(jax.jacfwd(f, 1), (None, 0))(x, jnp.stack([w, 2 * w])),
     "checkpointed": lambda f: jax.grad(jax.checkpoint(lambda *at: jax.jvp(f, at, at)[1]), (0, 1)),
 }
+#: Of these the derived engine's: both modes, and weights that an outer `vmap` maps, which its own takes for a step's.
+DERIVED = ("hessian", "gradient of vmap", "vmap over the kernel")
 
 
-@pytest.mark.parametrize(("engine", "way"), [("jax_scan", way) for way in HIGHER] + [("derived", "hessian")])
+@pytest.mark.parametrize(
+    ("engine", "way"), [("jax_scan", way) for way in HIGHER] + [("derived", way) for way in DERIVED]
+)
 def test_derivatives_of_every_kind(engine, way):
     """Forward mode, and both modes upon each other, for which `jax.custom_vjp` would raise."""
     x, mask = X[:2, :3], np.array([[1, 0, 1], [0, 1, 0]], bool)
