@@ -77,13 +77,23 @@ def _traced(function: Callable, arguments: list[Sequence[Tensor]]) -> tuple[fx.G
     for node in module.graph.nodes:
         if node.target is torch.ops.aten.detach.default:  # nothing is recorded for a gradient when a trace runs
             node.replace_all_uses_with(node.args[0])
-        elif node.op == "call_function" and node.is_impure():
-            raise RuntimeError(f"{node.target} changes tensors or draws at random")
+        elif node.op == "call_function" and node.is_impure() and not _writes_into_its_own(node):
+            raise RuntimeError(f"{node.target} changes a tensor in place, or draws at random")
     module.graph.eliminate_dead_code()
     return module, count
 
 
-def _sorted(nodes: list[fx.Node], constants: list[fx.Node], incoming: list[fx.Node]) -> list[list[fx.Node]]:
+def _writes_into_its_own(node: fx.Node) -> bool:
+    """Return whether it changes a new tensor in place, which nothing else reads: torch's own derivatives do."""
+    written: Any = node.args[0] if node.args else None
+    if not isinstance(written, fx.Node) or list(written.users) != [node]:
+        return False
+    schemas: list[Any] = [getattr(n.target, "_schema", None) for n in (node, written)]
+    changes, makes = schemas
+    return None not in schemas and changes.is_mutable and all(value.alias_info is None for value in makes.returns)
+
+
+def _sorted(nodes: Sequence[fx.Node], constants: Sequence[fx.Node], incoming: Sequence[fx.Node]) -> list[list[fx.Node]]:
     """Return the nodes that depend on constants alone, those of the step, and those of the gradient, each in order."""
     once, back = set(constants), set(incoming)
     for node in nodes:
