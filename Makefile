@@ -20,14 +20,10 @@ TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),tensor
 # On Linux the plain name may bring the GPU build, which is large; PyTorch's own index has the CPU build:
 #   make test-backends TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
-BACKTEST := test_a_backtest_fits_again_before_each_origin_and_knows_nothing_of_what_follows
-#: The tests that any backend can run. Of time series those that train: files, measures and verdicts are pandas and NumPy.
-NEUTRAL := tests/equations tests/cells tests/layers tests/load tests/conformance tests/parity \
-	tests/diagnostics/trace tests/diagnostics/attribution tests/diagnostics/test_contributions.py \
-	tests/test_saved_models.py tests/test_keras_hooks.py \
-	$(addprefix tests/engines/test_,fast.py jax.py torch.py cudnn.py) \
-	$(wildcard tests/timeseries/test_forecaster*.py) \
-	$(addprefix tests/timeseries/test_,windows.py intervals.py commands.py judging.py::$(BACKTEST))
+#: JAX and torch run every test that is not marked `tensorflow`, but for these: exports are TensorFlow's, and the core in C++,
+#: the package, its types, the docs and the tables of time series know no backend.
+ELSEWHERE := $(addprefix --ignore=tests/,docs examples export engines/test_native_core.py test_imports.py test_package.py \
+	test_types.py test_writing.py $(addprefix timeseries/test_,dialects.py files.py reading.py zones.py))
 #: What mypy does not look into by itself, as a stub stands beside it.
 STUBBED := $(patsubst %.pyi,%.py,$(wildcard keras_lstm_custom/*/*.pyi))
 #: What other versions of Keras and TensorFlow may break. What takes long is left to `make test`: most of the exports, whose
@@ -39,8 +35,9 @@ VERSIONS := tests/test_installation.py tests/test_initializers.py tests/test_ker
 #: The first of some Pythons that runs here, else $(PYTHON).
 first = $(firstword $(foreach v,$(1),$(shell for p in python$(v) $$HOME/.pyenv/versions/$(v).*/bin/python; do \
 	"$$p" -c "" 2>/dev/null && echo "$$p" && break; done)) $(PYTHON))
-#: Keras' own tests: five minutes of compilation on JAX, one on the others.
-SLOW_ON_JAX := --ignore tests/parity/test_keras_own_tests.py
+#: On JAX minutes of compilation: Keras' own tests, models that are trained and copied, and diagnostics of every cell.
+SLOW_ON_JAX := $(addprefix --ignore=tests/,parity/test_keras_own_tests.py models/test_rebuild.py models/test_training_goes_on.py \
+	$(addprefix diagnostics/test_,callback.py every_cell.py losses.py))
 
 CXX_FILES = $(wildcard keras_lstm_custom/engines/native/src/*.h keras_lstm_custom/engines/native/src/*.cc benchmarks/*.cc)
 
@@ -53,8 +50,8 @@ test: lint
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n $(JOBS) -q $(PYTEST)
 
 test-backends: .venv-backends/test
-	KERAS_BACKEND=jax $(BACKENDS)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(SLOW_ON_JAX) $(PYTEST)
-	KERAS_BACKEND=torch $(BACKENDS)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(NEUTRAL) $(PYTEST)
+	KERAS_BACKEND=jax $(BACKENDS)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(ELSEWHERE) $(SLOW_ON_JAX) $(PYTEST)
+	KERAS_BACKEND=torch $(BACKENDS)/python -m pytest -n $(JOBS) -q -m "not tensorflow" $(ELSEWHERE) $(PYTEST)
 
 # What stock Colab has, as far as it matters here.
 test-colab: .venv-colab/test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -30,7 +31,7 @@ class Chrono(keras.initializers.RandomUniform):
     Source: Tallec & Ollivier 2018, *Can recurrent neural networks warp time?* (arXiv 1804.11188), section 2.
 
     Args:
-        max_timesteps: T_max, the longest memory in steps; more than 2.
+        max_timesteps: T_max, the longest memory in steps; more than 2, and finite.
         input_bias: whether b_i = -b_f; else b_i = 0. A cell with coupled gates has no b_i: i = 1 - f is σ(-b_f) there.
         seed: as of `keras.initializers.RandomUniform`.
 
@@ -42,10 +43,11 @@ class Chrono(keras.initializers.RandomUniform):
     """
 
     def __init__(self, max_timesteps: float, input_bias: bool = True, seed: Any = None):
-        if not isinstance(max_timesteps, Real) or isinstance(max_timesteps, bool) or not float(max_timesteps) > 2:
+        number = isinstance(max_timesteps, Real) and not isinstance(max_timesteps, bool)
+        if not number or not 2 < float(max_timesteps) < math.inf:
             raise ArgumentError(
                 "`max_timesteps` is the longest memory that a unit starts with.",
-                expected="a number of steps above 2",
+                expected="a finite number of steps above 2",
                 received=repr(max_timesteps),
                 remedy="Pass how many steps lie between what is to be remembered and its use, e.g. Chrono(100).",
             )
@@ -57,7 +59,8 @@ class Chrono(keras.initializers.RandomUniform):
                 remedy="Leave it out for b_i = -b_f.",
             )
         super().__init__(minval=1.0, maxval=float(max_timesteps) - 1.0, seed=seed)
-        self.max_timesteps: float = max_timesteps
+        # A number of NumPy's is no JSON, which a configuration must be.
+        self.max_timesteps: float = getattr(max_timesteps, "item", lambda: max_timesteps)()
         self.input_bias: bool = input_bias
 
     def __call__(self, shape, dtype=None):

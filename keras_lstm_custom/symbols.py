@@ -51,8 +51,9 @@ class Description:
 
     @property
     def memory(self) -> str:
-        """The state that carries the past: of several the one that stands behind the output."""
-        return self.states[:2][-1]
+        """The state that carries the past: the one that a gate keeps; else of several the one behind the output."""
+        kept = (symbol.keeps for symbol in self.symbols.values() if symbol.keeps in self.states)
+        return next(kept, self.states[:2][-1])
 
     @property
     def keeper(self) -> str | None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,7 +81,8 @@ class Task:
                 f"Targets and answers of the task {self.name!r} do not fit.",
                 expected=f"answers of the targets' shape {np.shape(y)}",
                 received=f"answers of shape {np.shape(answer)}",
-                remedy=f"End the model in a layer with {self.outputs} output(s) for each sequence.",
+                remedy=f"End the model in a layer with {self.outputs} output(s) for each "
+                + ("step." if self.tolerance is None else "sequence."),
             )
         y, answer = np.asarray(y), np.asarray(answer)
         if self.tolerance is not None:
@@ -110,9 +111,9 @@ def adding_problem(count: int, length: int, rng: np.random.Generator) -> Sequenc
         `Sequences`; x is `(count, length + length // 10, 2)`, y is `(count, 1)`.
 
     Raises:
-        ArgumentError: `count` or `length` is too small.
+        ArgumentError: `count` or `length` is too small or no whole number, or `rng` is no generator.
     """
-    _check("adding", count, length)
+    _check("adding", count, length, rng)
     x, (one, other), marks = _marked_numbers(count, length, rng, lowest=-1, at_first_step=0)
     y = 0.5 + (one + other) / 4
     return Sequences(x, y[:, None].astype("float32"), marks)
@@ -133,9 +134,9 @@ def multiplication_problem(count: int, length: int, rng: np.random.Generator) ->
         `Sequences`; x is `(count, length + length // 10, 2)`, y is `(count, 1)`.
 
     Raises:
-        ArgumentError: `count` or `length` is too small.
+        ArgumentError: `count` or `length` is too small or no whole number, or `rng` is no generator.
     """
-    _check("multiplication", count, length)
+    _check("multiplication", count, length, rng)
     x, (one, other), marks = _marked_numbers(count, length, rng, lowest=0, at_first_step=1)
     return Sequences(x, (one * other)[:, None].astype("float32"), marks)
 
@@ -158,9 +159,9 @@ def embedded_reber(count: int, length: int, rng: np.random.Generator) -> Sequenc
         T or P, and of the symbol that it is to be predicted after.
 
     Raises:
-        ArgumentError: `count` or `length` is too small.
+        ArgumentError: `count` or `length` is too small or no whole number, or `rng` is no generator.
     """
-    _check("embedded Reber grammar", count, length)
+    _check("embedded Reber grammar", count, length, rng)
     x, y = np.zeros((2, count, length, len(REBER_SYMBOLS)), "float32")
     marks = np.ones((count, 2), int)
     for row in range(count):
@@ -218,8 +219,8 @@ def temporal_order(count: int, length: int, rng: np.random.Generator) -> Sequenc
     The class is Q for X, X; R for X, Y; S for Y, X; U for Y, Y. With `length=100`, the paper's
     case, a sequence has 100 to 110 steps, t1 lies from 10 to 20 and t2 from 50 to 60 (counted from
     0); for other lengths these numbers are scaled and rounded down. Correct means that the absolute
-    error of every output is below 0.3. The two symbols are at least `0.3 * length`
-    steps apart, and the answer is due at least `0.4 * length - 1` steps after the second.
+    error of every output is below 0.3. The two symbols are more than
+    `0.3 * length - 1` steps apart, and the answer is due at least `0.4 * length - 1` steps after the second.
 
     Args:
         count: how many sequences.
@@ -231,9 +232,9 @@ def temporal_order(count: int, length: int, rng: np.random.Generator) -> Sequenc
         `(count, 4)`, a single 1 in the order of `CLASSES`.
 
     Raises:
-        ArgumentError: `count` or `length` is too small.
+        ArgumentError: `count` or `length` is too small or no whole number, or `rng` is no generator.
     """
-    _check("temporal order", count, length)
+    _check("temporal order", count, length, rng)
     lengths, timesteps = _lengths(count, length, rng)
     rows = np.arange(count)
 
@@ -264,14 +265,16 @@ TASKS: dict[str, Task] = {
 }
 
 
-def _check(name: str, count: int, length: int) -> None:
+def _check(name: str, count: Any, length: Any, rng: Any) -> None:
     shortest = TASKS[name].shortest
-    if count < 1 or length < shortest:
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in (count, length))
+    if not whole or count < 1 or length < shortest or not isinstance(rng, np.random.Generator):
         raise ArgumentError(
             f"Sequences of the task {name!r} cannot be drawn.",
-            expected=f"count of at least 1, length of at least {shortest} (room for its marked steps)",
-            received=f"count={count!r}, length={length!r}",
-            remedy="The paper starts at length=100.",
+            expected=f"whole numbers, count of at least 1, length of at least {shortest} (room for its marked steps), "
+            "and a numpy.random.Generator",
+            received=f"count={count!r}, length={length!r}, rng={rng!r}",
+            remedy="Pass e.g. 1000, length=100 and rng=np.random.default_rng(0).",
         )
 
 

@@ -1,5 +1,7 @@
 """Chrono against its definition (Tallec & Ollivier 2018), in every cell that has a forget gate."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -62,7 +64,7 @@ def test_it_is_saved_and_drawn_again_from_its_seed(tmp_path):
     np.testing.assert_array_equal(bias_of(fresh)["f"], bias_of(model.layers[0])["f"])
 
 
-@pytest.mark.parametrize("steps", [2, 0, -1, True, "50", None, float("nan")])
+@pytest.mark.parametrize("steps", [2, 0, -1, True, "50", None, float("nan"), float("inf")])
 def test_a_memory_of_no_step_is_refused(steps):
     with pytest.raises(ArgumentError, match="number of steps above 2"):
         Chrono(steps)
@@ -84,3 +86,8 @@ def test_a_memory_of_no_step_is_refused(steps):
 def test_gates_that_are_not_there_are_told(make, says):
     with pytest.raises(ArgumentError, match=f"(?s){says}"):
         make(Chrono(50))
+
+
+@pytest.mark.parametrize("steps", [np.int64(50), np.float32(50)])
+def test_a_number_of_numpy_is_plain_in_the_configuration(steps):
+    assert json.loads(json.dumps(Chrono(steps).get_config()))["max_timesteps"] == 50

@@ -173,3 +173,29 @@ def test_answers_of_another_shape_are_refused():
 def test_sizes_without_meaning_are_refused(name, count, length, rng):
     with pytest.raises(ArgumentError, match=f"(?s){name}.*count={count}, length={length}"):
         TASKS[name].draw(count, length, rng)
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "asked",
+    [(5.0, 100), (5, 20.5), ("5", 100), (True, 100), (None, 100), (5, 100, 0), (5, 100, np.random.RandomState(0))],
+)
+def test_what_is_no_size_and_no_generator_is_refused(name, asked, rng):
+    with pytest.raises(ArgumentError, match=r"(?s)Expected: whole numbers.*Received: count=.*rng=.*What to do"):
+        TASKS[name].draw(*asked, *[rng][: 3 - len(asked)])
+
+
+def test_sizes_of_numpy_are_sizes(rng):
+    assert temporal_order(np.int64(3), np.int32(25), rng).x.shape == (3, 27, 8)
+
+
+def test_how_far_apart_the_symbols_are_also_at_lengths_that_ten_does_not_divide(rng):
+    for length in (20, 25, 34):
+        apart = np.diff(temporal_order(2000, length, rng).marks).min()
+        assert 0.3 * length - 1 < apart < 0.3 * length + 1
+
+
+def test_the_layer_that_answers_is_said_for_each_kind_of_task():
+    for name, each in (("adding", "each sequence"), ("embedded Reber grammar", "each step")):
+        with pytest.raises(InputError, match=each):
+            TASKS[name].correct(np.zeros((2, 7)), np.zeros((2, 5)))

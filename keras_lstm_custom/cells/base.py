@@ -122,9 +122,10 @@ class EquationCell(keras.layers.Layer):
             "recurrent_kernel": (self.recurrent_kernel_shape, self.recurrent_initializer),
             "bias": ((packed,), self.initial_bias),
         }
-        self.bias = None
+        self.recurrent_kernel: Any = None
+        self.bias: Any = None
         for name, (shape, initializer) in of_weights.items():
-            if name != "bias" or self.use_bias:
+            if shape and (name != "bias" or self.use_bias):
                 option = name.removesuffix("_kernel")
                 regularizer, constraint = (getattr(self, f"{option}_{o}") for o in ("regularizer", "constraint"))
                 weight = self.add_weight(shape, initializer, name=name, regularizer=regularizer, constraint=constraint)
@@ -132,7 +133,7 @@ class EquationCell(keras.layers.Layer):
 
     @property
     def recurrent_kernel_shape(self) -> tuple[int, ...]:
-        """Return `(width of h, gates * units)`."""
+        """Return `(width of h, gates * units)`; () if a step multiplies h by no matrix, and there is no such weight."""
         return (self.output_size, len(self.gates) * self.units)
 
     def initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
@@ -147,7 +148,7 @@ class EquationCell(keras.layers.Layer):
         return None
 
     def tensor(self, name: str) -> Tensor | None:
-        """Return a weight in the dtype that the cell computes in, or None for the bias of a cell without one.
+        """Return a weight in the dtype that the cell computes in, or None for what a cell does without.
 
         Raises:
             ArgumentError: the cell has no weight of that name.

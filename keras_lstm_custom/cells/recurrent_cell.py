@@ -20,8 +20,9 @@ class RecurrentCell(EquationCell, keras.layers.SimpleRNNCell):
     the state it multiplies by `equations.project`: then engines derive a fast loop and its gradient from it.
 
     Weights: `kernel` `(features, gates * units)`, `recurrent_kernel` `(units, gates * units)`, `bias`
-    `(gates * units,)` (absent with `use_bias=False`), blocks of `units` columns in the order of `gates`. More are
-    added in `build`, after `super().build(input_shape)`.
+    `(gates * units,)` (absent with `use_bias=False`), blocks of `units` columns in the order of `gates`. Where a step
+    multiplies no state by a matrix, `recurrent_kernel_shape = ()` in the class leaves the recurrent kernel out. More
+    are added in `build`, after `super().build(input_shape)`.
 
     Args: those of `keras.layers.SimpleRNNCell`.
 
@@ -76,10 +77,12 @@ def _check_declared(cell: RecurrentCell) -> None:
             f"{', '.join(states)} and {', '.join(steps) or 'no step_type'}",
             'step_type = NamedTuple("Step", [("h", Any), ("f", Any)])',
         )
-    if len(cell.state_size) != len(states):
+    widths = cell.state_size if isinstance(cell.state_size, (list, tuple)) else ()
+    whole = all(hasattr(width, "__index__") and width > 0 for width in widths)
+    if not whole or len(widths) != len(states):
         raise _error(
             cell,
-            f"`state_size` with a width for each of {', '.join(states)}",
+            f"`state_size`, a list with a width, a positive integer, for each of {', '.join(states)}",
             repr(cell.state_size),
             "self.state_size = [self.units] * n after super().__init__()",
         )

@@ -127,22 +127,28 @@ class GradientFlow:
 
     @property
     def verdict(self) -> Verdict:
-        """Say whether the gradient vanishes, explodes or reaches the first step."""
-        norms = self.norms().astype(np.float64)
+        """Say whether the gradient vanishes, explodes or reaches the first step.
+
+        Of the state that carries the past; if that has no gradient (a step counter, say), of the first that has one.
+        """
+        states = [self.memory, *self.by_state]
+        state = next((s for s in states if np.nan_to_num(self.norms(s)).any()), self.memory)
+        norms = self.norms(state).astype(np.float64)
         if np.isinf(norms).any() or np.isnan(self.loss):
-            return self._verdict("not finite")
+            return self._verdict(state, "not finite")
         ends = [_ends(row[::-1] if self.go_backwards else row) for row in norms]
         retained, decay, steps = (np.array(values) for values in zip(*ends, strict=True))
         if not np.isfinite(retained).any():
-            return self._verdict("no gradient")
+            return self._verdict(state, "no gradient")
         share = float(np.nanmedian(retained))
         name = "vanishing" if share < VANISHING_BELOW else "exploding" if share > EXPLODING_ABOVE else "healthy"
-        return self._verdict(name, share, float(np.nanmedian(decay)), float(np.nanmedian(steps)))
+        return self._verdict(state, name, share, float(np.nanmedian(decay)), float(np.nanmedian(steps)))
 
-    def _verdict(self, name: str, retained=float("nan"), decay=float("nan"), steps=float("nan")) -> Verdict:
+    def _verdict(self, state: str, name: str, retained=float("nan"), decay=float("nan"), steps=float("nan")) -> Verdict:
         gated, plain = ADVICE.get(name, ((), ()))
-        advice = plain if self.keeper is None else tuple(text.format(self.keeper) for text in gated)
-        return Verdict(name, self.memory, retained, decay, steps, advice, self.every_step)
+        carried = self.keeper is not None and state == self.memory
+        advice = tuple(text.format(self.keeper) for text in gated) if carried else plain
+        return Verdict(name, state, retained, decay, steps, advice, self.every_step)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a tidy table: one row for each sequence and step, with the norms."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 from keras_lstm_custom.errors import ArgumentError
@@ -25,3 +26,21 @@ def check_choice(name: str, value: Any, known: Iterable[Any]) -> None:
             received=repr(value),
             remedy="Use one of these.",
         )
+
+
+def checked_bound(bound: Any) -> float | None:
+    """Return the largest accepted error as a plain number; None stays None.
+
+    Raises:
+        ArgumentError: it is no number, or below 0.
+    """
+    if bound is None:
+        return None
+    if not isinstance(bound, Real) or isinstance(bound, bool) or not float(bound) >= 0:
+        raise ArgumentError(
+            "`bound` is the largest error that is accepted.",
+            expected="a number from 0 on, as a share of the standard deviation of the model's output; or None",
+            received=repr(bound),
+            remedy="Leave it out, or pass e.g. bound=0.05 for 5 %.",
+        )
+    return float(bound)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import keras
 import numpy as np
 
-from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime, check_choice
+from keras_lstm_custom.errors import ArgumentError, ExportError
+from keras_lstm_custom.export.choices import FloatIO, Integers, Quantize, Runtime, check_choice, checked_bound
 from keras_lstm_custom.export.model.as_lstm import is_fusible
-from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
-from keras_lstm_custom.export.model.inputs import Timesteps, check_no_text, input_shapes
+from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back, no_calibration
+from keras_lstm_custom.export.model.inputs import Timesteps, check_finite, check_no_text, input_shapes
 from keras_lstm_custom.export.model.samples import Shape, made_up
 from keras_lstm_custom.export.running.report import ExportReport
 from keras_lstm_custom.export.running.verify import verify
@@ -129,12 +129,14 @@ def exported(
 ) -> Exported:
     """Do what `tflite` does; return the report and what it was made from."""
     _check_options(quantize, runtime, io_dtype)
+    bound = checked_bound(bound)
     _check_int16(model, quantize, runtime, fused)
     check_file(path)
     from keras_lstm_custom.export.convert import convert  # needs TensorFlow and the TFLite schema
     from keras_lstm_custom.export.model.prepare import prepare, with_length
 
     check_no_text(model)
+    check_finite(model)
     resized = with_length(model, timesteps)
     if resized is not model:  # then it has the lengths, and its inputs may have other names
         model, timesteps = resized, None
@@ -168,12 +170,7 @@ def _samples(model: keras.Model, quantize: str | None, calibration: Any, shapes:
     if calibration is not None:
         return calibration_arrays(model, calibration, shapes)
     if quantize in INTEGERS:
-        raise InputError(
-            f"The integers of {quantize} need to know the range of real input.",
-            expected="calibration=x_train[:200]: some hundred rows of what the model will see",
-            received="no calibration",
-            remedy="Pass rows of the training data.",
-        )
+        raise no_calibration(quantize)
     return made_up(model, shapes=shapes)
 
 

@@ -1,4 +1,4 @@
-"""Names that C++ code cannot give to a namespace of its own."""
+"""Names that C and C++ code cannot give to a struct, a namespace or a file of its own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ import unicodedata
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.writing import target_of
 
-#: The words of the language up to C++23.
+#: The words of C++ up to C++23, and of C up to C23 and GNU's.
 _KEYWORDS = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class co_await
 co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do
 double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable namespace
 new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires return
 short signed sizeof static static_assert static_cast struct switch template this thread_local throw true try typedef
-typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
+typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq restrict typeof typeof_unqual
+"""
+
+#: Headers of C, and those that they read or that stand beside them: a NAME.h among a program's headers would be read in
+#: their place.
+_HEADERS = """
+alloca assert complex ctype endian errno fcntl features fenv float inttypes iso646 limits locale malloc math memory
+newlib poll pthread reent sched setjmp signal stdalign stdarg stdatomic stdbit stdbool stdckdint stddef stdint stdio
+stdlib stdnoreturn string strings tgmath threads time uchar unistd wchar wctype
 """
 
 #: Names at global level that are taken: those with which g++ 12 refuses `namespace NAME {}` after the headers of C and
@@ -83,7 +91,7 @@ vscanf vsnprintf vsprintf vsscanf vswprintf vswscanf vwprintf vwscanf wcpcpy wcp
 wctype wcwidth wprintf write wscanf y0 y1 yn
 """
 
-KEYWORDS, TAKEN = frozenset(_KEYWORDS.split()), frozenset(_TAKEN.split())
+KEYWORDS, HEADERS, TAKEN = (frozenset(text.split()) for text in (_KEYWORDS, _HEADERS, _TAKEN))
 #: `cosf`, `cosl`, `cosf32x`; `fopen64`; `rand_r`; `isalpha_l`; `getc_unlocked`.
 VARIANTS = ("f", "l", "f16", "f32", "f64", "f128", "f32x", "f64x", "64", "_r", "_l", "_unlocked")
 #: Whole families of such names, and those that are for types or macros.
@@ -98,7 +106,9 @@ def why_not(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         return "no C identifier: letters, digits and _, not beginning with a digit"
     if name in KEYWORDS:
-        return "a word of C++"
+        return "a word of C or C++"
+    if name.lower() in HEADERS:
+        return "the name of a header of C"
     variants = {name.removesuffix(end) for end in VARIANTS} & TAKEN
     if name in TAKEN or variants or FAMILIES.fullmatch(name):
         return "a name of the standard library or of the runtime"
@@ -123,8 +133,8 @@ def chosen_name(name: str | None, path: str | os.PathLike) -> str:
     reason = "no text" if not isinstance(name, str) else why_not(name)
     if reason:
         raise ArgumentError(
-            "`name` becomes the namespace of the C++ files, or the name of the C struct.",
-            expected="a C identifier that C++ does not use itself",
+            "`name` becomes the namespace of the C++ files, or the name of the C struct, and of the files.",
+            expected="a C identifier that C and C++ do not use themselves",
             received=f"{name!r}, {reason}",
             remedy="Pass e.g. name='gesture'.",
         )

@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
-from keras_lstm_custom.export.choices import Integers, Runtime, State, check_choice
+from keras_lstm_custom.errors import ArgumentError, ExportError
+from keras_lstm_custom.export.choices import Integers, Runtime, State, check_choice, checked_bound
 from keras_lstm_custom.export.litert import INTEGERS, RUNTIMES, Exported, refused
-from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
-from keras_lstm_custom.export.model.inputs import check_no_text
+from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back, no_calibration
+from keras_lstm_custom.export.model.inputs import check_finite, check_no_text
 from keras_lstm_custom.export.model.samples import made_up, predictions
 from keras_lstm_custom.export.model.stepping import StepModel, blocks_of, join, step_model
 from keras_lstm_custom.export.running import runtimes as rt
@@ -116,8 +116,10 @@ def exported_stream(
     from keras_lstm_custom.export import streamed_files
 
     _check_options(state, steps, quantize, runtime)
+    bound = checked_bound(bound)
     check_file(path)
     check_no_text(model)
+    check_finite(model)
     stepped = step_model(model, steps, batch=1, unroll=True)
     rows = sequences = _sequences(model, stepped, steps, quantize, calibration)
     shown, told = [array[:SEQUENCES] for array in sequences], [RESETS[state]]
@@ -149,12 +151,7 @@ def _sequences(
     """Return the user's sequences, checked, or random ones where no range is needed."""
     if calibration is None:
         if quantize is not None:
-            raise InputError(
-                f"The integers of {quantize} need to know the range of real input.",
-                expected="calibration=x_train[:200]: some hundred whole sequences",
-                received="no calibration",
-                remedy="Pass sequences of the training data.",
-            )
+            raise no_calibration(quantize, "whole sequences")
         return made_up(model, free_size=12 * steps)
     arrays = calibration_arrays(model, calibration)
     lengths = {array.shape[1] for array, cut in zip(arrays, stepped.sequences, strict=True) if cut}

@@ -93,7 +93,7 @@ def _hand_over(old: keras.Layer, new: keras.Layer) -> None:
 
 
 def _array(value: Any) -> np.ndarray:
-    return value.numpy() if isinstance(value, keras.Variable) else np.asarray(value)
+    return ops.convert_to_numpy(value)  # NumPy takes no torch tensor that asks for a gradient: LoRA's kernel
 
 
 def _own_variables(old: keras.Layer, new: keras.Layer) -> Iterator[tuple[Any, Any]]:

@@ -27,12 +27,13 @@ def children(layer: keras.Layer) -> dict[str, keras.Layer]:
     """Return the layers that `layer` itself holds, by how they are reached from it: "cell", "layers[0]"."""
     if isinstance(layer, keras.Model):
         return {f"layers[{number}]": inner for number, inner in enumerate(layer.layers)}
+    attributes = vars(layer)
+    if keras.backend.backend() == "torch":  # whose modules keep what is a module apart from their other attributes
+        attributes = dict(layer.named_children()) | attributes
     # Public names first, and last the lists in which Keras itself keeps all of them.
-    attributes = sorted(
-        vars(layer).items(), key=lambda item: (item[0].startswith("_"), isinstance(item[1], CONTAINERS))
-    )
+    in_order = sorted(attributes.items(), key=lambda item: (item[0].startswith("_"), isinstance(item[1], CONTAINERS)))
     found: dict[int, tuple[str, keras.Layer]] = {}
-    for name, value in attributes:
+    for name, value in in_order:
         for step, inner in _held(value, name, set()):
             found.setdefault(id(inner), (step, inner))
     found.pop(id(layer), None)

@@ -70,7 +70,7 @@ def simple_forecasts(
     Source: Hyndman & Athanasopoulos, Forecasting: Principles and Practice, section 5.2.
 
     Args:
-        values: (rows,), the whole record of the target.
+        values: (rows,), the whole record of the target, without holes.
         origins: (samples,), the row of the last known value of each forecast.
         horizon, window, periods: counts of steps.
 
@@ -78,18 +78,28 @@ def simple_forecasts(
         Name to (samples, horizon), float64.
 
     Raises:
-        InputError: an origin has fewer than `window` values up to it.
+        InputError: an origin is no row of the record or has fewer than `window` values up to it, or a value is missing.
     """
     check_size("horizon", horizon)
     check_size("window", window)
     values, origins = np.asarray(values, dtype="float64"), np.asarray(origins)
-    first = int(origins.min()) if origins.size else -1
-    if first < window - 1 or values.ndim != 1:
+    rows = origins.ndim == 1 and origins.size > 0 and np.issubdtype(origins.dtype, np.integer)
+    first, last_row = (int(origins.min()), int(origins.max())) if rows else (-1, -1)
+    if values.ndim != 1 or not window - 1 <= first <= last_row < len(values):
         raise InputError(
             "A simple forecast looks back over a whole window.",
-            expected=f"values (rows,), and origins at row {window - 1} or later",
-            received=f"values of shape {values.shape}, first origin at row {first}",
+            expected=f"values (rows,), and whole numbers (samples,) from {window - 1} to the last row as origins",
+            received=f"values of shape {values.shape}, origins of shape {origins.shape}"
+            + (f" from row {first} to {last_row}" if rows else f" and type {origins.dtype}"),
             remedy="Leave out the first origins, or use a shorter window.",
+        )
+    missing = np.flatnonzero(~np.isfinite(values))
+    if missing.size:
+        raise InputError(
+            "A simple forecast looks back on values that are all there.",
+            expected="finite numbers",
+            received=f"{missing.size} others, the first at row {missing[0]}",
+            remedy="Fill the holes, knowing how, e.g. by the value before.",
         )
     ahead, last = np.arange(1, horizon + 1), values[origins][:, None]
     # From the first value: a mean over the whole record would overflow no earlier, but lose digits.

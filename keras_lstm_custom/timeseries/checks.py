@@ -34,8 +34,8 @@ def names_shown(names: Iterable[Any], near: Any = None) -> str:
     return "[" + ", ".join(shown(name) for name in first[:NAMES]) + f", ...] ({len(names):,} in all)"
 
 
-def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise DataError unless `frame` has each of `columns`, and finite numbers in all of them."""
+def check_table(frame: Any) -> None:
+    """Raise DataError unless `frame` is a table."""
     if not isinstance(frame, pd.DataFrame):
         raise DataError(
             "The time series must be a table with named columns.",
@@ -43,6 +43,11 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
             received=type(frame).__name__,
             remedy="Wrap it, e.g. pandas.DataFrame({'load': values}), or use timeseries.read_csv.",
         )
+
+
+def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raise DataError unless `frame` has each of `columns` once, and finite numbers in all of them."""
+    check_table(frame)
     for column in columns:
         if column not in frame.columns:
             raise DataError(
@@ -52,6 +57,13 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
                 remedy="Check the spelling, capitals included.",
             )
         values = frame[column]
+        if isinstance(values, pd.DataFrame):
+            raise DataError(
+                f"The column {shown(column)} is there more than once.",
+                expected="a name of its own for each column",
+                received=f"{values.shape[1]} columns of this name",
+                remedy="Rename them, or leave out all but one: frame.loc[:, ~frame.columns.duplicated()].",
+            )
         if not pd.api.types.is_numeric_dtype(values):
             raise DataError(
                 f"The column {shown(column)} does not hold numbers.",

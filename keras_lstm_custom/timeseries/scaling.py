@@ -31,10 +31,19 @@ class Scaler:
         """Return the scaler of `frame`.
 
         Raises:
-            DataError: a column is not finite numbers, or is constant.
+            DataError: a column is not finite numbers, or is constant; or there are no rows, or too large numbers.
         """
         check_columns(frame, list(frame.columns))
-        mean, std = frame.mean(), frame.std(ddof=0)
+        with np.errstate(over="ignore"):
+            mean, std = frame.mean(), frame.std(ddof=0)
+        unusable = std.index[~np.isfinite(std)]
+        if len(unusable):
+            raise DataError(
+                f"The column {shown(unusable[0])} has no standard deviation.",
+                expected="a number in some rows, whose squares can be added up",
+                received=f"{len(frame)} rows" + (f" up to {frame[unusable[0]].abs().max():.3g}" if len(frame) else ""),
+                remedy="Give the training part of the record, in units in which its numbers are smaller.",
+            )
         # Rounding leaves a constant column with a std near the float's precision, not at zero.
         constant = std.index[std <= 1e-12 * frame.abs().max()]
         if len(constant):

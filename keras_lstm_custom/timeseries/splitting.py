@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from keras_lstm_custom.errors import ArgumentError, DataError
+from keras_lstm_custom.timeseries.checks import check_size, check_table
 
 
 class Parts(NamedTuple):
@@ -29,10 +31,12 @@ def split(frame: pd.DataFrame, *, validation: float = 0.15, test: float = 0.15, 
         at_least: how many rows each part needs, usually window + horizon.
 
     Raises:
-        ArgumentError: the shares leave nothing for training.
-        DataError: a part would have fewer than `at_least` rows.
+        ArgumentError: the shares leave nothing for training, or `at_least` is no positive integer.
+        DataError: `frame` is no table, or a part would have fewer than `at_least` rows.
     """
     check_shares(validation, test)
+    check_size("at_least", at_least, "counts rows")
+    check_table(frame)
     rows = len(frame)
     first_test = rows - round(rows * test)
     first_validation = first_test - round(rows * validation)
@@ -49,9 +53,10 @@ def split(frame: pd.DataFrame, *, validation: float = 0.15, test: float = 0.15, 
     return parts
 
 
-def check_shares(validation: float, test: float) -> None:
+def check_shares(validation: Any, test: Any) -> None:
     """Raise ArgumentError unless both shares of a record, and what is left for training, are above zero."""
-    if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
+    shares = isinstance(validation, Real) and isinstance(test, Real)
+    if not (shares and 0 < validation < 1 and 0 < test < 1 and validation + test < 1):
         raise ArgumentError(
             "The shares of validation and test leave nothing for training.",
             expected="two numbers in (0, 1) with a sum below 1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -198,7 +199,13 @@ DECLARED = {
     "the state last": ({"state_type": RNNState, "step_type": Turned}, r"begins with the same fields.*h and z, h"),
     "no step": ({"step_type": None}, r"no step_type"),
     "another first state": ({"state_type": Turned, "step_type": Turned}, r"begins with h.*z, h and z, h"),
-    "too few widths": ({"state_type": Pair, "state_size": [5]}, r"a width for each of h, s.*\[5\]"),
+    "too few widths": (
+        {"state_type": Pair, "state_size": [5]},
+        r"a width, a positive integer, for each of h, s.*\[5\]",
+    ),
+    "one width as a number": ({"state_size": 5}, r"`state_size`, a list.*Received: 5"),
+    "half a width": ({"state_size": [5, 2.0]}, r"positive integer.*\[5, 2.0\]"),
+    "no width": ({"state_size": [5, 0]}, r"positive integer.*\[5, 0\]"),
 }
 
 
@@ -227,3 +234,61 @@ def test_a_layer_that_names_no_cell(cell_class):
         type("Odd", (klc.Recurrent,), {"cell_class": cell_class})(UNITS)
     with pytest.raises(ArgumentError, match="Recurrent does not name"):
         klc.Recurrent(UNITS)
+
+
+class IndStep(NamedTuple):
+    h: object
+    z: object
+
+
+class IndRNNCell(klc.RecurrentCell):
+    """h = tanh(W x + u ⊙ h + b), Li et al. 2018: no matrix that a state is multiplied by."""
+
+    gates, step_type, recurrent_kernel_shape = ("h",), IndStep, ()
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.u = self.add_weight((self.units,), keras.initializers.RandomUniform(-1, 1), name="u")
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        h = state.h if recurrent_dropout is None else state.h * recurrent_dropout
+        z = z_x + self.tensor("u") * h
+        return IndStep(self.activation(z), z)
+
+
+class IndRNN(klc.Recurrent):
+    """The layer of `IndRNNCell`."""
+
+    cell_class = IndRNNCell
+
+
+@pytest.mark.parametrize("engine", ["derived", "reference"])
+def test_a_cell_without_a_recurrent_kernel(engine, rng):
+    """It would be a weight without a gradient, of which Keras warns in `fit`."""
+    layer = IndRNN(UNITS, return_sequences=True, recurrent_dropout=0.2, engine=engine)
+    layer.build((BATCH, TIMESTEPS, FEATURES))
+    assert [w.name for w in layer.weights] == ["kernel", "bias", "u"]
+    layer.set_weights([rng.normal(size=w.shape).astype("float32") for w in layer.get_weights()])
+    x = rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
+    h = rng.normal(size=(BATCH, UNITS)).astype("float32")
+    kernel, bias, u = (w.astype("float64") for w in layer.get_weights())
+    expected, state = [], h
+    for t in range(TIMESTEPS):
+        state = np.tanh(x[:, t] @ kernel + bias + u * state)
+        expected.append(state)
+    (got,), gradients = outputs_and_gradients(layer, x, [h])
+    np.testing.assert_allclose(got, np.stack(expected, axis=1), atol=2e-6)
+    assert all(np.abs(g).max() > 0 for g in gradients)
+
+
+def test_a_cell_without_a_recurrent_kernel_goes_wherever_a_layer_goes(rng):
+    pytest.importorskip("matplotlib")
+    model = keras.Sequential([keras.Input((TIMESTEPS, FEATURES)), IndRNN(UNITS, name="own"), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    x = rng.normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Gradients do not exist")
+        model.fit(x, x[:, 0, :1], verbose=0)
+    assert klc.trace(model, x)["own"].h.shape == (BATCH, TIMESTEPS, UNITS)
+    klc.plots.weights(klc.gate_weights(model)["own"])
+    assert klc.gate_weights(model)["own"].spectral_radius == {}

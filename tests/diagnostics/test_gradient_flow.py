@@ -12,6 +12,7 @@ from keras import layers, ops
 from keras_lstm_custom import LSTM, VanillaRNN, gradient_flow
 from keras_lstm_custom.diagnostics import GradientFlow
 from keras_lstm_custom.errors import ArgumentError, InputError
+from keras_lstm_custom.symbols import Description, Symbol
 from tests.oracles import numpy_cells
 from tests.oracles.numpy_cells import finite_difference
 
@@ -227,3 +228,20 @@ def test_the_verdict_warns_where_every_step_has_a_gradient_of_its_own(x):
     first, last = gradient_flow(model, x, np.zeros((len(x), UNITS)), loss="mse").values()
     assert "gradient of its own" in str(first.verdict)
     assert "gradient of its own" not in str(last.verdict)
+
+
+def test_a_second_state_without_a_gradient_is_not_what_the_verdict_speaks_of():
+    """A step counter, say: the layer's output counts all the same."""
+    h, counter = np.array([[0.25, 0.5, 1.0]]), np.zeros((1, 3))
+    flow = GradientFlow(name="own", kind="Own", h=h, more={"t": counter}, loss=1.0, memory="t", keeper="clock")
+    assert (flow.verdict.name, flow.verdict.symbol, flow.verdict.retained) == ("healthy", "h", 0.25)
+    assert GradientFlow(name="own", kind="Own", h=counter, more={"t": counter}, loss=1.0, memory="t").verdict.name == (
+        "no gradient"
+    )
+
+
+def test_the_memory_is_the_state_that_a_gate_keeps():
+    states = ("h", "t")
+    assert Description("own", "Own", states, {"f": Symbol("gate", "share", keeps="h")}).memory == "h"
+    assert Description("own", "Own", states, {"f": Symbol("gate", "share", keeps="h")}).keeper == "f"
+    assert Description("own", "Own", states, {"f": Symbol("gate", "share")}).memory == "t"

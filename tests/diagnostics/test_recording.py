@@ -7,10 +7,11 @@ import pytest
 from keras_lstm_custom import LSTM
 from keras_lstm_custom.engines import reference
 from keras_lstm_custom.engines.recording import active, recording
+from tests.engines.harness import FAST
 
 
 def test_every_request_in_the_block_reaches_the_innermost_recorder():
-    layer = LSTM(3, engine="portable")
+    layer = LSTM(3, engine=FAST[0])
     x = np.ones((2, 4, 5), "float32")
     layer(x)
     seen = {"outer": [], "inner": []}
@@ -33,7 +34,7 @@ def test_every_request_in_the_block_reaches_the_innermost_recorder():
         keras.ops.convert_to_numpy(inside), keras.ops.convert_to_numpy(layer(x)), rtol=1e-5, atol=1e-6
     )
     assert active() is None
-    assert layer.last_engine == "portable"
+    assert layer.last_engine == FAST[0]
 
 
 def test_an_error_ends_the_block_all_the_same():

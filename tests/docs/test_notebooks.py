@@ -5,9 +5,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import keras
-import nbformat
 import pytest
 
+nbformat = pytest.importorskip("nbformat")
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 pytestmark = pytest.mark.tensorflow
 

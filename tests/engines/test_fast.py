@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
@@ -18,19 +16,6 @@ from tests.oracles import numpy_cells
 FAST_ENGINES = pytest.mark.parametrize("engine", FAST)
 X = np.random.default_rng(3).normal(size=(6, 7, 3)).astype("float32")
 Y = np.random.default_rng(4).normal(size=(6, 1)).astype("float32")
-
-
-@pytest.fixture
-def float64():
-    """JAX computes in float64 only if it is told so."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        context = jax.enable_x64(True)
-    else:
-        context = contextlib.nullcontext()
-    with context:
-        yield
 
 
 def served(engine: str, case: Case) -> dict:

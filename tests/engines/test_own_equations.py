@@ -192,7 +192,7 @@ def test_an_own_call_keeps_its_masks(kind, options):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.skipif(library.load().operations is None, reason="the native library is not built")
+@pytest.mark.skipif(not library.LIBRARY.exists(), reason=library.REMEDY)
 def test_native_is_among_those_that_refuse():
     answers = by_subclass("lstm", "step").explain_engine(X.shape).answers
     assert "its own step" in answers["native"].reason

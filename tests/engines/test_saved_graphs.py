@@ -7,12 +7,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_lstm_custom import LSTM, VanillaRNN
 from keras_lstm_custom.engines.native import library
 from tests.engines.harness import FAST
 
+tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 NATIVE = pytest.mark.skipif(library.load().operations is None, reason="the native library is not built")
 RNG = np.random.default_rng(5)

@@ -3,12 +3,14 @@
 import json
 import sys
 
+import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+import keras_lstm_custom as klc
 from keras_lstm_custom import export
-from keras_lstm_custom.errors import ExportError, InputError
+from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
 from keras_lstm_custom.export.model.samples import arrays_of
 from keras_lstm_custom.export.running import runtimes
 from keras_lstm_custom.export.running.report import ExportReport, OutputError, RuntimeCheck
@@ -159,3 +161,38 @@ def test_a_package_that_is_missing_is_named_and_the_file_not_blamed(fused, monke
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(ExportError, match=r"(?s)package that TFLite files .* is not installed.*ai-edge-litert.*pip"):
         contents(path)
+
+
+@pytest.mark.parametrize("bound", [float("nan"), -1e-3, "0.1", True])
+def test_a_bound_that_is_none_is_refused_before_anything_is_done(bound, tmp_path):
+    model = keras.Sequential([keras.Input((3, 2)), klc.LSTM(2)])
+    calls = {
+        "tflite": lambda: export.tflite(model, tmp_path / "m.tflite", bound=bound),
+        "streaming": lambda: export.streaming(model, tmp_path / "s.tflite", bound=bound),
+        "micro": lambda: export.micro(model, tmp_path / "micro", bound=bound),
+        "verify": lambda: export.verify(tmp_path / "none.tflite", model, np.zeros((1, 3, 2)), bound=bound),
+    }
+    for call in calls.values():
+        with pytest.raises(ArgumentError, match=r"(?s)`bound` is.*Expected: a number from 0 on.*Received.*What to do"):
+            call()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(value, tmp_path):
+    model = keras.Sequential([keras.Input((3, 2)), klc.LSTM(2, name="own")])
+    kernel, *others = model.get_weights()
+    kernel[0, 0] = value
+    model.set_weights([kernel, *others])
+    calls = {
+        "tflite": lambda: export.tflite(model, tmp_path / "m.tflite"),
+        "streaming": lambda: export.streaming(model, tmp_path / "s.tflite"),
+        "micro": lambda: export.micro(model, tmp_path / "micro"),
+        "c": lambda: export.c(model, tmp_path / "c"),
+    }
+    for call in calls.values():
+        with pytest.raises(
+            ExportError, match=r"(?s)not all numbers.*in 1 of the 16 numbers of '.*own/.*kernel'.*What to"
+        ):
+            call()
+    assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import pytest
 
 from keras_lstm_custom import timeseries
 from keras_lstm_custom.errors import ArgumentError, DataError
-from keras_lstm_custom.timeseries.forecasting import statistical
+from keras_lstm_custom.timeseries.forecasting import job, picture, statistical
 from keras_lstm_custom.timeseries.forecasting.judging import stamp
 
 SIZES = {"units": 3, "window": 12, "horizon": 4, "period": 6}
@@ -161,3 +161,74 @@ def test_a_backtest_fits_again_before_each_origin_and_knows_nothing_of_what_foll
 )
 def test_a_time_is_shown_with_its_offset(time, text):
     assert stamp(time) == text
+
+
+@pytest.fixture(scope="module")
+def two_series():
+    """Two series of which the second is the older one, and what was judged on them."""
+    frames = {"new": series("season and noise", 300), "old": series("season and noise", 240, seed=1)}
+    frames["old"].index = pd.date_range("2019-03-01", periods=240, freq="h")
+    forecaster = timeseries.Forecaster("v", **SIZES).fit(frames, **QUICK)
+    return frames, forecaster, timeseries.judge(forecaster, frames)
+
+
+def test_of_several_series_each_window_has_its_own_times(two_series):
+    frames, _, judged = two_series
+    assert judged.stamps.shape == judged.truth.shape
+    expected = np.concatenate([frames[name]["v"].to_numpy() for name in ("new", "old")])
+    lookup = dict(zip(np.concatenate([f.index.to_numpy() for f in frames.values()]), expected, strict=True))
+    np.testing.assert_array_equal([[lookup[t] for t in row] for row in judged.stamps], judged.truth)
+    held = judged.to_dict()["held_out"]
+    assert held == {"from": stamp(frames["old"].index[240 - 36]), "to": stamp(frames["new"].index[-1])}
+
+
+def test_the_parts_of_several_series_are_consecutive_in_time_and_not_by_row(two_series):
+    _, _, judged = two_series
+    old = int((judged.samples.series == 1).sum())
+    first = judged.by_origin(2).iloc[0]
+    assert first["windows"] == -(-len(judged.truth) // 2)
+    order = np.argsort(judged.stamps[:, 0], kind="stable")[: int(first["windows"])]
+    assert (judged.samples.series[order][:old] == 1).all()
+    error = judged.truth[order] - judged.forecasts["last value"][order]
+    assert first["last value"] == pytest.approx(np.sqrt(np.mean(error**2)))
+    with pytest.raises(ArgumentError, match="`origins`"):
+        judged.by_origin(0)
+
+
+def test_what_is_written_and_drawn_is_the_first_series(two_series, tmp_path):
+    pytest.importorskip("matplotlib")
+    frames, forecaster, judged = two_series
+    table = job.held_out_table(judged, forecaster.plan)
+    assert set(table["time"]) <= set(frames["new"].index)
+    np.testing.assert_array_equal(table["truth"], frames["new"]["v"].loc[table["time"]])
+    picture.draw(judged, forecaster.plan, tmp_path / "picture.png")
+
+
+def test_a_part_without_truth_has_no_error_and_is_drawn(tmp_path, recwarn):
+    pytest.importorskip("matplotlib")
+    frame = series("season and noise", 400)
+    frame.iloc[-40:-20] = np.nan
+    forecaster = timeseries.Forecaster("v", **SIZES, missing="indicate").fit(frame, **QUICK)
+    judged = timeseries.judge(forecaster, frame)
+    parts = judged.by_origin(6)
+    assert parts["last value"].isna().any()
+    assert not parts["last value"].isna().all()
+    picture.draw(judged, forecaster.plan, tmp_path / "picture.png")
+    assert not [w for w in recwarn if "slice" in str(w.message)]
+
+
+def test_a_network_that_gives_no_numbers_is_not_judged_as_if_there_were_no_truth():
+    frame = series("noise", 300)
+    forecaster = timeseries.Forecaster("v", **SIZES).fit(frame, **QUICK)
+    for weight in forecaster.model.weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    with pytest.raises(DataError, match=r"(?s)'network' gives no numbers.*Received: NaN.* of 42 windows"):
+        timeseries.judge(forecaster, frame)
+
+
+def test_a_series_without_a_scale_is_named():
+    flat = series("noise", 240)
+    flat.iloc[:170, 0] = 3.0 * (np.arange(170) % 6)
+    frames = {"a": series("noise", 240, seed=1), "flat": flat}
+    forecaster = timeseries.Forecaster("v", **SIZES).fit(frames, **QUICK)
+    assert any("MASE leaves out ['flat']" in remark for remark in timeseries.judge(forecaster, frames).remarks)

@@ -134,3 +134,49 @@ def test_exponential_smoothing_is_that_of_statsmodels_at_every_origin(kind, rng)
 def test_a_quantile_is_a_share_and_no_per_cent(quantile):
     with pytest.raises(ArgumentError, match=r"quantile=0\.95 for 95 %"):
         timeseries.pinball([1.0], [2.0], quantile)
+
+
+UNUSABLE = {
+    "period 0": lambda: timeseries.naive_scale(VALUES, period=0),
+    "period -1": lambda: timeseries.naive_scale(VALUES, period=-1),
+    "two series": lambda: timeseries.naive_scale(VALUES.reshape(2, -1)),
+    "scale 0": lambda: timeseries.mase(VALUES, VALUES, scale=0),
+    "scale 0 of NumPy": lambda: timeseries.mase(VALUES, VALUES, scale=np.float64(0)),
+    "scale in words": lambda: timeseries.mase(VALUES, VALUES, scale="one"),
+    "quantile in words": lambda: timeseries.pinball(VALUES, VALUES, "0.5"),
+    "other losses": lambda: timeseries.gain(VALUES, VALUES[:-1], horizon=1),
+    "one other loss": lambda: timeseries.gain(VALUES, VALUES[:1], horizon=1),
+    "no losses": lambda: timeseries.gain([], [], horizon=1),
+    "losses by step": lambda: timeseries.gain(VALUES[:, None], VALUES[:, None], horizon=1),
+    "no horizon": lambda: timeseries.gain(VALUES, VALUES, horizon=0),
+    "origin after the end": lambda: timeseries.simple_forecasts(VALUES, [90], horizon=1, window=2),
+    "half an origin": lambda: timeseries.simple_forecasts(VALUES, [4.5], horizon=1, window=2),
+    "a hole": lambda: timeseries.simple_forecasts(np.r_[VALUES, np.nan], [80], horizon=1, window=2),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_cannot_be_measured_is_refused(case):
+    with pytest.raises((ArgumentError, InputError), match=r"(?s)Expected: .*Received: .*What to do: "):
+        UNUSABLE[case]()
+
+
+def test_truth_that_is_all_missing_has_no_coverage():
+    assert np.isnan(timeseries.coverage([np.nan] * 2, [0.0] * 2, [1.0] * 2))
+    assert timeseries.coverage([0.5, 0.5, np.nan], [np.nan, 0, 0], [1.0] * 3) == 0.5
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_infinite_loss_is_not_left_out_as_if_it_were_missing(side):
+    losses = [np.ones(40) + 0.01 * VALUES[:40] / 50, np.full(40, 5.0)]
+    assert timeseries.gain(*losses, horizon=1).sure
+    losses[side] = np.r_[losses[side][:-1], np.inf]
+    assert not timeseries.gain(*losses, horizon=1).sure
+
+
+@pytest.mark.parametrize("blocks", [4, 8, 11, 12, 16, 40])
+def test_how_many_standard_errors_are_needed(blocks):
+    stats = pytest.importorskip("scipy.stats")
+    found = timeseries.gain(np.zeros(blocks**2), np.arange(blocks**2), horizon=1)
+    assert found.blocks == blocks
+    assert found.needed == pytest.approx(stats.t.ppf(stats.norm.cdf(2), blocks - 1), abs=0.01)

@@ -246,3 +246,24 @@ def test_errors_are_those_of_the_text_books():
         # (2, 2) against (2,) would broadcast to a number that means nothing.
         with pytest.raises(ArgumentError, match="cannot be compared"):
             function(truth, [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (pd.DataFrame({"a": []}, dtype="float64"), r"no standard deviation.*0 rows"),
+        (pd.DataFrame({"a": [1e200, -1e200]}), r"no standard deviation.*1e\+200"),
+        (pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], columns=["a", "a"]), r"'a' is there more than once.*2 columns"),
+        (np.zeros((3, 2)), r"must be a table.*ndarray"),
+    ],
+    ids=["empty", "huge", "a name twice", "no table"],
+)
+def test_what_cannot_be_scaled_is_refused(frame, says):
+    with pytest.raises(DataError, match=f"(?s){says}.*What to do"):
+        timeseries.Scaler.fit(frame) if isinstance(frame, pd.DataFrame) else timeseries.split(frame)
+
+
+@pytest.mark.parametrize("options", [{"validation": "a"}, {"test": None}, {"at_least": 0}, {"at_least": 2.5}], ids=str)
+def test_shares_and_sizes_of_parts_are_numbers(options):
+    with pytest.raises(ArgumentError, match="Received: "):
+        timeseries.split(pd.DataFrame({"a": range(40)}), **options)

@@ -57,6 +57,15 @@ def calibration_arrays(model: keras.Model, calibration: Any, shapes: Sequence[Sh
     return arrays
 
 
+def no_calibration(quantize: str | None, rows: str = "rows of what the model will see") -> InputError:
+    """Say that integers are asked for, and nothing to calibrate them with is given."""
+    return _unusable(
+        f"The integers of {quantize} need to know the range of real input.",
+        "no calibration",
+        f"calibration=x_train[:200]: some hundred {rows}",
+    )
+
+
 def _gathered(calibration: Any, model: keras.Model) -> Any:
     """Put the batches of an iterable together; leave what holds all rows already as it is."""
     if isinstance(calibration, (Mapping, np.ndarray)) or hasattr(calibration, "__array__"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_lstm_custom.errors import ArgumentError, ExportError
 from keras_lstm_custom.export.model.samples import Shape, input_names, is_token_like
@@ -100,6 +101,20 @@ def check_sizes(model: keras.Model, shapes: Sequence[Shape]) -> None:
             received=", ".join(map(str, still.values())),
             remedy=f"Give the number of timesteps of a sequence, timesteps={example}, or pass a calibration.",
         )
+
+
+def check_finite(model: keras.Model) -> None:
+    """Raise `ExportError` if a weight holds NaN or infinity: no file would give what the model gives."""
+    for weight in getattr(model, "weights", ()):
+        values = np.asarray(ops.convert_to_numpy(ops.cast(weight, "float32")))
+        wrong = int((~np.isfinite(values)).sum())
+        if wrong:
+            raise ExportError(
+                f"The weights of the model {model.name!r} are not all numbers.",
+                expected="finite numbers",
+                received=f"NaN or infinity in {wrong} of the {values.size} numbers of {weight.path!r}",
+                remedy="Export the weights of an earlier epoch; train with a lower learning rate or clipped gradients.",
+            )
 
 
 def check_no_text(model: keras.Model) -> None:

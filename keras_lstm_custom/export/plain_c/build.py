@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_lstm_custom.errors import ConversionError, ExportError
 from keras_lstm_custom.export.model.calibration import calibration_arrays, held_back
-from keras_lstm_custom.export.model.inputs import Timesteps, check_sizes, input_shapes, sized
+from keras_lstm_custom.export.model.inputs import Timesteps, check_finite, check_sizes, input_shapes, sized
 from keras_lstm_custom.export.model.prepare import float32
 from keras_lstm_custom.export.model.samples import input_names, made_up, output_names
 from keras_lstm_custom.export.plain_c import package, remainders, weights
@@ -60,6 +60,7 @@ def prepared(model: keras.Model, timesteps: Timesteps, calibration: Any, quantiz
             received="an input of dtype 'string'",
             remedy="Export the part behind the TextVectorization, and turn text into tokens in the application.",
         )
+    check_finite(model)
     try:
         graph = rebuild(plain_graph(model), lambda entry: entry)
         given = () if calibration is None else calibration_arrays(graph, calibration)

@@ -11,7 +11,8 @@ from keras_lstm_custom.export.plain_c import fixed_point as fp
 from keras_lstm_custom.export.plain_c.emit import Arguments, Emitter
 from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.integer_helpers import HELPERS, NEEDS, TABLES
-from keras_lstm_custom.export.plain_c.integer_maps import IntegerMaps, finer
+from keras_lstm_custom.export.plain_c.integer_maps import IntegerMaps
+from keras_lstm_custom.export.plain_c.integer_places import finer
 from keras_lstm_custom.export.plain_c.integer_products import by_four, packed_rows
 from keras_lstm_custom.export.plain_c.ir import Value
 from keras_lstm_custom.export.plain_c.text import Address, array, indented, loop, real
@@ -99,7 +100,7 @@ class IntegerEmitter(IntegerMaps):
             given = f"{value.size}, {width}, {value.count}, {2 * up}, {more}, {places + up - self.places(value)}"
             return [f"{self.helper('rms')}({x}, {given}, {y});"]
         if value.fn != "add":
-            raise Unsupported(f"{value.fn} in integers")
+            raise Unsupported(f"{value.fn} in integers, in {value.layer!r}")
         return [f"{self.helper('sum')}({x}, {value.size}, {width}, {self.places(source) - self.places(value)}, {y});"]
 
     def gather(self, value: Value) -> list[str]:

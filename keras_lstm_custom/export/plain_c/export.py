@@ -10,14 +10,17 @@ from typing import Any
 
 import keras
 
-from keras_lstm_custom.errors import ArgumentError, ExportError, InputError
+from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export import folder as folders
+from keras_lstm_custom.export.choices import check_choice, checked_bound
+from keras_lstm_custom.export.model.calibration import no_calibration
 from keras_lstm_custom.export.model.inputs import Timesteps
 from keras_lstm_custom.export.model.samples import predictions
-from keras_lstm_custom.export.plain_c import doubled, host
+from keras_lstm_custom.export.plain_c import host
 from keras_lstm_custom.export.plain_c.build import BOUNDS, PLAIN, Finer, emitter_for, packed, prepared
 from keras_lstm_custom.export.plain_c.compare import Comparison
 from keras_lstm_custom.export.plain_c.files import files, write
+from keras_lstm_custom.export.plain_c.finer import improved
 from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.package import Package
 from keras_lstm_custom.export.reserved_names import chosen_name
@@ -78,23 +81,13 @@ def c(
         >>> report = export.c(model, "gesture/", "int16x8", calibration=x_train[:200])  # doctest: +SKIP
     """
     chosen = chosen_name(name, folder)
-    if quantize not in BOUNDS:
-        raise ArgumentError(
-            "`quantize` is unknown.",
-            expected=", ".join(map(repr, BOUNDS)),
-            received=repr(quantize),
-            remedy="Use one of these.",
-        )
+    check_choice("quantize", quantize, BOUNDS)
+    bound = checked_bound(bound)
     folders.check_folder(folder)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # it is read twice
     if quantize == "int16x8" and calibration is None:
-        raise InputError(
-            f"The integers of {quantize} need to know the range of real input.",
-            expected="calibration=x_train[:200]: some hundred rows of what the model will see",
-            received="no calibration",
-            remedy="Pass rows of the training data.",
-        )
+        raise no_calibration(quantize)
     given = prepared(model, timesteps, calibration, quantize)
     expected = predictions(given.model, given.compared)
 
@@ -144,7 +137,7 @@ def _written(
     errors = comparison.errors(made)
     notes: list[str] = []
     if make is not None:
-        made, errors, notes = doubled.improved(made, errors, make, comparison, verbose)
+        made, errors, notes = improved(made, errors, make, comparison, verbose)
     beyond = comparison.beyond(errors)
     if beyond:
         told = [f"{error.name}: {error.relative_to_signal:.3g}" for error in beyond]

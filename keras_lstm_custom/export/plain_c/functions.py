@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_lstm_custom.export.plain_c.builder import Builder
-from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, Value
+from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, VIEWS, Value
 
 
 class Unary(NamedTuple):
@@ -109,6 +109,48 @@ def soft_shrink(b: Builder, x: Value, threshold: float = 0.5) -> Value:
     return b.map("sub", x, clipped(b, x, -threshold, threshold))
 
 
+def squareplus(b: Builder, x: Value, curve: float = 4.0) -> Value:
+    """Return (x + √(x² + b)) / 2."""
+    if curve == 4.0:
+        return b.map("squareplus", x)
+    return b.map("mul", b.map("add", x, b.map("sqrt", b.map("add", b.map("mul", x, x), float(curve)))), 0.5)
+
+
+def cast(b: Builder, x: Value, dtype: str) -> Value:
+    """Return x as another type: whole numbers as Python's `int` makes them, truth as 0 or 1; else x as it is.
+
+    Inputs that are cast to whole numbers are taken for such already: tokens, in float.
+    """
+    if dtype == "bool":
+        return truth(b, x)
+    if "int" not in dtype or _whole(x):
+        return x
+    towards_zero = b.map("sub", 0.0, b.map("floor", b.map("sub", 0.0, x)))
+    return b.map("where", b.map("ge", x, 0.0), b.map("floor", x), towards_zero)
+
+
+def truth(b: Builder, x: Any) -> Value:
+    """Return 1 for what is not 0, and 0 for 0."""
+    return x if isinstance(x, Value) and _is_truth(x) else b.map("ne", x, 0.0)
+
+
+def _is_truth(x: Value) -> bool:
+    x = _source(x)
+    between = x.kind == "map" and x.fn in ("min", "max") and all(map(_is_truth, x.inputs))
+    return between or (x.kind == "map" and x.fn in ("eq", "ne", "gt", "ge"))
+
+
+def _whole(x: Value) -> bool:
+    x = _source(x)
+    return x.kind == "input" or (x.kind == "map" and x.fn == "floor") or _is_truth(x)
+
+
+def _source(x: Value) -> Value:
+    while x.kind in VIEWS:
+        x = x.inputs[0]
+    return x
+
+
 def softmax(b: Builder, x: Value, logarithm: bool = False) -> Value:
     """Return the softmax over the last axis."""
     shifted = b.map("sub", x, b.reduce("max", x))
@@ -149,7 +191,7 @@ ACTIVATIONS: dict[str, Callable[[Builder, Value, Any], Value]] = {
             **{"Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exp", "Softplus": "softplus", "Softsign": "softsign"},
             **{"Silu": "silu", "LogSigmoid": "log_sigmoid", "Selu": "selu", "TanhShrink": "tanh_shrink"},
             **{"Mish": "mish"},
-            **{"SquarePlus": "squareplus", "Squareplus": "squareplus", "SparsePlus": "sparse_plus", "Log": "log"},
+            **{"SparsePlus": "sparse_plus", "Log": "log"},
             **{"Log1p": "log1p", "Expm1": "expm1", "Sqrt": "sqrt", "Erf": "erf", "Sin": "sin", "Cos": "cos"},
             **{"Floor": "floor", "Absolute": "abs", "Abs": "abs"},
         }.items()
@@ -160,6 +202,7 @@ ACTIVATIONS: dict[str, Callable[[Builder, Value, Any], Value]] = {
     "LeakyRelu": lambda b, x, op: relu(b, x, op.negative_slope),
     "HardSigmoid": lambda b, x, op: hard_sigmoid(b, x),
     "HardSilu": lambda b, x, op: b.map("mul", x, hard_sigmoid(b, x)),
+    "Squareplus": lambda b, x, op: squareplus(b, x, op.b),
     "HardTanh": lambda b, x, op: clipped(b, x, -1.0, 1.0),
     "SparseSigmoid": lambda b, x, op: clipped(b, b.map("add", b.map("mul", x, 0.5), 0.5), 0.0, 1.0),
     "Elu": lambda b, x, op: elu(b, x, op.alpha),
@@ -174,5 +217,6 @@ ACTIVATIONS: dict[str, Callable[[Builder, Value, Any], Value]] = {
     "Reciprocal": lambda b, x, op: b.map("div", 1.0, x),
     "LogicalNot": lambda b, x, op: b.map("eq", x, 0.0),
     "Clip": lambda b, x, op: clipped(b, x, float(op.x_min), float(op.x_max)),
-    **dict.fromkeys(("Cast", "ConvertToTensor", "Copy", "StopGradient", "Identity"), lambda b, x, op: x),
+    **dict.fromkeys(("Cast", "ConvertToTensor"), lambda b, x, op: cast(b, x, str(op.dtype))),
+    **dict.fromkeys(("Copy", "StopGradient", "Identity"), lambda b, x, op: x),
 }

@@ -33,8 +33,21 @@ int main(void) {{
 
 
 def compiler() -> list[str] | None:
-    """Return the command of a C compiler: that of the variable CC, or cc; None if there is none."""
-    command = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    """Return the command of a C compiler: that of the variable CC, or cc; None if there is none.
+
+    Raises:
+        ExportError: CC cannot be read as a command.
+    """
+    given = os.environ.get("CC", "")
+    try:
+        command = shlex.split(given) or ["cc"]
+    except ValueError as error:
+        raise ExportError(
+            "The variable CC is no command.",
+            expected="the command of a C compiler, such as cc",
+            received=f"{given!r} ({error})",
+            remedy="Set CC to such a command, or unset it.",
+        ) from error
     return command if shutil.which(command[0]) else None
 
 
@@ -78,8 +91,9 @@ def run(
     """
     command = compiler()
     assert command is not None
-    (folder / "driver.c").write_text(driver(package, kind, end))
-    program = build(command, folder, ["driver.c", f"{package.name}.c"], "driver", "-O1", "-I.")
+    main = f"{package.name}_driver.c"  # a name that no file of the package has
+    (folder / main).write_text(driver(package, kind, end))
+    program = build(command, folder, [main, f"{package.name}.c"], "driver", "-O1")
     dtype = {"float": np.float32, "int16_t": np.int16}[kind]
     rows = [np.asarray(array, dtype).reshape(len(array), -1) for array in inputs]
     fed = np.concatenate(rows, axis=1).tobytes()

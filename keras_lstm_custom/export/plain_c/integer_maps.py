@@ -1,17 +1,16 @@
-"""Integer arithmetic, number by number: with how many binary places values lie in memory, and what is done to them."""
+"""Integer arithmetic, number by number: sums, products, quotients, and functions by tables."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from keras_lstm_custom.export.plain_c import fixed_point as fp
-from keras_lstm_custom.export.plain_c.emit import Emitter
 from keras_lstm_custom.export.plain_c.frame import Unsupported
-from keras_lstm_custom.export.plain_c.integer_data import Interval, with_loads
-from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, VIEWS, Value, ordered, unshaped
-from keras_lstm_custom.export.plain_c.remainders import normalised
+from keras_lstm_custom.export.plain_c.integer_places import IntegerPlaces
+from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, Value, unshaped
 from keras_lstm_custom.export.plain_c.schedule import Group
 from keras_lstm_custom.export.plain_c.text import Address, loop
 
@@ -20,93 +19,16 @@ ARITHMETIC = ("add", "sub", "mul", "max", "min", "abs", "same", "where", "div", 
 REFUSED = ("pow", "floor")
 #: A table of a function has so many numbers at least, and at most (of two bytes each).
 FEWEST, MOST = 128, 2048
-#: How many binary places more than its value the rest of a value has that takes two int16.
-REST = 13
-#: From here on the table of σ is 1, and so of tanh.
-SATURATED = 8.0
 
 
-class IntegerMaps(Emitter):
-    """Writes elementwise integer arithmetic, with binary places from what the values were on real input."""
+class IntegerMaps(IntegerPlaces):
+    """Writes elementwise integer arithmetic."""
 
-    number = "int16_t"
-    unit, pad = 2, 4
-
-    def __init__(
-        self, name: str, outputs: list[Value], inputs: int, rows: list[np.ndarray], found: dict[int, Interval]
-    ):
-        """Take what `Emitter` takes, rows of real input, and the range of each value on them."""
-        self._whole = {
-            k: float(np.abs(array).max()) for k, array in enumerate(rows) if (array == np.round(array)).all()
-        }
-        for output in outputs:
-            output.attributes["sent"] = output.attributes.pop("output")
-        domains = {v.number: found[v.inputs[0].number] for v in ordered(outputs) if v.kind == "map"}
-        before = with_loads(outputs)
-        self._ranges = {new: found[old] for new, old in before.items() if old in found}
-        self._domains = {new: domains[old] for new, old in before.items() if old in domains}
-        super().__init__(name, outputs, inputs)
-        self._places: dict[int, int] = {}
+    def __init__(self, *arguments: Any):
+        """Take what `IntegerPlaces` takes."""
+        super().__init__(*arguments)
         self._rests: dict[int, Value] = {}  #: of what is computed now: by an input's number, what is behind its int16
-        self.output_count = len(outputs)
-        self.normalises = bool(normalised(self.schedule.values))
         self.notes = ("σ and tanh by one table of 258 numbers: errors of at most 1.3e-5 and 2.6e-5.",)
-
-    def coarse(self) -> list[str]:
-        states = [state for phase in self.schedule.phases for state in phase.states]
-        if not states:
-            return []
-        state = min(states, key=self.places)
-        step = f"in steps of {2.0 ** -self.places(state):.2g}"
-        return [f"|{state.name}| of {state.layer!r} reaches {self.largest(state.next):.3g}, {step}"]
-
-    # Binary places
-
-    def largest(self, value: Value) -> float:
-        """Return the largest absolute value to expect."""
-        expected = self._ranges.get(value.number)
-        return max(-expected.low, expected.high) if expected else 0.0
-
-    def places(self, value: Value) -> int:
-        """Return the binary places with which a value lies in memory."""
-        if value.number not in self._places:
-            self._places[value.number] = self._find_places(value)
-        return self._places[value.number]
-
-    def _find_places(self, value: Value) -> int:
-        if value.kind in VIEWS or value.kind in ("load", "window", "pick"):
-            return self.places(value.inputs[0])
-        if "rest_of" in value.attributes:
-            return min(self.places(value.rest_of) + REST, fp.WIDEST)
-        if value.kind == "input":
-            return 0 if 2 <= self._whole.get(value.index, 0) < 32768 else fp.places_for(self.largest(value))
-        if value.kind in ("const", "table"):
-            return fp.places_for(float(np.abs(value.array[value.array > -fp.INFINITE]).max(initial=0)))
-        if value.number in self.memory.shared and value.number not in self.schedule.stored:
-            return self.places(self.memory.shared[value.number][0])
-        if value.kind == "reduce" and value.fn == "max":
-            return self.places(value.inputs[0])
-        if value.kind == "reduce" and value.fn == "rms":
-            return min(fp.places_for(self.largest(value)), self.places(value.inputs[0]) + finer(value))
-        if value.kind == "state":
-            return fp.places_for(max(self.largest(value), self.largest(value.next)))
-        if value.kind == "map" and value.fn in ("sigmoid", "tanh"):
-            return 15
-        largest = self.largest(value)
-        if value.kind == "linear" and all(self._saturates(reader) for reader in self.schedule.readers(value)):
-            largest = min(largest, SATURATED)
-        return fp.places_for(largest)
-
-    def _saturates(self, reader: Value) -> bool:
-        return reader.kind == "map" and reader.fn in ("sigmoid", "tanh")
-
-    def stored(self, value: Value) -> np.ndarray:
-        return fp.quantised(value.array, self.places(value))
-
-    def initial(self, state: Value, constant: Value) -> np.ndarray:
-        return fp.quantised(constant.array, self.places(state))
-
-    # Elementwise
 
     def elementwise(self, group: Group) -> list[str]:
         self._locals: dict[int, fp.Number] = {}
@@ -170,7 +92,7 @@ class IntegerMaps(Emitter):
     def _computed(self, value: Value) -> fp.Number:
         fn, inputs = value.fn, self._whole_inputs(value)
         if fn in REFUSED:
-            raise Unsupported(f"{fn} in integers")
+            raise Unsupported(f"{fn} in integers, in {value.layer!r}")
         if fn == "same":
             x = self._operand(inputs[0])
             if "coarse" not in value.attributes:
@@ -291,8 +213,3 @@ def _added(x: fp.Number, y: fp.Number, sign: str = "+") -> fp.Number:
     places = fp.common(x, y, added=True)
     x, y = fp.shifted(x, places), fp.shifted(y, places)
     return fp.Number(f"(({x.text}) {sign} ({y.text}))", places, x.bound + y.bound)
-
-
-def finer(value: Value) -> int:
-    """Return how many binary places a root of squares may have more than what is squared, within 62 bits."""
-    return 16 - math.ceil(math.log2(value.inputs[0].shape[-1]) / 2)

@@ -106,6 +106,15 @@ def _pair(fn: str, turned: bool = False) -> Lowering:
     return lambda frame, op, args: frame.map(fn, *(args[::-1] if turned else args))
 
 
+def _truths(fn: str) -> Lowering:
+    return lambda frame, op, args: frame.map(fn, *(functions.truth(frame.b, x) for x in args))
+
+
+def _max(frame: Frame, op: Any, args: list[Any]) -> Value:
+    found = frame.reduce("max", args[0], op.axis, op.keepdims)
+    return found if op.initial is None else frame.b.map("max", found, float(op.initial))
+
+
 def _one(activation: Any) -> Lowering:
     return lambda frame, op, args: activation(frame.b, args[0], op)
 
@@ -115,8 +124,10 @@ OPERATIONS: dict[str, Lowering] = {
     **{name: _pair(fn) for name, fn in {
         **{"Add": "add", "Subtract": "sub", "Multiply": "mul", "Divide": "div", "TrueDivide": "div"},
         **{"Maximum": "max", "Minimum": "min", "Power": "pow", "Equal": "eq", "NotEqual": "ne", "Greater": "gt"},
-        **{"GreaterEqual": "ge", "LogicalAnd": "min", "LogicalOr": "max"},
+        **{"GreaterEqual": "ge"},
     }.items()},
+    "LogicalAnd": _truths("min"),
+    "LogicalOr": _truths("max"),
     "Less": _pair("gt", turned=True),
     "LessEqual": _pair("ge", turned=True),
     "Softmax": lambda frame, op, args: frame.softmax(args[0], op.axis),
@@ -126,8 +137,8 @@ OPERATIONS: dict[str, Lowering] = {
     ),
     "Glu": lambda frame, op, args: _glu(frame, args[0], op.axis),
     "Sum": lambda frame, op, args: frame.reduce("add", args[0], op.axis, op.keepdims),
-    "Max": lambda frame, op, args: frame.reduce("max", args[0], op.axis, op.keepdims),
-    "Any": lambda frame, op, args: frame.reduce("max", args[0], op.axis, op.keepdims),
+    "Max": _max,
+    "Any": lambda frame, op, args: frame.reduce("max", functions.truth(frame.b, args[0]), op.axis, op.keepdims),
     "Mean": lambda frame, op, args: _mean(frame, op, args[0]),
     "Var": lambda frame, op, args: _variance(frame, op, args[0]),
     "Std": lambda frame, op, args: frame.b.map("sqrt", _variance(frame, op, args[0])),

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.choices import Quantize, check_choice
+from keras_lstm_custom.export.choices import Quantize, check_choice, checked_bound
 from keras_lstm_custom.export.model.samples import arrays_of, output_names, predictions
 from keras_lstm_custom.export.running import runtimes as rt
 from keras_lstm_custom.export.running.npu import check_npu, placement
@@ -63,7 +63,7 @@ def verify(
     Raises:
         ExportError: there is no such file, it is not a TFLite file or a damaged one, no runtime is installed, or the
             compiler of `npu` is not or refuses the file.
-        ArgumentError: a runtime, `quantize` or `npu` is unknown.
+        ArgumentError: a runtime, `quantize` or `npu` is unknown, or `bound` is no number from 0 on.
         InputError: `x` does not fit the model, or holds NaN or infinity.
     """
     names = list(runtimes) if runtimes is not None else rt.installed()
@@ -75,6 +75,7 @@ def verify(
             remedy=installing("export"),
         )
     check_choice("quantize", quantize, ("unknown", *BOUNDS))
+    bound = checked_bound(bound)
     if npu is not None:
         check_npu(npu)
     path = os.path.expanduser(path)

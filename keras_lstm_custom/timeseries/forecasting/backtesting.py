@@ -66,7 +66,7 @@ def backtest(
             row = found.errors["network"]
             results.append(
                 {
-                    "origin": found.stamps[0, 0],
+                    "origin": found.stamps.min(),
                     "seed": seed,
                     "windows": found.windows,
                     **{name: row[name] for name in ("mae", "rmse", "mase")},

@@ -79,6 +79,7 @@ def run(
         forecaster.reading = dict(reading or {})
     judgement = judge(forecasters, data)
     best = forecasters[judgement.best]
+    by_origin = judgement.by_origin(6).astype(object)
     metrics = {
         "data": source,
         "rows": sum(len(frame) for frame in frames.values()),
@@ -86,7 +87,7 @@ def run(
         "unit": unit,
         "anchor": best.anchor_used,
         **judgement.to_dict(),
-        "by_origin": judgement.by_origin(6).to_dict(orient="list"),
+        "by_origin": by_origin.where(by_origin.notna(), None).to_dict(orient="list"),
     }
     save_forecaster(best, out)
     with new_file(out / "forecasts.csv") as file:
@@ -134,13 +135,13 @@ def describe(source: str, frames: dict[str, pd.DataFrame], forecaster: Forecaste
 
 def held_out_table(judgement: Judgement, plan: Plan) -> pd.DataFrame:
     """Return the held-out forecasts of the first series, one after another without overlap."""
-    rows = slice(0, len(judgement.stamps), plan.horizon)
-    columns = {"time": judgement.stamps[rows], "truth": judgement.truth[: len(judgement.stamps)][rows]}
+    rows = slice(0, judgement.of_first, plan.horizon)
+    columns = {"time": judgement.stamps[rows], "truth": judgement.truth[rows]}
     for name, values in judgement.forecasts.items():
-        columns[file_name(name)] = values[: len(judgement.stamps)][rows]
+        columns[file_name(name)] = values[rows]
     for level, (lower, upper) in judgement.networks[judgement.best].intervals.items():
-        columns[f"lower_{level:g}"] = lower[: len(judgement.stamps)][rows]
-        columns[f"upper_{level:g}"] = upper[: len(judgement.stamps)][rows]
+        columns[f"lower_{level:g}"] = lower[rows]
+        columns[f"upper_{level:g}"] = upper[rows]
     return pd.DataFrame({name: values.ravel() for name, values in columns.items()})
 
 

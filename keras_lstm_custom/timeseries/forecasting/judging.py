@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_lstm_custom.errors import ArgumentError, InputError
+from keras_lstm_custom.errors import ArgumentError, DataError, InputError
 from keras_lstm_custom.timeseries.baselines import simple_forecasts
+from keras_lstm_custom.timeseries.checks import check_size, names_shown, shown
 from keras_lstm_custom.timeseries.forecasting import statistical
 from keras_lstm_custom.timeseries.forecasting.forecaster import Forecaster, Forecasts
 from keras_lstm_custom.timeseries.forecasting.plan import Frames, Plan
@@ -33,7 +34,7 @@ class Judgement:
         windows: how many held-out windows, all series together.
         apart: how many of them do not overlap.
         samples, truth, forecasts, networks: the windows, (windows, horizon), and by name what was forecast.
-        stamps: (windows, horizon), the times of the truth.
+        stamps: (windows, horizon), the times of the truth; series after series, as all of these.
         remarks: what the user must be told.
     """
 
@@ -56,27 +57,40 @@ class Judgement:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as plain values, for `metrics.json`."""
         best = self.errors[self.best]
+        times = self.stamps.ravel()
         return {
             "verdict": self.verdict,
             "mase": best["mase"],
             "coverage": best["coverage"],
             "windows": {"held_out": self.windows, "without_overlap": self.apart},
-            "held_out": {"from": stamp(self.stamps[0, 0]), "to": stamp(self.stamps[-1, -1])},
+            "held_out": {"from": stamp(times.min()), "to": stamp(times.max())},
             "errors": self.errors,
             "best": self.best,
             "remarks": self.remarks,
         }
 
-    def by_origin(self, origins: int = 4) -> pd.DataFrame:
-        """Return the held-out part as consecutive parts: where each starts, and the RMSE of all forecasts there.
+    @property
+    def of_first(self) -> int:
+        """How many of the windows are of the first series."""
+        return int((self.samples.series == self.samples.series[0]).sum())
 
-        That is a rolling-origin backtest without fitting again; `backtest` fits again.
+    def by_origin(self, origins: int = 4) -> pd.DataFrame:
+        """Return the held-out part as parts, consecutive in time: how many windows each has, and the RMSE of all there.
+
+        That is a rolling-origin backtest without fitting again; `backtest` fits again. A part without truth has NaN.
+
+        Raises:
+            ArgumentError: `origins` is no positive integer.
         """
-        order = np.argsort(self.samples.origins, kind="stable")
+        check_size("origins", origins, "says how many parts to make")
+        order = np.argsort(self.stamps[:, 0], kind="stable")
         rows = []
         for part in np.array_split(order, min(origins, len(order))):
+            known = np.isfinite(self.truth[part])
             errors = {
-                name: float(np.sqrt(np.nanmean(np.square(self.truth[part] - values[part]))))
+                name: float(np.sqrt(np.mean(np.square(self.truth[part] - values[part])[known])))
+                if known.any()
+                else np.nan
                 for name, values in self.forecasts.items()
             }
             rows.append({"windows": len(part), **errors})
@@ -112,7 +126,7 @@ def judge(
 
     Raises:
         ArgumentError: the forecasters do not forecast the same, or one is not fitted.
-        DataError: the target has no value in the held-out part.
+        DataError: the target has no value in the held-out part, or a network gives no numbers.
     """
     forecasters = {"network": forecasters} if isinstance(forecasters, Forecaster) else dict(forecasters)
     for one in forecasters.values():
@@ -124,10 +138,17 @@ def judge(
         name: one.forecast(part_samples(one.tables(data), one.plan, "test", one.shares))
         for name, one in forecasters.items()
     }
+    _check_numbers(networks)
     remarks: list[str] = []
     baselines = _baselines(tables, plan, samples, first.shares, statistics, remarks)
     forecasts = {**baselines, **{name: result.mean for name, result in networks.items()}}
     scales = _scales(tables, plan, first.shares)[samples.series][:, None]
+    unscaled = [plan.series[k] for k in np.unique(samples.series[np.isnan(scales[:, 0])])] if plan.series else []
+    if unscaled:
+        remarks.append(
+            f"MASE leaves out {names_shown(unscaled)}, which never changes from season to season in the training part; "
+            "therefore the verdict adds up the errors of all series as they are, and not each by its own scale."
+        )
     errors = {name: _measured(samples.y, values, scales) for name, values in forecasts.items()}
     for name, one in forecasters.items():
         errors[name]["coverage"] = {
@@ -141,8 +162,9 @@ def judge(
                 f"{one.anchor_used}" + (" with a linear correction." if one.penalty is not None else ".")
             )
     best = min(forecasters, key=lambda name: forecasters[name].history["validation_loss"])
-    origins = samples.origins[samples.series == samples.series[0]]
-    stamps = next(iter(tables.values())).times.to_numpy()[origins[:, None] + np.arange(1, plan.horizon + 1)]
+    ahead = samples.origins[:, None] + np.arange(1, plan.horizon + 1)
+    times = {k: tables[name].times.to_numpy() for k, name in enumerate(plan.series or ("",)) if name in tables}
+    stamps = np.concatenate([times[k][ahead[samples.series == k]] for k in np.unique(samples.series)])
     found = verdict(samples, forecasts, list(baselines), best, scales, tables, plan)
     apart = sum(-(-int((samples.series == k).sum()) // plan.horizon) for k in np.unique(samples.series))
     if found["blocks"] < MIN_BLOCKS:
@@ -174,6 +196,19 @@ def _same(forecasters: dict[str, Forecaster]) -> Forecaster:
             remedy="Fit all of them on the same data with the same sizes.",
         )
     return next(iter(forecasters.values()))
+
+
+def _check_numbers(networks: Mapping[str, Forecasts]) -> None:
+    """Raise `DataError` if a network gives NaN: such windows would count as those without truth."""
+    for name, result in networks.items():
+        wrong = int((~np.isfinite(result.mean)).any(axis=1).sum())
+        if wrong:
+            raise DataError(
+                f"The network {shown(name)} gives no numbers.",
+                expected="finite numbers for all held-out windows",
+                received=f"NaN or infinity in {wrong} of {len(result.mean)} windows",
+                remedy="Fit it again, at a lower learning rate; and look for huge values in the data.",
+            )
 
 
 def _baselines(

@@ -57,7 +57,7 @@ def _styles(judgement: Judgement) -> dict[str, dict[str, Any]]:
 def _forecasts(axes: Any, judgement: Judgement, plan: Plan, label: str) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    count, horizon = len(judgement.stamps), plan.horizon
+    count, horizon = judgement.of_first, plan.horizon
     middle = max(0, count // 2 - 3 * horizon)
     shown = np.arange(middle, min(middle + 6 * horizon, count), horizon)
     stamps = pd.DatetimeIndex(judgement.stamps[shown].ravel())
@@ -83,7 +83,7 @@ def _forecasts(axes: Any, judgement: Judgement, plan: Plan, label: str) -> None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     zone = f" (time zone {plan.zone})" if plan.zone else ""
-    series = f", series {plan.series[0]}" if plan.series else ""
+    series = f", series {plan.series[judgement.samples.series[0]]}" if plan.series else ""
     ahead = "the next step" if horizon == 1 else f"the next {horizon} steps"
     axes.set(ylabel=label, xlabel=f"time{zone}")
     axes.set_title(f"Held-out data{series}: {ahead}, forecast at each grey line", pad=30)
@@ -116,7 +116,7 @@ def _by_origin(axes: Any, judgement: Judgement, unit: str) -> None:
         where = np.arange(len(parts)) + (k - (len(names) - 1) / 2) * width
         axes.bar(where, parts[name], width=0.92 * width, color=_styles(judgement)[name]["color"], label=name)
     axes.set(xlabel="part of the held-out data, in time order", ylabel=f"RMSE [{unit}]" if unit else "RMSE")
-    axes.set_ylim(0, 1.35 * parts[names].to_numpy().max())  # room for the legend
+    axes.set_ylim(0, 1.35 * np.nanmax(parts[names].to_numpy()))  # room for the legend
     axes.set_xticks(range(len(parts)), [str(k + 1) for k in range(len(parts))])
     axes.set_title("Backtest: error by origin, without fitting again")
     axes.legend(frameon=False, fontsize="small", ncols=len(names), loc="upper center")

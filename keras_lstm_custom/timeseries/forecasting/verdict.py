@@ -66,7 +66,7 @@ def _by_origin(loss: np.ndarray, times: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of windows with no truth at all: they stay NaN
         each = np.nanmean(loss, axis=1)
-    known = np.isfinite(each)
+    known = ~np.isnan(each)
     stamps, place = np.unique(times, return_inverse=True)
     counts = np.bincount(place, weights=known, minlength=len(stamps))
     sums = np.bincount(place, weights=np.where(known, each, 0.0), minlength=len(stamps))

@@ -7,7 +7,7 @@ import pytest
 
 import keras_lstm_custom as klc
 from keras_lstm_custom import export
-from keras_lstm_custom.export.plain_c import doubled
+from keras_lstm_custom.export.plain_c import finer
 from keras_lstm_custom.export.plain_c.build import Finer
 from tests.export.plain_c import arm
 from tests.export.plain_c.zoo import T, inputs_for, randomised, sequential
@@ -41,15 +41,13 @@ def folders(tmp_path_factory):
     for quantize, name in ((None, "floats"), ("int16x8", "integers")):
         export.c(model, place / name, quantize, x)
     cell = klc.LSTM(7, layer_normalization="gate", peepholes=True)
-    finer = randomised(sequential(cell, layers.Dense(3, activation="tanh"), shape=(T, 3)))
+    model = randomised(sequential(cell, layers.Dense(3, activation="tanh"), shape=(T, 3)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            doubled, "CANDIDATES", {"kernels": Finer(doubled.every), "more": Finer(doubled.every, values=True)}
-        )
-        patch.setattr(doubled, "GOAL", 0.0)
-        patch.setattr(doubled, "WORTH", 10.0)
+        patch.setattr(finer, "CANDIDATES", {"kernels": Finer(finer.every), "more": Finer(finer.every, values=True)})
+        patch.setattr(finer, "GOAL", 0.0)
+        patch.setattr(finer, "WORTH", 10.0)
         for quantize, name in (("int8", "finer_floats"), ("int16x8", "finer_integers")):
-            report = export.c(finer, place / name, quantize, inputs_for(finer, 24))
+            report = export.c(model, place / name, quantize, inputs_for(model, 24))
             assert any("two int8" in note for note in report.notes)
     return place
 

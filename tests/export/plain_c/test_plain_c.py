@@ -11,6 +11,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from typer.testing import CliRunner
 
 import keras_lstm_custom as klc
@@ -209,6 +210,8 @@ def test_without_a_compiler_the_report_says_so(tmp_path, monkeypatch):
         ({"name": "3d"}, ArgumentError, "identifier"),
         ({"name": "class"}, ArgumentError, "identifier"),
         ({"bound": 1e-12}, ExportError, "numbers"),
+        *(({"bound": bound}, ArgumentError, "`bound`") for bound in (float("nan"), -1, "0.1", True, np.float32(-1))),
+        ({"quantize": ["int8"]}, ArgumentError, "`quantize`"),
     ],
 )
 def test_bad_input_is_told_and_nothing_is_written(options, error, said, tmp_path):
@@ -339,3 +342,36 @@ def test_the_command(tmp_path):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "gesture_run_q" in (tmp_path / "out" / "gesture.h").read_text()
+
+
+def test_a_bound_of_numpy_is_one_and_a_driver_is_a_name(tmp_path):
+    report = export.c(small(), tmp_path / "driver", bound=np.float32(1e-3))
+    assert report.ok
+    assert type(report.bound) is float
+    assert (tmp_path / "driver" / "driver_test.c").exists()
+
+
+def test_a_variable_cc_that_is_no_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "cc '")
+    with pytest.raises(ExportError, match=r"(?s)CC is no command.*No closing quotation.*What to do"):
+        export.c(small(), tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: ops.cast(ops.cast(3 * x, "int32"), "float32"),
+        lambda x: ops.cast(ops.cast(ops.relu(x), "bool"), "float32"),
+        lambda x: ops.cast(ops.cast(x > 0.2, "int32"), "float32") + x,
+        lambda x: ops.squareplus(x, 2),
+        lambda x: x * ops.cast(ops.logical_and(x, ops.logical_or(x, x > 1)), "float32"),
+        lambda x: x * ops.cast(ops.any(-ops.abs(x), axis=-1, keepdims=True), "float32"),
+        lambda x: x * ops.max(x, axis=-1, keepdims=True, initial=0.5),
+    ],
+    ids=["whole", "truth", "whole already", "squareplus", "and, or", "any", "a first maximum"],
+)
+def test_casts_and_options_of_operations_are_computed(function, tmp_path):
+    inputs = keras.Input((5, F))
+    model = keras.Model(inputs, layers.Dense(2)(layers.LSTM(3)(function(inputs))))
+    assert export.c(model, tmp_path / "net", calibration=samples_of(model, 12)).ok

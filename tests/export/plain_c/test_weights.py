@@ -12,10 +12,10 @@ import keras_lstm_custom as klc
 from keras_lstm_custom import export
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.model.samples import predictions
-from keras_lstm_custom.export.plain_c import doubled, host, weights
+from keras_lstm_custom.export.plain_c import finer, host, weights
 from keras_lstm_custom.export.plain_c.build import PLAIN, Finer, emitter_for, packed, read
-from keras_lstm_custom.export.plain_c.doubled import recurrent
 from keras_lstm_custom.export.plain_c.files import files
+from keras_lstm_custom.export.plain_c.finer import recurrent
 from keras_lstm_custom.export.plain_c.integer_data import observe
 from keras_lstm_custom.export.plain_c.ir import ordered
 from tests.export.plain_c.building import SANITIZED, WARNINGS
@@ -142,7 +142,7 @@ def test_an_error_that_is_too_large_is_mended_by_kernels_of_two_int8(quantize, t
     assert report.checks[0].relative_to_signal < 0.9 * 0.02
     (note,) = [note for note in report.notes if "two int8" in note]
     assert "'head'" in note
-    monkeypatch.setattr(doubled, "CANDIDATES", {})
+    monkeypatch.setattr(finer, "CANDIDATES", {})
     with pytest.raises(ExportError, match=r"at most 0\.02"):
         export.c(model, tmp_path / "refused", quantize, x)
 
@@ -156,7 +156,7 @@ def test_values_that_a_recurrence_normalises_take_two_int16(tmp_path, monkeypatc
     assert any("two int16 for each normalised value" in note for note in report.notes)
     plain = export.c(model, tmp_path / "plain", "int16x8", x, bound=1.0)
     assert report.arena_bytes > plain.arena_bytes
-    monkeypatch.setattr(doubled, "CANDIDATES", {"kernels": Finer(every)})
+    monkeypatch.setattr(finer, "CANDIDATES", {"kernels": Finer(every)})
     with pytest.raises(ExportError, match=r"at most 0\.02"):
         export.c(model, tmp_path / "refused", "int16x8", x)
 
@@ -189,7 +189,7 @@ def test_kernels_of_two_int8_are_tried_only_above_the_goal_and_on_real_input(tmp
     x = inputs_for(model, 40)
     tried = []
     candidates = {name: Finer(lambda v, name=name: tried.append(name) or every(v)) for name in ("first", "second")}
-    monkeypatch.setattr(doubled, "CANDIDATES", candidates)
+    monkeypatch.setattr(finer, "CANDIDATES", candidates)
     report = export.c(model, tmp_path / "below", "int8", x)
     assert not tried
     assert not [note for note in report.notes if "two int8" in note]
