@@ -88,9 +88,10 @@ def _writes_into_its_own(node: fx.Node) -> bool:
     written: Any = node.args[0] if node.args else None
     if not isinstance(written, fx.Node) or list(written.users) != [node]:
         return False
-    schemas: list[Any] = [getattr(n.target, "_schema", None) for n in (node, written)]
-    changes, makes = schemas
-    return None not in schemas and changes.is_mutable and all(value.alias_info is None for value in makes.returns)
+    changes, makes = (getattr(n.target, "_schema", None) for n in (node, written))
+    if changes is None or makes is None or not changes.is_mutable:
+        return False
+    return all(value.alias_info is None for value in makes.returns)
 
 
 def _sorted(nodes: Sequence[fx.Node], constants: Sequence[fx.Node], incoming: Sequence[fx.Node]) -> list[list[fx.Node]]:

@@ -13,6 +13,8 @@ from keras_lstm_custom.engines import halves
 from tests.engines.harness import TOLERANCE, Case, arrays, assert_same, exact_tanh, layer_of, run
 
 BACKEND = keras.backend.backend()
+pytestmark = pytest.mark.usefixtures("torch_steps")
+PARTS = {"jax": "jax", "torch": "torch_loop"}  #: what cuts the steps into parts
 
 
 @pytest.mark.tensorflow
@@ -41,7 +43,7 @@ def test_inputs_and_gradients_of_kernels_of_some_steps_at_a_time(kind, timesteps
     monkeypatch.setattr(klc.cells.base.EquationCell, "project_inputs", noted)
     case = Case(kind, "scattered", timesteps=timesteps, dtype="float64", activation=exact_tanh, inputs_dropout=1)
     data = arrays(case)
-    monkeypatch.setattr(import_module(f"keras_lstm_custom.engines.derived_{BACKEND}"), "ROWS", 2 * case.batch)
+    monkeypatch.setattr(import_module(f"keras_lstm_custom.engines.derived_{PARTS[BACKEND]}"), "ROWS", 2 * case.batch)
     assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
     assert ((2,) in projected) == (timesteps == 6 or BACKEND == "torch")
 
