@@ -83,8 +83,8 @@ def _tried(cell: Any) -> str | None:
     with _eagerly(cell), keras.StatelessScope(held, initialize_variables=False) as scope:
         before = dict(scope.state_mapping)
         state = [ops.zeros((1, width), dtype=cell.compute_dtype) for width in tree.flatten(cell.state_size)]
-        z_x = ops.zeros((1, *cell.kernel.shape[1:]), dtype=cell.compute_dtype)
         try:
+            z_x = cell.project_inputs(ops.zeros((1, cell.kernel.shape[0]), dtype=cell.compute_dtype))
             cell.checked_step(z_x, cell.state_type(*state))
         except ArgumentError:
             raise

@@ -7,11 +7,13 @@ computed again, and dW = Σ_t a_tᵀ dz_t is one product over all steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_lstm_custom.equations.projection import products_by
@@ -70,3 +72,30 @@ class Step:
 
         self(serve, *arguments)
         return found
+
+
+def settings(cell: Any) -> Iterator[tuple[str, Hashable]]:
+    """Yield the attributes of a cell, beside its weights, that a step may look at: a recording is for these values."""
+    for name, value in vars(cell).items():
+        if name not in _of_every_layer() and (found := _setting(value)) is not None:
+            yield name, found
+
+
+@cache
+def _of_every_layer() -> frozenset[str]:
+    return frozenset(vars(keras.layers.Layer()))
+
+
+def _setting(value: Any) -> Hashable:
+    """Return what can be compared of a value: a number, text, an array, a function, or several of them."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_setting, value))
+    if isinstance(value, dict):
+        return tuple((name, _setting(of_it)) for name, of_it in value.items())
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), value.tobytes()
+    if isinstance(value, (bool, int, float, str, np.generic)):
+        return type(value), repr(value)  # not a number is itself then, and True is not 1
+    if isinstance(value, keras.layers.Layer) or not callable(value):
+        return id(value) if ops.is_tensor(value) else None
+    return value

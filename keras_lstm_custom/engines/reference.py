@@ -53,7 +53,9 @@ def run(request: Request) -> Result:
         stateful=request.stateful,
         zero_output_for_mask=request.keep_steps,  # else JAX's loop takes outputs to be as wide as h
     )
-    steps = cell.step_type(*ops.split(outputs, ends[:-1], axis=-1)) if request.keep_steps else None
+    steps = None
+    if request.keep_steps:
+        steps = cell.step_type(*(ops.split(outputs, ends[:-1], axis=-1) if len(ends) > 1 else [outputs]))
     if not request.return_sequences:
         return Result(state[0][:, None], state, ENGINE.name, steps)
     mask = masking.in_running_order(request)

@@ -11,24 +11,15 @@ runs one by one. Loaded on first use, since it imports torch.
 
 from __future__ import annotations
 
-import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
 
+from keras_lstm_custom.engines.amortized import Amortized
 from keras_lstm_custom.structures import Tensor
 
 STEPS = 16  #: of one recording: launching it takes less time than running it, and its tensors stay small
-RECORDINGS = 16  #: so many are kept
-
-#: By way, place and shapes; None: came once.
-_known: OrderedDict[tuple, Recording | _Refused | None] = OrderedDict()
-
-
-class _Refused:
-    """In place of a recording that could not be made: it is not tried again."""
 
 
 class Recording:
@@ -52,6 +43,15 @@ class Recording:
                 own.copy_(value)
         self._graph.replay()
         return self.outputs
+
+
+#: By way, place and shapes.
+RECORDINGS: Amortized[Recording] = Amortized(
+    most=16,
+    worth=1,
+    without="The steps of a recurrent layer could not be recorded as a CUDA graph, so they are launched one by one, "
+    "which is slower",
+)
 
 
 def serves(z_x: Tensor) -> bool:
@@ -131,7 +131,7 @@ class _Runner:
         self._function, inputs = run, (*constants, *inputs)
         shapes = (None if t is None else (t.shape, t.dtype) for t in inputs)
         key = (steps.key, name, inputs[len(constants)].device, _stream(), *shapes)
-        self._recording = _recorded(key, run, inputs) if may_record else _ready(key)
+        self._recording = RECORDINGS.of(key, lambda: Recording(run, inputs)) if may_record else RECORDINGS.ready(key)
 
     def __call__(self, z_x, *others):
         if self._recording is None or len(z_x) != STEPS:
@@ -150,36 +150,6 @@ def _parts(count: int) -> list[slice]:
     return [slice(start, min(start + STEPS, count)) for start in range(0, count, STEPS)]
 
 
-def _recorded(key: tuple, function: Callable, inputs: Sequence[Tensor | None]) -> Recording | None:
-    """Return the recording for inputs of this shape, or None at the first time, or if it cannot be made."""
-    if key not in _known:
-        _known[key] = None
-    elif _known[key] is None:
-        _known[key] = _record(function, inputs)
-    _known.move_to_end(key)
-    while len(_known) > RECORDINGS:
-        _known.popitem(last=False)
-    return _ready(key)
-
-
-def _ready(key: tuple) -> Recording | None:
-    """Return the recording, if there is one."""
-    found = _known.get(key)
-    return None if isinstance(found, _Refused) else found
-
-
 def _stream() -> int:
     """Return the stream that work goes to: a recording's tensors are one stream's."""
     return torch.cuda.current_stream().cuda_stream
-
-
-def _record(function: Callable, inputs: Sequence[Tensor | None]) -> Recording | _Refused:
-    try:
-        return Recording(function, inputs)
-    except RuntimeError as error:
-        warnings.warn(
-            f"The steps of a recurrent layer could not be recorded as a CUDA graph, so they are launched one by one, "
-            f"which is slower: {error}",
-            stacklevel=2,
-        )
-        return _Refused()

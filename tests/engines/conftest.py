@@ -17,3 +17,24 @@ def float64():
         context = contextlib.nullcontext()
     with context:
         yield
+
+
+def pytest_generate_tests(metafunc):
+    """Under torch, run what uses `torch_steps` both ways."""
+    if "torch_steps" in metafunc.fixturenames and keras.backend.backend() == "torch":
+        metafunc.parametrize("torch_steps", ["as they are", "traced"], indirect=True)
+
+
+@pytest.fixture
+def torch_steps(request, monkeypatch):
+    """Let derived steps under torch run as they are, or from a trace at once; elsewhere there is one way."""
+    way = getattr(request, "param", None)
+    if way is None:
+        yield
+        return
+    from keras_lstm_custom.engines.derived_torch_traced import TRACES
+
+    TRACES.clear()
+    monkeypatch.setattr(TRACES, "worth", 0 if way == "traced" else float("inf"))
+    yield
+    TRACES.clear()

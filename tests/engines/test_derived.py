@@ -29,6 +29,7 @@ from tests.engines.harness import (
 from tests.engines.test_higher_derivatives import penalty_gradients
 
 BACKEND = keras.backend.backend()
+pytestmark = pytest.mark.usefixtures("torch_steps")
 KIND = pytest.mark.parametrize("kind", DERIVED)
 AXES = {
     "kind": list(DERIVED),

@@ -13,6 +13,7 @@ from keras_lstm_custom.engines import halves
 from tests.engines.harness import TOLERANCE, Case, arrays, assert_same, exact_tanh, layer_of, run
 
 BACKEND = keras.backend.backend()
+pytestmark = pytest.mark.usefixtures("torch_steps")
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch keeps all products")

@@ -45,10 +45,10 @@ def made(monkeypatch):
     monkeypatch.setattr(torch_graphs, "STEPS", 2)
     monkeypatch.setattr(torch_graphs, "serves", lambda z_x: True)
     monkeypatch.setattr(torch_graphs, "_stream", lambda: 0)
-    torch_graphs._known.clear()
+    torch_graphs.RECORDINGS.clear()
     Played.made.clear()
     yield Played.made
-    torch_graphs._known.clear()
+    torch_graphs.RECORDINGS.clear()
 
 
 @pytest.mark.parametrize(("engine", "kind"), [*(("torch_loop", kind) for kind in LAYERS), ("derived", "gru")])
@@ -143,10 +143,10 @@ def test_the_derived_engine_has_second_derivatives_from_recordings_too(made):
 
 
 def test_old_recordings_are_let_go(made, monkeypatch):
-    monkeypatch.setattr(torch_graphs, "RECORDINGS", 3)
+    monkeypatch.setattr(torch_graphs.RECORDINGS, "most", 3)
     for batch in (2, 3, 4, 2):
         run("torch_loop", Case(batch=batch))
-        assert len(torch_graphs._known) <= 3
+        assert len(torch_graphs.RECORDINGS) <= 3
     assert not made  # none came twice before it was let go
 
 

@@ -1,0 +1,59 @@
+"""What takes long to make and makes the next runs faster: made once enough work has come for it, and kept."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Made = TypeVar("Made")
+
+
+class Amortized(Generic[Made]):
+    """What was made, by what it is for. The oldest are let go.
+
+    What could not be made is not tried again, and the user is told.
+    """
+
+    def __init__(self, most: int, worth: int, without: str):
+        """Keep so many, each made after so much work; `without` says what is done where that fails."""
+        self.most, self.worth, self._without = most, worth, without
+        self._made: OrderedDict[Hashable, Made | None] = OrderedDict()  # None: could not be
+        self._done: OrderedDict[Hashable, int] = OrderedDict()  #: work that was done without
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def ready(self, key: Hashable) -> Made | None:
+        """Return what was made for it, if anything was."""
+        return self._made.get(key)
+
+    def of(self, key: Hashable, make: Callable[[], Made], work: int = 1) -> Made | None:
+        """Return what is made for it, or None while that is not worth it: `work` is done now, with it or without."""
+        if key not in self._made:
+            done = self._done.pop(key, 0)
+            if done < self.worth:
+                self._done[key] = done + work
+                self._shorten(self._done)
+                return None
+            self._made[key] = self._try(make)
+        self._made.move_to_end(key)
+        self._shorten(self._made)
+        return self._made[key]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._made.clear()
+        self._done.clear()
+
+    def _try(self, make: Callable[[], Made]) -> Made | None:
+        try:
+            return make()
+        except RuntimeError as error:
+            warnings.warn(f"{self._without}: {error}", stacklevel=2)
+            return None
+
+    def _shorten(self, table: OrderedDict) -> None:
+        while len(table) > self.most:
+            table.popitem(last=False)

@@ -1,0 +1,208 @@
+"""Some steps of the derived recurrence in torch from a trace: on a CPU, where calls take longer than what they compute.
+
+Forward, what the gradient reads of each step is kept; backward, a kernel's gradient is left to its `Book`. A gradient
+that is to be differentiated itself is taken of the steps as they are. Loaded on first use, since it imports torch.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from keras_lstm_custom.engines import torch_again
+from keras_lstm_custom.engines.amortized import Amortized
+from keras_lstm_custom.engines.derived_step import Step, settings
+from keras_lstm_custom.engines.torch_trace import Trace, cut
+from keras_lstm_custom.structures import Tensor
+
+
+class Constants(NamedTuple):
+    """What is the same at all steps."""
+
+    weights: Sequence[Tensor]
+    kernels: Sequence[Tensor]  #: those of the products
+    dropout: Sequence[Tensor]
+
+    @property
+    def all(self) -> list[Tensor]:
+        """Return all of them."""
+        return [t for some in self for t in some]
+
+
+#: Numbers of z up to which calls take longer than what they compute. Traced, `options.py projection` over 64, 100, 64,
+#: 256 (65,536) was 3 % faster than the generic loop, over 128, 50, 128, 512 (262,144) 20 % slower.
+SMALL = 65_536
+
+
+def step(
+    cell: Any, timesteps: int, z_t: Tensor, mask_t: Tensor | None, state: Sequence[Tensor], constants: Constants
+) -> TracedStep | None:
+    """Return a step for tensors like these, or None where, or as long as, the steps run as they are."""
+    if not _serves(z_t):
+        return None
+    inputs = [z_t, *([] if mask_t is None else [mask_t]), *state]
+    shapes = ((t.shape, t.dtype) for t in (*inputs, *constants.all))
+    key = (weakref.ref(cell), type(cell).step, *map(len, constants), *settings(cell), *shapes)
+    return TRACES.of(key, lambda: TracedStep(cell, inputs, constants), work=timesteps)
+
+
+def _serves(z_t: Tensor) -> bool:
+    return (
+        type(z_t) is torch.Tensor
+        and z_t.device.type == "cpu"
+        and z_t.numel() <= SMALL
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
+
+
+class TracedStep:
+    """One step of a cell, and its gradient."""
+
+    def __init__(self, cell: Any, inputs: Sequence[Tensor], constants: Constants):
+        """Trace it for tensors like these: z, a mask if there is one, and the state; see `Trace` for what it raises."""
+        states = len(cell.state_type._fields)
+        self._counts = [states, len(constants.weights), len(constants.kernels)]
+        self.states = states
+        step = Step(cell, len(constants.dropout))
+        trace = Trace(partial(self._step, step), constants.all, inputs, inputs[-states:])
+        self.once, self._forward, self._backward = trace.once, trace.forward, trace.backward
+        of_z, *names = trace.gradients
+        self._are_dz = [name == of_z for name in names[states + len(constants.weights) :]]  # by product
+
+    def parts(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Constants]:
+        """Return the state, and the constants."""
+        state, *constants = cut(tensors, *self._counts)
+        return state, Constants(*constants)
+
+    def _step(self, step, constants, inputs, incoming):
+        states, *counts = self._counts
+        weights, kernels, dropout = cut(constants, *counts)
+        (z_t, *mask_t), state = cut(inputs, len(inputs) - states)
+        z_t, *state = [t.detach().requires_grad_() for t in (z_t, *state)]
+        weights = [w.detach().requires_grad_() if w.is_floating_point() else w for w in weights]
+        operands, products = [], []
+
+        def serve(number, a, _):
+            z = a @ kernels[number]
+            operands.append(a)
+            products.append(z if z.requires_grad else z.requires_grad_())
+            return products[-1]
+
+        with torch.enable_grad(), step.holding(weights):
+            new = step.run(serve, z_t, state, dropout)
+            if mask_t:
+                new = [torch.where(mask_t[0], n, s) for n, s in zip(new, state, strict=True)]
+            ends = [(n, d) for n, d in zip(new, incoming, strict=True) if n.requires_grad]
+            starts = [t for t in (z_t, *state, *weights, *products) if t.requires_grad]
+            found = torch.autograd.grad([n for n, _ in ends], starts, [d for _, d in ends], allow_unused=True)
+        by_start = dict(zip(map(id, starts), found, strict=True))
+        return [*new, *operands], [by_start.get(id(t)) for t in (z_t, *state, *weights, *products)]
+
+    def run(
+        self, again: Callable, books: Sequence, z_x: Tensor, mask: Tensor | None, state: Sequence, constants: Constants
+    ):
+        """Return h of all steps, and the final state.
+
+        Args:
+            again: (z_x, mask, state, constants) -> the same, by operations that torch differentiates.
+            books: take operands and dz of the products.
+            z_x: `(timesteps, batch, n)`.
+            mask: `(timesteps, batch, 1)`, or None.
+            state: before the first of them.
+            constants: as the step was traced for.
+        """
+        tensors = (*state, *constants.all)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, *tensors)):
+            return _Steps.apply(self, again, books, z_x, mask, *tensors)
+        hs, final, _ = self.forward(z_x, mask, state, self.once(*constants.all))
+        return hs, *final
+
+    def forward(self, z_x: Tensor, mask: Tensor | None, state: Sequence[Tensor], fixed: Sequence[Tensor]):
+        """Return h of all steps, the final state, and for each step what its gradient reads, with the operands last."""
+        hs, kept, step = [], [], self._forward
+        for inputs in zip(*(t.unbind() for t in (z_x, mask) if t is not None), strict=True):
+            results, read = step(*inputs, *state, *fixed)
+            state, operands = cut(results, self._counts[0])
+            hs.append(state[0])
+            kept.append([*read, *operands])
+        # A state may be one that came in, or another one as well.
+        return torch.stack(hs), [s.clone() for s in state], kept
+
+    def backward(self, kept: Sequence[Sequence[Tensor]], fixed: Sequence[Tensor], d_hs: Tensor, d_state: list[Tensor]):
+        """Return the gradients of z_x, the state and the weights, and for each product its operands and dz."""
+        step, (states, weights, products) = self._backward, self._counts
+        read, zeros = len(kept[0]) - products, [torch.zeros_like(d) for d in d_state]
+        d_weights: list[Tensor | None] = [None] * weights
+        given: list[Sequence[Tensor | None]] = []
+        for of_step, d_h in zip(reversed(kept), reversed(d_hs.unbind()), strict=True):
+            found = step(*of_step[:read], *fixed, d_state[0] + d_h, *d_state[1:])
+            dz, before, of_weights, of_kernels = cut(found, 1, states, weights)
+            d_state = [zero if d is None else d for d, zero in zip(before, zeros, strict=True)]
+            d_weights = list(map(_sum, d_weights, of_weights))
+            given.append([*dz, *of_kernels])
+        of_z, *others = map(_stacked, zip(*reversed(given), strict=True))
+        of_products = [of_z if is_dz else d for d, is_dz in zip(others, self._are_dz, strict=True)]
+        operands = [torch.stack(a) for a in list(zip(*kept, strict=True))[read:]]
+        return of_z, d_state, d_weights, list(zip(operands, of_products, strict=True))
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+def _stacked(tensors: Sequence[Any]) -> Tensor | None:
+    return None if tensors[0] is None else torch.stack(list(tensors))  # None at one step is None at all
+
+
+class _Steps(torch.autograd.Function):
+    """What `TracedStep.run` does."""
+
+    @staticmethod
+    def forward(ctx, traced, again, books, z_x, mask, *tensors):
+        state, constants = cut(tensors, traced.states)
+        fixed = traced.once(*constants)
+        hs, final, kept = traced.forward(z_x, mask, state, fixed)
+        ctx.given = traced, again, books, len(tensors), len(fixed), len(kept[0])
+        ctx.save_for_backward(z_x, mask, *tensors, *fixed, *(t for of_step in kept for t in of_step))
+        ctx.set_materialize_grads(False)
+        return hs, *final
+
+    @staticmethod
+    def backward(ctx, *incoming):
+        traced, again, books, given, fixed, each = ctx.given
+        z_x, mask, *saved = ctx.saved_tensors
+        tensors, fixed, kept = cut(saved, given, fixed)
+        if torch.is_grad_enabled():  # create_graph=True
+            dz, *others = torch_again.gradients(
+                lambda z_x, *tensors: again(z_x, mask, *traced.parts(tensors)), (z_x, *tensors), incoming
+            )
+            return None, None, None, dz, None, *others
+        d_hs, *d_state = incoming
+        d_hs = z_x.new_zeros(len(z_x), *tensors[0].shape) if d_hs is None else d_hs
+        d_state = [torch.zeros_like(s) if d is None else d for s, d in zip(tensors, d_state, strict=False)]
+        kept = [kept[n : n + each] for n in range(0, len(kept), each)]
+        dz, d_state, d_weights, of_products = traced.backward(kept, fixed, d_hs, d_state)
+        for book, (a, d) in zip(books, of_products, strict=True):
+            if d is not None:
+                book.add(_rows(a), _rows(d))
+        of_tensors = [*d_state, *d_weights]  # the kernels' are in the books
+        return None, None, None, dz, None, *of_tensors, *[None] * (len(tensors) - len(of_tensors))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return the rows of all steps below each other, `(..., timesteps * batch, n)`."""
+    return x.movedim(0, -3).flatten(-3, -2)
+
+
+#: A trace is made when its shape has had so many steps: making it takes as long as it saves in some 200 to 400.
+TRACES: Amortized[TracedStep] = Amortized(
+    most=16,
+    worth=200,
+    without="A step of a recurrent layer could not be traced, so its operations are called one by one, which is slower",
+)

@@ -1,0 +1,120 @@
+"""A function of tensors and its gradient as lists of torch's operations: traced once, run for each step.
+
+A step that Python runs costs what its calls cost: Keras' way to each operation, and torch's notes for the gradient. In
+a trace both are left out. Its operations are sorted by what they depend on: on what is the same at all steps alone
+(a cast of a kernel, say), so that they are run once; on what comes in from behind, so that they belong to the
+gradient; the others are the step, and hand over to the gradient what it reads of them.
+
+`make_fx` is what torch's documentation of `torch.func.functionalize` traces with; here is its only use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import fx
+
+from keras_lstm_custom.structures import Tensor
+
+
+class Trace:
+    """What `function(constants, inputs, incoming)` does for tensors like these: it returns results and gradients.
+
+    Attributes:
+        once: (*constants) -> fixed
+        forward: (*inputs, *fixed) -> results, and what `backward` reads of the step
+        backward: (*what it reads, *fixed, *incoming) -> gradients
+        inputs, results, gradients: their names; what is the same tensor has the same name. A gradient may be None
+    """
+
+    def __init__(self, function: Callable, constants: Sequence, inputs: Sequence, incoming: Sequence):
+        """Trace it.
+
+        Raises:
+            RuntimeError: its operations depend on the numbers, or it draws at random or changes a tensor in place.
+        """
+        module, count = _traced(function, [constants, inputs, incoming])
+        *nodes, output = module.graph.nodes
+        results, gradients = cut(output.args[0], count)
+        given, found = [n for n in nodes if n.op == "placeholder"], [n for n in gradients if n is not None]
+        of_constants, of_inputs, of_incoming = cut(given, len(constants), len(inputs))
+        once, steps, back = _sorted(nodes, of_constants, of_incoming)
+        read = list(dict.fromkeys(node for some in (*(n.all_input_nodes for n in back), found) for node in some))
+        kept = [node for node in read if node not in {*once, *back}]
+        wanted = {*(node for some in steps for node in some.all_input_nodes), *results, *read}
+        fixed = [node for node in once if node in wanted]
+        self.once = _function(module, once, of_constants, fixed)
+        self.forward = _function(module, steps, [*of_inputs, *fixed], (results, kept))
+        self.backward = _function(module, back, [*kept, *fixed, *of_incoming], gradients)
+        self.inputs, self.results = [n.name for n in of_inputs], [n.name for n in results]
+        self.gradients = [None if n is None else n.name for n in gradients]
+
+
+def cut(items: Sequence, *counts: int) -> list[Sequence]:
+    """Return the first items, the next ones, and so on, and those that are left."""
+    ends = [0, *accumulate(counts), len(items)]
+    return [items[start:end] for start, end in pairwise(ends)]
+
+
+def _traced(function: Callable, arguments: list[Sequence[Tensor]]) -> tuple[fx.GraphModule, int]:
+    """Return what it does, and how many results come before the gradients."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
+
+    count = 0
+
+    def flat(*given):
+        nonlocal count
+        results, gradients = function(*given)
+        count = len(results)
+        return [*results, *gradients]
+
+    with torch.inference_mode(False):
+        examples = [[torch.zeros(t.shape, dtype=t.dtype, device=t.device) for t in some] for some in arguments]
+        module = make_fx(flat)(*examples)
+    for node in module.graph.nodes:
+        if node.target is torch.ops.aten.detach.default:  # nothing is recorded for a gradient when a trace runs
+            node.replace_all_uses_with(node.args[0])
+        elif node.op == "call_function" and node.is_impure() and not _writes_into_its_own(node):
+            raise RuntimeError(f"{node.target} changes a tensor in place, or draws at random")
+    module.graph.eliminate_dead_code()
+    return module, count
+
+
+def _writes_into_its_own(node: fx.Node) -> bool:
+    """Return whether it changes a new tensor in place, which nothing else reads: torch's own derivatives do."""
+    written: Any = node.args[0] if node.args else None
+    if not isinstance(written, fx.Node) or list(written.users) != [node]:
+        return False
+    changes, makes = (getattr(n.target, "_schema", None) for n in (node, written))
+    if changes is None or makes is None or not changes.is_mutable:
+        return False
+    return all(value.alias_info is None for value in makes.returns)
+
+
+def _sorted(nodes: Sequence[fx.Node], constants: Sequence[fx.Node], incoming: Sequence[fx.Node]) -> list[list[fx.Node]]:
+    """Return the nodes that depend on constants alone, those of the step, and those of the gradient, each in order."""
+    once, back = set(constants), set(incoming)
+    for node in nodes:
+        if not back.isdisjoint(node.all_input_nodes):
+            back.add(node)
+        elif node.op != "placeholder" and once.issuperset(node.all_input_nodes):
+            once.add(node)
+    sorts: list[list[fx.Node]] = [[], [], []]
+    for node in nodes:
+        sorts[0 if node in once else 2 if node in back else 1].append(node)
+    return sorts
+
+
+def _function(module: fx.GraphModule, nodes: Sequence[fx.Node], inputs: Sequence[fx.Node], outputs: Any) -> Callable:
+    """Return the function that does what these nodes do."""
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(node.name) for node in inputs}
+    for node in nodes:
+        if node not in copies:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(fx.node.map_arg(outputs, copies.__getitem__))
+    graph.eliminate_dead_code()
+    return fx.GraphModule(module, graph).forward
