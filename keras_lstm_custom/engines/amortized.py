@@ -1,4 +1,4 @@
-"""What takes long to make and makes the next runs faster: made once enough work has come for it, and kept."""
+"""What takes long to make and makes the next runs faster: made once it has been asked for often enough, and kept."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Amortized(Generic[Made]):
     """
 
     def __init__(self, most: int, worth: int, without: str):
-        """Keep so many, each made after so much work; `without` says what is done where that fails."""
+        """Keep so many, each made when it was asked for `worth` times; `without` says what is done where that fails."""
         self.most, self.worth, self._without = most, worth, without
         self._made: OrderedDict[Hashable, Made | None] = OrderedDict()  # None: could not be
-        self._done: OrderedDict[Hashable, int] = OrderedDict()  #: work that was done without
+        self._asked: OrderedDict[Hashable, int] = OrderedDict()  #: how often, of what is not made yet
 
     def __len__(self) -> int:
         return len(self._made)
@@ -29,13 +29,13 @@ class Amortized(Generic[Made]):
         """Return what was made for it, if anything was."""
         return self._made.get(key)
 
-    def of(self, key: Hashable, make: Callable[[], Made], work: int = 1) -> Made | None:
-        """Return what is made for it, or None while that is not worth it: `work` is done now, with it or without."""
+    def of(self, key: Hashable, make: Callable[[], Made]) -> Made | None:
+        """Return what is made for it, or None while that is not worth it."""
         if key not in self._made:
-            done = self._done.pop(key, 0)
-            if done < self.worth:
-                self._done[key] = done + work
-                self._shorten(self._done)
+            asked = self._asked.pop(key, 0)
+            if asked < self.worth:
+                self._asked[key] = asked + 1
+                self._shorten(self._asked)
                 return None
             self._made[key] = self._try(make)
         self._made.move_to_end(key)
@@ -45,7 +45,7 @@ class Amortized(Generic[Made]):
     def clear(self) -> None:
         """Forget all."""
         self._made.clear()
-        self._done.clear()
+        self._asked.clear()
 
     def _try(self, make: Callable[[], Made]) -> Made | None:
         try:

@@ -33,21 +33,22 @@ class Constants(NamedTuple):
         return [t for some in self for t in some]
 
 
-#: Numbers of z up to which calls take longer than what they compute. Traced, `options.py projection` over 64, 100, 64,
-#: 256 (65,536) was 3 % faster than the generic loop, over 128, 50, 128, 512 (262,144) 20 % slower.
+#: Numbers of z up to which calls take longer than what they compute. Over 128, 50, 128, 512 (131,072 and more) a trace
+#: was 0.92 to 1.07 times as fast as the generic loop, over 64, 100, 64, 256 (up to 65,536) 1.09 to 1.18 times.
 SMALL = 65_536
+FEW = 8  #: steps that are not worth a trace
 
 
 def step(
     cell: Any, timesteps: int, z_t: Tensor, mask_t: Tensor | None, state: Sequence[Tensor], constants: Constants
 ) -> TracedStep | None:
-    """Return a step for tensors like these, or None where, or as long as, the steps run as they are."""
-    if not _serves(z_t):
+    """Return a step for tensors like these, or None where the steps run as they are."""
+    if timesteps < FEW or not _serves(z_t):
         return None
     inputs = [z_t, *([] if mask_t is None else [mask_t]), *state]
     shapes = ((t.shape, t.dtype) for t in (*inputs, *constants.all))
     key = (weakref.ref(cell), type(cell).step, *map(len, constants), *settings(cell), *shapes)
-    return TRACES.of(key, lambda: TracedStep(cell, inputs, constants), work=timesteps)
+    return TRACES.of(key, lambda: TracedStep(cell, inputs, constants))
 
 
 def _serves(z_t: Tensor) -> bool:
@@ -200,9 +201,9 @@ def _rows(x: Tensor) -> Tensor:
     return x.movedim(0, -3).flatten(-3, -2)
 
 
-#: A trace is made when its shape has had so many steps: making it takes as long as it saves in some 200 to 400.
+#: Made at once: when a step runs again for a gradient (`checkpoint_every`), it must keep the same tensors.
 TRACES: Amortized[TracedStep] = Amortized(
     most=16,
-    worth=200,
+    worth=0,
     without="A step of a recurrent layer could not be traced, so its operations are called one by one, which is slower",
 )

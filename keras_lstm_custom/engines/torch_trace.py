@@ -1,9 +1,9 @@
 """A function of tensors and its gradient as lists of torch's operations: traced once, run for each step.
 
 A step that Python runs costs what its calls cost: Keras' way to each operation, and torch's notes for the gradient. In
-a trace both are left out. Its operations are sorted by what they depend on: on what is the same at all steps alone
-(a cast of a kernel, say), so that they are run once; on what comes in from behind, so that they belong to the
-gradient; the others are the step, and hand over to the gradient what it reads of them.
+a trace both are left out. Its operations are sorted: those that depend on nothing but what is the same at all steps (a
+cast of a kernel, say) are run once; those that lead to a result are the step, and hand over to the gradient what it
+reads of them; the others are the gradient.
 
 `make_fx` is what torch's documentation of `torch.func.functionalize` traces with; here is its only use.
 """
@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
+from operator import getitem
+from types import BuiltinFunctionType
 from typing import Any
 
 import torch
 from torch import fx
+from torch._ops import OpOverload
 
 from keras_lstm_custom.structures import Tensor
 
@@ -41,7 +44,7 @@ class Trace:
         results, gradients = cut(output.args[0], count)
         given, found = [n for n in nodes if n.op == "placeholder"], [n for n in gradients if n is not None]
         of_constants, of_inputs, of_incoming = cut(given, len(constants), len(inputs))
-        once, steps, back = _sorted(nodes, of_constants, of_incoming)
+        once, steps, back = _sorted(nodes, of_constants, of_inputs, results)
         read = list(dict.fromkeys(node for some in (*(n.all_input_nodes for n in back), found) for node in some))
         kept = [node for node in read if node not in {*once, *back}]
         wanted = {*(node for some in steps for node in some.all_input_nodes), *results, *read}
@@ -71,7 +74,10 @@ def _traced(function: Callable, arguments: list[Sequence[Tensor]]) -> tuple[fx.G
         count = len(results)
         return [*results, *gradients]
 
-    with torch.inference_mode(False):
+    def as_it_is(t: Tensor) -> Tensor:  # not to what takes care of the tensors that a model keeps for its gradient
+        return t
+
+    with torch.inference_mode(False), torch.autograd.graph.saved_tensors_hooks(as_it_is, as_it_is):
         examples = [[torch.zeros(t.shape, dtype=t.dtype, device=t.device) for t in some] for some in arguments]
         module = make_fx(flat)(*examples)
     for node in module.graph.nodes:
@@ -94,17 +100,22 @@ def _writes_into_its_own(node: fx.Node) -> bool:
     return all(value.alias_info is None for value in makes.returns)
 
 
-def _sorted(nodes: Sequence[fx.Node], constants: Sequence[fx.Node], incoming: Sequence[fx.Node]) -> list[list[fx.Node]]:
-    """Return the nodes that depend on constants alone, those of the step, and those of the gradient, each in order."""
-    once, back = set(constants), set(incoming)
+def _sorted(
+    nodes: Sequence[fx.Node], constants: Sequence[fx.Node], inputs: Sequence[fx.Node], results: Sequence[fx.Node]
+) -> list[list[fx.Node]]:
+    """Return the nodes that depend on constants alone, those that lead to results, and the others, each in order."""
+    once, steps = set(constants), {*inputs, *results}
+    for node in reversed(nodes):
+        if node in steps:
+            steps.update(node.all_input_nodes)
     for node in nodes:
-        if not back.isdisjoint(node.all_input_nodes):
-            back.add(node)
-        elif node.op != "placeholder" and once.issuperset(node.all_input_nodes):
+        if node.op != "placeholder" and once.issuperset(node.all_input_nodes):
             once.add(node)
+        if node.target is getitem and node.args[0] in steps:  # tensors are handed over, not tuples of them
+            steps.add(node)
     sorts: list[list[fx.Node]] = [[], [], []]
     for node in nodes:
-        sorts[0 if node in once else 2 if node in back else 1].append(node)
+        sorts[0 if node in once else 1 if node in steps else 2].append(node)
     return sorts
 
 
@@ -115,6 +126,13 @@ def _function(module: fx.GraphModule, nodes: Sequence[fx.Node], inputs: Sequence
     for node in nodes:
         if node not in copies:
             copies[node] = graph.node_copy(node, copies.__getitem__)
+            copies[node].target = _called_directly(node.target)
     graph.output(fx.node.map_arg(outputs, copies.__getitem__))
     graph.eliminate_dead_code()
     return fx.GraphModule(module, graph).forward
+
+
+def _called_directly(operation: Any) -> Any:
+    """Return the function of `torch` that does what an operation does, if there is one: its call takes less time."""
+    function = getattr(torch, getattr(operation, "__name__", "").partition(".")[0], None)
+    return function if isinstance(operation, OpOverload) and isinstance(function, BuiltinFunctionType) else operation

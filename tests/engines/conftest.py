@@ -27,14 +27,14 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def torch_steps(request, monkeypatch):
-    """Let derived steps under torch run as they are, or from a trace at once; elsewhere there is one way."""
+    """Let derived steps under torch run as they are, or all from a trace; elsewhere there is one way."""
     way = getattr(request, "param", None)
     if way is None:
         yield
         return
-    from keras_lstm_custom.engines.derived_torch_traced import TRACES
+    from keras_lstm_custom.engines import derived_torch_traced
 
-    TRACES.clear()
-    monkeypatch.setattr(TRACES, "worth", 0 if way == "traced" else float("inf"))
+    derived_torch_traced.TRACES.clear()
+    monkeypatch.setattr(derived_torch_traced, "FEW", 0 if way == "traced" else float("inf"))
     yield
-    TRACES.clear()
+    derived_torch_traced.TRACES.clear()

@@ -25,9 +25,9 @@ from keras_lstm_custom.engines.torch_trace import Trace
 
 @pytest.fixture(autouse=True)
 def traces(monkeypatch):
-    """Trace at once; gives the traces."""
+    """Trace few steps, too; gives the traces."""
     traced.TRACES.clear()
-    monkeypatch.setattr(traced.TRACES, "worth", 0)
+    monkeypatch.setattr(traced, "FEW", 0)
     yield traced.TRACES
     traced.TRACES.clear()
 
@@ -89,17 +89,31 @@ def test_it_really_runs(monkeypatch):
         torch.testing.assert_close(layer(X), reference(X) + 1)
 
 
-def test_a_trace_is_made_when_it_is_worth_it_and_the_oldest_is_let_go(traces, monkeypatch):
-    monkeypatch.setattr(traces, "worth", 14)
+def test_one_shape_has_one_trace_and_the_oldest_is_let_go(traces, monkeypatch):
     monkeypatch.setattr(traces, "most", 2)
     layer, _ = layer_that()
-    for made in (0, 0, 1, 1):
+    for _ in range(2):
         layer(X)
-        assert len(traces) == made
+        layer(X[:, :5])
+        assert len(traces) == 1
     for rows in (3, 4, 5):
-        for _ in range(3):
-            layer(torch.ones(rows, 7, 3))
-        assert len(traces) == 2
+        layer(torch.ones(rows, 7, 3))
+    assert len(traces) == 2
+
+
+def test_a_few_steps_run_as_they_are(traces, monkeypatch):
+    monkeypatch.setattr(traced, "FEW", 7)
+    layer, _ = layer_that()
+    layer(X[:, :6])
+    assert not len(traces)
+    layer(X)
+    assert len(traces) == 1
+
+
+def test_a_step_that_runs_again_for_the_gradient_keeps_the_same(traces):
+    layer, reference = layer_that(checkpoint_every=3)
+    assert_equal(gradients(layer, X), gradients(reference, X))
+    assert len(traces) == 1
 
 
 def test_large_steps_run_as_they_are(traces, monkeypatch):
@@ -157,7 +171,7 @@ def test_what_is_the_same_at_all_steps_is_computed_once():
     assert_equal(gradients(layer, X), gradients(reference, X))
     (step,) = traced.TRACES._made.values()
     codes = [function.__self__.code for function in (step.once, step._forward, step._backward)]
-    assert ["aten.exp" in code for code in codes] == [True, False, False]
+    assert ["torch.exp(" in code for code in codes] == [True, False, False]
 
 
 def test_gradients_twice_of_frozen_weights_and_of_one_tensor_in_two_places():
