@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras, TensorFlow and torch this package stands on; there are eleven, all in this file.
+"""The undocumented parts of Keras, TensorFlow and torch this package stands on; there are twelve, all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -19,6 +19,7 @@
 10. `Layer.__call__` looks up `call` on the layer itself, so that one layer's may be replaced for a while
    (`methods_replaced`).
 11. `_are_functorch_transforms_active` of `torch._C`: whether a transform of `torch.func` (jvp, vmap, ...) runs.
+12. `_schema` of an operation of `torch.ops`: whether it changes a tensor in place, and gives new ones.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -139,6 +140,18 @@ def inside_torch_func() -> bool:
     import torch
 
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def changes_in_place(operation: Any) -> bool:
+    """Return whether this is an operation of `torch.ops` that changes what it is given."""
+    schema = getattr(operation, "_schema", None)
+    return schema is not None and schema.is_mutable
+
+
+def gives_new_tensors(operation: Any) -> bool:
+    """Return whether this is an operation of `torch.ops` whose results share nothing with what it is given."""
+    schema = getattr(operation, "_schema", None)
+    return schema is not None and all(result.alias_info is None for result in schema.returns)
 
 
 class EngineRNN(keras.layers.RNN):

@@ -291,3 +291,14 @@ def test_torch_says_when_a_transform_of_torch_func_runs():
     seen = []
     torch.func.vmap(lambda x: seen.append(keras_hooks.inside_torch_func()) or x)(torch.ones(2, 3))
     assert [keras_hooks.inside_torch_func(), *seen] == [False, True], "torch changed `_are_functorch_transforms_active`"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="needs the torch backend")
+def test_operations_of_torch_say_what_they_change():
+    import torch
+
+    aten = torch.ops.aten
+    operations = (aten.add_.Tensor, aten.add.Tensor, aten.select.int)
+    why = "torch changed `_schema` of its operations"
+    assert list(map(keras_hooks.changes_in_place, operations)) == [True, False, False], why
+    assert list(map(keras_hooks.gives_new_tensors, operations)) == [False, True, False], why

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._ops import OpOverload
 
+from keras_lstm_custom.keras_hooks import changes_in_place, gives_new_tensors
 from keras_lstm_custom.structures import Tensor
 
 
@@ -91,13 +91,10 @@ def _traced(function: Callable, arguments: list[Sequence[Tensor]]) -> tuple[fx.G
 
 def _writes_into_its_own(node: fx.Node) -> bool:
     """Return whether it changes a new tensor in place, which nothing else reads: torch's own derivatives do."""
-    written: Any = node.args[0] if node.args else None
+    written = node.args[0] if node.args else None
     if not isinstance(written, fx.Node) or list(written.users) != [node]:
         return False
-    changes, makes = (getattr(n.target, "_schema", None) for n in (node, written))
-    if changes is None or makes is None or not changes.is_mutable:
-        return False
-    return all(value.alias_info is None for value in makes.returns)
+    return changes_in_place(node.target) and gives_new_tensors(written.target)
 
 
 def _sorted(
@@ -135,4 +132,5 @@ def _function(module: fx.GraphModule, nodes: Sequence[fx.Node], inputs: Sequence
 def _called_directly(operation: Any) -> Any:
     """Return the function of `torch` that does what an operation does, if there is one: its call takes less time."""
     function = getattr(torch, getattr(operation, "__name__", "").partition(".")[0], None)
-    return function if isinstance(operation, OpOverload) and isinstance(function, BuiltinFunctionType) else operation
+    is_one = isinstance(operation, type(torch.ops.aten.add.Tensor)) and isinstance(function, BuiltinFunctionType)
+    return function if is_one else operation
