@@ -90,6 +90,8 @@ def _setting(value: Any) -> Hashable:
     """Return what can be compared of a value: a number, text, an array, a function, or several of them."""
     if isinstance(value, (list, tuple)):
         return tuple(map(_setting, value))
+    if isinstance(value, (set, frozenset)):
+        return frozenset(map(_setting, value))
     if isinstance(value, dict):
         return tuple((name, _setting(of_it)) for name, of_it in value.items())
     if isinstance(value, np.ndarray):
@@ -98,4 +100,4 @@ def _setting(value: Any) -> Hashable:
         return type(value), repr(value)  # not a number is itself then, and True is not 1
     if isinstance(value, keras.layers.Layer) or not callable(value):
         return id(value) if ops.is_tensor(value) else None
-    return value
+    return value if isinstance(value, Hashable) else (type(value), repr(value))

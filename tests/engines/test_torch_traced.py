@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -153,6 +154,16 @@ def test_in_place_of_its_own_is_traced(traces):
     assert len(traces) == 1
 
 
+@dataclass
+class Scaled:
+    """A function that has no hash, as no dataclass that can be compared and changed has."""
+
+    factor: float
+
+    def __call__(self, u):
+        return u * self.factor
+
+
 @pytest.mark.parametrize(
     "values",
     [(0.5, 2.0), (np.float32(0.5), np.float32(2)), ([0.5], [2.0]), (np.full(4, 0.5, "float32"), np.ones(4, "float32"))],
@@ -163,6 +174,16 @@ def test_a_setting_that_changes_is_not_overlooked(values):
     for value in (*values, values[0]):
         for each in (layer, reference):
             each.cell.factor = ops.convert_to_tensor(value) if isinstance(value, (list, np.ndarray)) else value
+        assert_equal(gradients(layer, X), gradients(reference, X))
+
+
+def test_a_function_that_changes_inside_is_not_overlooked():
+    layer, reference = layer_that(lambda cell, h: cell.scaled(h))
+    for each in (layer, reference):
+        each.cell.scaled = Scaled(0.5)
+    for factor in (0.5, 2.0):
+        for each in (layer, reference):
+            each.cell.scaled.factor = factor
         assert_equal(gradients(layer, X), gradients(reference, X))
 
 
