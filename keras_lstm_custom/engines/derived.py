@@ -3,8 +3,8 @@
 What does not depend on the state is taken out of the loops: the products with the inputs come before them, the
 gradient of a kernel that the step multiplies by (`equations.project`) is one product after them; a backend may do both
 for some steps at a time. Forward, the states and these products are kept; backward, each step is computed again from
-them, without its products, and differentiated. So a cell costs no more than its step says, and its derivative stands
-nowhere.
+them, without its products, and differentiated (torch keeps what its gradient reads, and computes nothing again). So a
+cell costs no more than its step says, and its derivative stands nowhere.
 """
 
 from __future__ import annotations
