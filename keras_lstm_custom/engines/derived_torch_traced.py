@@ -189,10 +189,11 @@ class _Steps(torch.autograd.Function):
         d_state = [torch.zeros_like(s) if d is None else d for s, d in zip(tensors, d_state, strict=False)]
         kept = [kept[n : n + each] for n in range(0, len(kept), each)]
         dz, d_state, d_weights, of_products = traced.backward(kept, fixed, d_hs, d_state)
-        for book, (a, d) in zip(books, of_products, strict=True):
-            if d is not None:
-                book.add(_rows(a), _rows(d))
         of_tensors = [*d_state, *d_weights]  # the kernels' are in the books
+        _, are_needed, _ = cut(ctx.needs_input_grad, 5 + len(of_tensors), len(books))
+        for book, is_needed, (a, d) in zip(books, are_needed, of_products, strict=True):
+            if is_needed and d is not None:
+                book.add(_rows(a), _rows(d))
         return None, None, None, dz, None, *of_tensors, *[None] * (len(tensors) - len(of_tensors))
 
 
