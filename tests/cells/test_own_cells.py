@@ -292,3 +292,43 @@ def test_a_cell_without_a_recurrent_kernel_goes_wherever_a_layer_goes(rng):
     assert klc.trace(model, x)["own"].h.shape == (BATCH, TIMESTEPS, UNITS)
     klc.plots.weights(klc.gate_weights(model)["own"])
     assert klc.gate_weights(model)["own"].spectral_radius == {}
+
+
+class OnlyH(NamedTuple):
+    """A step that computes nothing beside its state."""
+
+    h: object
+
+
+class WiderInput(klc.RecurrentCell):
+    """Reads x itself behind W x + b: its input part is wider than its kernel."""
+
+    gates = ("h",)
+    step_type = OnlyH
+
+    def input_part(self, x, dropout=None):
+        return ops.concatenate([super().input_part(x, dropout), x], axis=-1)
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        u = equations.project(state.h, self.tensor("recurrent_kernel"), mask=recurrent_dropout)
+        return OnlyH(ops.tanh(z_x[..., : self.units] + u) + ops.mean(z_x[..., self.units :], axis=-1, keepdims=True))
+
+
+class WiderInputLayer(klc.Recurrent):
+    """Its layer."""
+
+    cell_class = WiderInput
+
+
+def test_a_step_of_h_alone_and_an_input_part_of_another_width(rng):
+    """What a trace keeps is one field; what `derived` tries is as wide as the cell makes it."""
+    x = rng.normal(size=(2, 9, 3)).astype("float32")
+    derived, reference = (WiderInputLayer(4, return_sequences=True, engine=e) for e in ("derived", "reference"))
+    for layer in (derived, reference):
+        layer.build(x.shape)
+        layer.set_weights(derived.get_weights())
+    for found, expected in zip(outputs_and_gradients(derived, x), outputs_and_gradients(reference, x), strict=True):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    model = keras.Sequential([keras.Input(x.shape[1:]), reference])
+    np.testing.assert_allclose(klc.trace(model, x)[reference.name].h, model.predict(x, verbose=0), atol=1e-6)
