@@ -272,9 +272,9 @@ def main() -> int:
     options = parser.parse_args()
     options.shard = tuple(int(n) for n in options.shard.split("/"))
     if options.no_graphs and BACKEND == "torch":
-        from keras_lstm_custom.engines import torch_graphs
+        from keras_lstm_custom.engines.torch import graphs
 
-        torch_graphs.serves = lambda z_x: False
+        graphs.serves = lambda z_x: False
     report = Report(options.part, options)
     PARTS[options.part](report)
     return report.finish()

@@ -112,7 +112,7 @@ def jax_candidates(workload, shape, dtype, training, pool: ThreadPoolExecutor):
     import jax
     from jax import numpy as jnp
 
-    from keras_lstm_custom.engines import jax_accelerator
+    from keras_lstm_custom.engines.jax import accelerator
 
     batch, _, features, units = shape
     found = layers(workload, shape, dtype, training)
@@ -142,13 +142,13 @@ def jax_candidates(workload, shape, dtype, training, pool: ThreadPoolExecutor):
         return future(forward, [v.value for v in layer.trainable_variables], note_of(layer))
 
     futures = {name: attempted(of_layer, layer) for name, layer in found.items()}
-    own = jax_accelerator.UNROLL
+    own = accelerator.UNROLL
     probed = dtype == "float32" and shape[3] == 512 and training and workload.plain in ("lstm", "rnn")
     for steps in UNROLLED if probed and not workload.padded else ():
         jax.clear_caches()  # the engine's own compiled function knows nothing of this
-        jax_accelerator.UNROLL = steps
+        accelerator.UNROLL = steps
         futures[f"unroll {steps}"] = of_layer(forced("jax_scan", workload, shape, dtype))
-    jax_accelerator.UNROLL = own
+    accelerator.UNROLL = own
     if probed:
         jax.clear_caches()
     if workload.plain in ("lstm", "lstm without bias") and jax.default_backend() == "gpu":

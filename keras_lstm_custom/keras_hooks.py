@@ -1,4 +1,4 @@
-"""The undocumented parts of Keras, TensorFlow and torch this package stands on; there are twelve, all in this file.
+"""The undocumented parts of Keras, TensorFlow and torch this package stands on; there are thirteen, all in this file.
 
 1. `keras.layers.RNN.inner_loop`: Keras' loop over time. `EngineRNN` overrides it, so that masks,
    states, `stateful` and `go_backwards` stay Keras' own and only the loop is ours;
@@ -20,6 +20,8 @@
    (`methods_replaced`).
 11. `_are_functorch_transforms_active` of `torch._C`: whether a transform of `torch.func` (jvp, vmap, ...) runs.
 12. `_schema` of an operation of `torch.ops`: whether it changes a tensor in place, and gives new ones.
+13. `_thnn_fused_lstm_cell` and `_thnn_fused_lstm_cell_backward_impl` of `torch.ops.aten`: the kernels behind
+   `torch.nn.LSTMCell` on a GPU.
 
 `tests/test_keras_hooks.py` fails with the name of the hook when Keras changes one.
 """
@@ -152,6 +154,14 @@ def gives_new_tensors(operation: Any) -> bool:
     """Return whether this is an operation of `torch.ops` whose results share nothing with what it is given."""
     schema = getattr(operation, "_schema", None)
     return schema is not None and all(result.alias_info is None for result in schema.returns)
+
+
+def fused_lstm_kernels() -> tuple[Any, Any]:
+    """Return torch's kernels of an LSTM's step, forward and backward; None for one that this torch does not have."""
+    import torch
+
+    names = ("_thnn_fused_lstm_cell", "_thnn_fused_lstm_cell_backward_impl")
+    return getattr(torch.ops.aten, names[0], None), getattr(torch.ops.aten, names[1], None)
 
 
 class EngineRNN(keras.layers.RNN):

@@ -302,3 +302,13 @@ def test_operations_of_torch_say_what_they_change():
     why = "torch changed `_schema` of its operations"
     assert list(map(keras_hooks.changes_in_place, operations)) == [True, False, False], why
     assert list(map(keras_hooks.gives_new_tensors, operations)) == [False, True, False], why
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="needs the torch backend")
+def test_torch_has_the_kernels_of_an_lstms_step():
+    forward, backward = (
+        [argument.name for argument in kernel.default._schema.arguments] for kernel in keras_hooks.fused_lstm_kernels()
+    )
+    why = "torch changed or dropped the kernels behind `torch.nn.LSTMCell`"
+    assert forward[:3] == ["input_gates", "hidden_gates", "cx"], why
+    assert backward == ["grad_hy", "grad_cy", "cx", "cy", "workspace", "has_bias"], why

@@ -37,7 +37,7 @@ def supports(request: Request) -> Support:
 @no_steps.served
 def run(request: Request) -> Result:
     """Run the recurrence, or those of both halves of a batch, where they run side by side."""
-    recurrence = import_module(f"keras_lstm_custom.engines.derived_{keras.backend.backend()}").recurrence(request.cell)
+    recurrence = import_module(f"keras_lstm_custom.engines.{keras.backend.backend()}.derived").recurrence(request.cell)
     return halves.joined([_run(recurrence, half) for half in halves.of(request)])
 
 

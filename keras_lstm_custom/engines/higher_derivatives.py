@@ -1,6 +1,6 @@
 """Derivatives of every order and in both modes, also where an engine does not have them.
 
-JAX's engines have them all (`jax_derivatives`). torch differentiates its engines as often as it is asked to, but not
+JAX's engines have them all (`jax.derivatives`). torch differentiates its engines as often as it is asked to, but not
 in forward mode nor inside `torch.func`: there "auto" has the reference engine.
 
 Under TensorFlow a fast engine computes the outputs and their gradient. What is a gradient of that gradient (a gradient

@@ -18,7 +18,7 @@ def run(request: Request) -> Result:
     """Run the recurrence over time-major inputs."""
     from jax import numpy as jnp
 
-    from keras_lstm_custom.engines.jax_recurrence import Affine, recurrence
+    from keras_lstm_custom.engines.jax.recurrence import Affine, recurrence
 
     cell = request.cell
     input_masks, recurrent_masks = (tuple(fast_path.masks_of(m)) for m in request.dropout)

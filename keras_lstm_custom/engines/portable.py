@@ -67,7 +67,7 @@ def _compiled(request: Request) -> bool:
 
 @cache
 def _recurrence(equation: Callable, compiled: bool):
-    from keras_lstm_custom.engines.tensorflow_recurrence import Recurrence
+    from keras_lstm_custom.engines.tensorflow.recurrence import Recurrence
 
     return Recurrence(equation, compiled=compiled)
 

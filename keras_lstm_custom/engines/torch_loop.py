@@ -18,7 +18,7 @@ def run(request: Request) -> Result:
     """Project all inputs at once, then run the recurrence."""
     import torch
 
-    from keras_lstm_custom.engines.torch_recurrence import recurrence
+    from keras_lstm_custom.engines.torch.recurrence import recurrence
 
     cell = request.cell
     kernel, recurrent_kernel, bias = fast_path.weights_of(cell)

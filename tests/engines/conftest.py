@@ -32,9 +32,9 @@ def torch_steps(request, monkeypatch):
     if way is None:
         yield
         return
-    from keras_lstm_custom.engines import derived_torch_traced
+    from keras_lstm_custom.engines.torch import derived_traced
 
-    derived_torch_traced.TRACES.clear()
-    monkeypatch.setattr(derived_torch_traced, "FEW", 0 if way == "traced" else float("inf"))
+    derived_traced.TRACES.clear()
+    monkeypatch.setattr(derived_traced, "FEW", 0 if way == "traced" else float("inf"))
     yield
-    derived_torch_traced.TRACES.clear()
+    derived_traced.TRACES.clear()

@@ -114,7 +114,7 @@ def test_auto_takes_it_and_it_really_runs(kind, monkeypatch):
     assert layer_class(5, **options).explain_engine(x.shape, training=True).chosen == fastest[BACKEND].get(
         kind, "derived"
     )
-    module = derived.import_module(f"keras_lstm_custom.engines.derived_{BACKEND}")
+    module = derived.import_module(f"keras_lstm_custom.engines.{BACKEND}.derived")
     original = module.recurrence
 
     def shifted(cell):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("torch_steps")
 @pytest.mark.parametrize("kind", ["gru before", "projection", "gate norm"])
 def test_products_of_wide_kernels_are_kept(kind, monkeypatch, float64):
     """Those of the other tests are narrow, and computed again."""
-    monkeypatch.setattr(import_module(f"keras_lstm_custom.engines.derived_{BACKEND}"), "NARROW", 1)
+    monkeypatch.setattr(import_module(f"keras_lstm_custom.engines.{BACKEND}.derived"), "NARROW", 1)
     case = Case(kind, "scattered", dtype="float64", activation=exact_tanh if BACKEND == "jax" else "tanh")
     data = arrays(case)
     assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
@@ -40,7 +40,7 @@ def test_inputs_and_gradients_of_kernels_of_some_steps_at_a_time(kind, timesteps
     monkeypatch.setattr(klc.cells.base.EquationCell, "project_inputs", noted)
     case = Case(kind, "scattered", timesteps=timesteps, dtype="float64", activation=exact_tanh, inputs_dropout=1)
     data = arrays(case)
-    rows = {"jax": "jax_parts", "torch": "derived_torch_loop"}[BACKEND]
+    rows = {"jax": "jax.parts", "torch": "torch.derived_loop"}[BACKEND]
     monkeypatch.setattr(import_module(f"keras_lstm_custom.engines.{rows}"), "ROWS", 5 * case.batch)
     assert_same(run("derived", case, data), run("reference", case, data), TOLERANCE["float64"])
     assert {(timesteps,), (3,), (5,)} & projected == ({(3,)} if timesteps == 6 and BACKEND == "jax" else {(5,)})
@@ -87,16 +87,16 @@ def test_what_a_gradient_needs_is_kept_only_under_a_tape(monkeypatch):
     """And computed where one is taken all the same, by `tf.gradients`."""
     import tensorflow as tf
 
-    from keras_lstm_custom.engines import derived_tensorflow
+    from keras_lstm_custom.engines.tensorflow import derived
 
     kept = []
-    forward = derived_tensorflow._Loops.forward
+    forward = derived._Loops.forward
 
     def noted(self, *arguments):
         kept.append(arguments[-1])
         return forward(self, *arguments)
 
-    monkeypatch.setattr(derived_tensorflow._Loops, "forward", noted)
+    monkeypatch.setattr(derived._Loops, "forward", noted)
     layer = klc.GRU(5, engine="derived")
     x = tf.random.normal((4, 6, 3))
     layer(x)

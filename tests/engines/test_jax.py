@@ -16,7 +16,7 @@ if keras.backend.backend() != "jax":
 import jax
 from jax import numpy as jnp
 
-from keras_lstm_custom.engines import jax_products
+from keras_lstm_custom.engines.jax import products
 
 X = np.random.default_rng(3).normal(size=(3, 6, 2)).astype("float32")
 
@@ -44,12 +44,12 @@ def test_as_on_a_gpu(masks, monkeypatch):
 @pytest.mark.parametrize("on_cpu", [True, False])
 def test_what_is_derived_on_a_cpu_only(on_cpu, monkeypatch):
     """Its steps are differentiated at once, before the loop back, and the product with a narrow kernel made again."""
-    from keras_lstm_custom.engines import derived_jax
+    from keras_lstm_custom.engines.jax import derived
 
     at_once, again = [], []
-    of_all_steps, computed_again = derived_jax.of_all_steps, derived_jax._computed_again
-    monkeypatch.setattr(derived_jax, "of_all_steps", lambda *a: at_once.append(1) or of_all_steps(*a))
-    monkeypatch.setattr(derived_jax, "_computed_again", lambda *a: again.append(computed_again(*a)) or again[-1])
+    of_all_steps, computed_again = derived.of_all_steps, derived._computed_again
+    monkeypatch.setattr(derived, "of_all_steps", lambda *a: at_once.append(1) or of_all_steps(*a))
+    monkeypatch.setattr(derived, "_computed_again", lambda *a: again.append(computed_again(*a)) or again[-1])
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu" if on_cpu else "gpu")
     run("derived", Case("projection"))
     # The second product, of the projection, multiplies no state; h is as narrow as the projection.
@@ -164,11 +164,11 @@ def test_derivatives_of_every_kind(engine, way):
 
 def test_the_gradient_is_the_one_written_by_hand(monkeypatch):
     """Also through jit and vmap; JAX' own would keep twice as much, and sum bfloat16 in bfloat16."""
-    from keras_lstm_custom.engines import jax_recurrence
+    from keras_lstm_custom.engines.jax import recurrence
 
     calls = []
-    monkeypatch.setattr(jax_recurrence, "joined", lambda *a: calls.append(1) or joined(*a))
-    joined = jax_products.joined
+    monkeypatch.setattr(recurrence, "joined", lambda *a: calls.append(1) or joined(*a))
+    joined = products.joined
     layer = layer_on("jax_scan")
 
     def loss(x):

@@ -14,7 +14,7 @@ if keras.backend.backend() != "torch":
 
 import torch
 
-from keras_lstm_custom.engines import torch_fused
+from keras_lstm_custom.engines.torch import fused
 
 
 def forward(z_x, z_h, c):
@@ -48,9 +48,9 @@ def calls(monkeypatch):
 
         return SimpleNamespace(default=default)
 
-    monkeypatch.setattr(torch_fused, "FORWARD", counting(forward))
-    monkeypatch.setattr(torch_fused, "BACKWARD", counting(backward))
-    monkeypatch.setattr(torch_fused, "serves", lambda z_x: True)
+    monkeypatch.setattr(fused, "FORWARD", counting(forward))
+    monkeypatch.setattr(fused, "BACKWARD", counting(backward))
+    monkeypatch.setattr(fused, "serves", lambda z_x: True)
     return counted
 
 
@@ -67,18 +67,9 @@ def test_agrees_with_the_reference(calls, mask, dropout):
 
 def test_nothing_is_kept_without_a_gradient(calls):
     x, kernel, state = torch.randn(6, 2, 20), torch.randn(5, 20), [torch.randn(2, 5) for _ in "hc"]
-    assert torch_fused.forward(False, x, kernel, None, None, state)[2] == []
-    assert len(torch_fused.forward(True, x, kernel, None, None, state)[2]) == 1 + 7 + 6
+    assert fused.forward(False, x, kernel, None, None, state)[2] == []
+    assert len(fused.forward(True, x, kernel, None, None, state)[2]) == 1 + 7 + 6
 
 
 def test_without_a_gpu_it_does_not_serve():
-    assert not torch_fused.serves(torch.zeros(6, 2, 20))
-
-
-def test_torch_has_the_kernels_that_it_calls():
-    """They are behind `torch.nn.LSTMCell` on a GPU; this fails if torch changes or drops them."""
-    schema = torch.ops.aten._thnn_fused_lstm_cell.default._schema
-    assert [a.name for a in schema.arguments][:3] == ["input_gates", "hidden_gates", "cx"]
-    schema = torch.ops.aten._thnn_fused_lstm_cell_backward_impl.default._schema
-    names = [a.name for a in schema.arguments]
-    assert names == ["grad_hy", "grad_cy", "cx", "cy", "workspace", "has_bias"]
+    assert not fused.serves(torch.zeros(6, 2, 20))

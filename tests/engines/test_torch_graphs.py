@@ -13,10 +13,11 @@ if keras.backend.backend() != "torch":
 import torch
 
 import keras_lstm_custom as klc
-from keras_lstm_custom.engines import ENGINES, torch_graphs
+from keras_lstm_custom.engines import ENGINES
+from keras_lstm_custom.engines.torch import graphs
 
 
-class Played(torch_graphs.Recording):
+class Played(graphs.Recording):
     """Has tensors of its own, as a graph has: outputs are overwritten by the next call, wherever it comes from."""
 
     made: list[Played] = []
@@ -41,14 +42,14 @@ class Played(torch_graphs.Recording):
 @pytest.fixture
 def made(monkeypatch):
     """Pretend that there is a GPU; gives the recordings."""
-    monkeypatch.setattr(torch_graphs, "Recording", Played)
-    monkeypatch.setattr(torch_graphs, "STEPS", 2)
-    monkeypatch.setattr(torch_graphs, "serves", lambda z_x: True)
-    monkeypatch.setattr(torch_graphs, "_stream", lambda: 0)
-    torch_graphs.RECORDINGS.clear()
+    monkeypatch.setattr(graphs, "Recording", Played)
+    monkeypatch.setattr(graphs, "STEPS", 2)
+    monkeypatch.setattr(graphs, "serves", lambda z_x: True)
+    monkeypatch.setattr(graphs, "_stream", lambda: 0)
+    graphs.RECORDINGS.clear()
     Played.made.clear()
     yield Played.made
-    torch_graphs.RECORDINGS.clear()
+    graphs.RECORDINGS.clear()
 
 
 @pytest.mark.parametrize(("engine", "kind"), [*(("torch_loop", kind) for kind in LAYERS), ("derived", "gru")])
@@ -143,10 +144,10 @@ def test_the_derived_engine_has_second_derivatives_from_recordings_too(made):
 
 
 def test_old_recordings_are_let_go(made, monkeypatch):
-    monkeypatch.setattr(torch_graphs.RECORDINGS, "most", 3)
+    monkeypatch.setattr(graphs.RECORDINGS, "most", 3)
     for batch in (2, 3, 4, 2):
         run("torch_loop", Case(batch=batch))
-        assert len(torch_graphs.RECORDINGS) <= 3
+        assert len(graphs.RECORDINGS) <= 3
     assert not made  # none came twice before it was let go
 
 
@@ -154,7 +155,7 @@ def test_what_cannot_be_recorded_runs_step_by_step_and_says_so(made, monkeypatch
     def refuse(*arguments):
         raise RuntimeError("no graphs here")
 
-    monkeypatch.setattr(torch_graphs, "Recording", refuse)
+    monkeypatch.setattr(graphs, "Recording", refuse)
     case = Case()
     expected = run("torch_loop", case)
     with pytest.warns(UserWarning, match="one by one.*no graphs here"):
@@ -170,4 +171,4 @@ def test_in_half_precision_the_kernels_gradient_is_summed_in_float32(made):
 
 
 def test_a_cpu_records_nothing():
-    assert not torch_graphs.serves(torch.zeros(100, 2, 20))
+    assert not graphs.serves(torch.zeros(100, 2, 20))

@@ -20,8 +20,8 @@ if keras.backend.backend() != "torch":
 import torch
 
 import keras_lstm_custom as klc
-from keras_lstm_custom.engines import derived_torch_traced as traced
-from keras_lstm_custom.engines.torch_trace import Trace
+from keras_lstm_custom.engines.torch import derived_traced as traced
+from keras_lstm_custom.engines.torch.trace import Trace
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +196,7 @@ def test_what_is_the_same_at_all_steps_is_computed_once():
 
 
 def test_gradients_twice_of_frozen_weights_and_of_one_tensor_in_two_places(monkeypatch):
-    from keras_lstm_custom.engines.derived_torch_loop import Book
+    from keras_lstm_custom.engines.torch.derived_loop import Book
 
     layer, reference = layer_that()
     results = []
@@ -246,9 +246,9 @@ def test_a_trace_does_not_keep_its_cell_alive():
 
 
 def test_half_precision_and_a_mask_in_parts(monkeypatch):
-    from keras_lstm_custom.engines import derived_torch_loop
+    from keras_lstm_custom.engines.torch import derived_loop
 
-    monkeypatch.setattr(derived_torch_loop, "ROWS", 2 * Case().batch)
+    monkeypatch.setattr(derived_loop, "ROWS", 2 * Case().batch)
     for dtype, tolerance in (("float32", 1e-5), ("mixed_bfloat16", 0.15)):
         case = Case("projection", "scattered", dtype=dtype, recurrent_dropout=1, inputs_dropout=1)
         assert_same(run("derived", case), run("reference", case), tolerance)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_lstm_custom.engines.native.library import load
 from keras_lstm_custom.engines.native.rows import Handed
-from keras_lstm_custom.engines.tensorflow_recurrence import first_order_only
+from keras_lstm_custom.engines.tensorflow.recurrence import first_order_only
 from keras_lstm_custom.keras_hooks import unrecorded
 from keras_lstm_custom.structures import Tensor
 

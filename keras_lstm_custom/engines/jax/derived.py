@@ -1,11 +1,9 @@
 """The derived recurrence in JAX: `lax.scan` forward, and backward over the kept states and products.
 
 On a CPU inputs are projected, steps computed again and differentiated, and the kernels' gradients taken, for some steps
-at a time (`jax_parts`): of all steps they would go through memory, and so the loop back multiplies and adds only. What
+at a time (`parts`): of all steps they would go through memory, and so the loop back multiplies and adds only. What
 the loop forward reads goes by gate: XLA reads a step's part of a tensor where it computes with it, and does not
 vectorise a loop over a part of that part: a tanh of one gate of packed gates takes twice as long.
-
-Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports JAX.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from jax import numpy as jnp
 
 from keras_lstm_custom.engines.derived_step import Step
 from keras_lstm_custom.engines.fast_path import masks_of
-from keras_lstm_custom.engines.jax_accelerator import steps_at_once
-from keras_lstm_custom.engines.jax_derivatives import differentiable, of_all_steps
-from keras_lstm_custom.engines.jax_parts import by_parts, in_equal_parts
+from keras_lstm_custom.engines.jax.accelerator import steps_at_once
+from keras_lstm_custom.engines.jax.derivatives import differentiable, of_all_steps
+from keras_lstm_custom.engines.jax.parts import by_parts, in_equal_parts
 from keras_lstm_custom.keras_hooks import DropoutMasks
 from keras_lstm_custom.structures import Tensor
 

@@ -3,7 +3,7 @@
 Inputs are projected before the loop, and the weights' gradients are one product each after it. Forward, z is kept
 as it is; from it the coefficients of the backward step are computed for all steps at once, so that the backward
 loop multiplies and adds. z is `(batch, gates, units)`, so that nothing is concatenated, and with a dropout mask for
-each gate the products of all gates are one. Loaded on first use, since it imports JAX.
+each gate the products of all gates are one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 from jax import numpy as jnp
 
-from keras_lstm_custom.engines.jax_products import kernel_gradient, product, transposed_product
+from keras_lstm_custom.engines.jax.products import kernel_gradient, product, transposed_product
 
 #: How many steps XLA sees at once: measured on an H100 against 1, 2, 4 and 16 (`docs/engines.md`).
 UNROLL = 8

@@ -1,4 +1,4 @@
-"""The derived recurrence in torch by CUDA graphs. Loaded on first use, since it imports torch."""
+"""The derived recurrence in torch by CUDA graphs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from keras_lstm_custom.engines import derived_torch_loop, torch_again, torch_graphs
 from keras_lstm_custom.engines.derived_step import settings
+from keras_lstm_custom.engines.torch import again, derived_loop, graphs
 from keras_lstm_custom.structures import Tensor
 
 
@@ -21,7 +21,7 @@ def run(
     mask: Tensor | None,
     dropout: Sequence[Tensor],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return what `derived_torch.recurrence` does, of projected inputs."""
+    """Return what `derived.recurrence` does, of projected inputs."""
     tensors = (*state, *weights, *dropout)
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, *tensors))
     hs, *final = _InGraphs.apply(cell, (len(state), len(weights), len(dropout)), keep, z_x, mask, *tensors)
@@ -34,7 +34,7 @@ class _InGraphs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, cell, counts, keep, z_x, mask, *tensors):
         steps, (state, constants) = _steps(cell, counts), _parts(tensors, counts)
-        hs, final, before = torch_graphs.forward(steps, keep, z_x, mask, state, constants)
+        hs, final, before = graphs.forward(steps, keep, z_x, mask, state, constants)
         if keep:
             ctx.cell, ctx.counts = cell, counts
             ctx.save_for_backward(z_x, mask, *tensors, *before)
@@ -48,11 +48,11 @@ class _InGraphs(torch.autograd.Function):
         _, constants = _parts(tensors, ctx.counts)
         steps = _steps(ctx.cell, ctx.counts)
         if torch.is_grad_enabled():  # create_graph=True
-            dz, *others = torch_again.gradients(
+            dz, *others = again.gradients(
                 lambda z_x, *tensors: steps.forward(z_x, mask, *_parts(tensors, ctx.counts)), (z_x, *tensors), incoming
             )
             return None, None, None, dz, None, *others
-        dz, d_state, d_constants = torch_graphs.backward(steps, incoming, z_x, mask, before, constants)
+        dz, d_state, d_constants = graphs.backward(steps, incoming, z_x, mask, before, constants)
         return None, None, None, dz, None, *d_state, *d_constants
 
 
@@ -61,11 +61,11 @@ def _parts(tensors, counts):
     return tensors[: counts[0]], tensors[counts[0] :]
 
 
-def _steps(cell, counts) -> torch_graphs.Steps:
+def _steps(cell, counts) -> graphs.Steps:
     states, weights, masks = counts
 
     def forward(z_x, mask, state, constants):
-        hs, final = derived_torch_loop.run(cell, [z_x], state, constants[:weights], mask, constants[weights:], len(z_x))
+        hs, final = derived_loop.run(cell, [z_x], state, constants[:weights], mask, constants[weights:], len(z_x))
         return hs, *final
 
     def gradient(z_x, mask, state, constants, incoming):
@@ -77,4 +77,4 @@ def _steps(cell, counts) -> torch_graphs.Steps:
             found = iter(torch.autograd.grad(outputs, wanted, incoming, allow_unused=True, materialize_grads=True))
         return *(next(found) if t.requires_grad else None for t in leaves), *[None] * masks
 
-    return torch_graphs.Steps((weakref.ref(cell), type(cell).step, *settings(cell)), forward, gradient)
+    return graphs.Steps((weakref.ref(cell), type(cell).step, *settings(cell)), forward, gradient)

@@ -1,6 +1,6 @@
 """The products of a recurrence in torch, with any number of dropout masks: none, one, or one for each gate.
 
-Loaded on first use, since it imports torch. Dropout masks are stacked: `(count, batch, units)`, or None.
+Dropout masks are stacked: `(count, batch, units)`, or None.
 """
 
 from __future__ import annotations

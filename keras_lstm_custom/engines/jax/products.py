@@ -1,8 +1,7 @@
 """The products of a recurrence in JAX, with any number of dropout masks: none, one, or one for each gate.
 
 With a mask for each gate a product is one for each. The columns of the weights are taken apart before the loops, and
-those of their gradients are put together after: each would go through memory at every step. Loaded on first use,
-since it imports JAX.
+those of their gradients are put together after: each would go through memory at every step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Some steps at a time, in JAX on a CPU: what a loop needs of all of them would go through memory.
-
-Loaded on first use, since it imports JAX.
-"""
+"""Some steps at a time, in JAX on a CPU: what a loop needs of all of them would go through memory."""
 
 from __future__ import annotations
 

@@ -1,20 +1,17 @@
 """The LSTM's steps on a GPU: one product and one kernel each, forward and backward.
 
 Launches bound a recurrence there. All that a step does after its product is one kernel of torch's own, behind
-`torch.nn.LSTMCell`: it adds up the two halves of z and keeps the gates. `torch_recurrence` computes the same
-in seven. Loaded on first use, since it imports torch.
+`torch.nn.LSTMCell`: it adds up the two halves of z and keeps the gates. `recurrence` computes the same in seven.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from keras_lstm_custom.engines.torch_products import kernel_gradient, product_alone, transposed_product
+from keras_lstm_custom.engines.torch.products import kernel_gradient, product_alone, transposed_product
+from keras_lstm_custom.keras_hooks import fused_lstm_kernels
 
-FORWARD: Any = getattr(torch.ops.aten, "_thnn_fused_lstm_cell", None)
-BACKWARD: Any = getattr(torch.ops.aten, "_thnn_fused_lstm_cell_backward_impl", None)
+FORWARD, BACKWARD = fused_lstm_kernels()
 
 
 def serves(z_x) -> bool:

@@ -10,10 +10,8 @@ $$
 
 ($k_t$: the slopes of the gates times what they are multiplied with). What does not depend on the state is placed
 where it is measured faster. On a GPU or TPU, where each operation costs a launch, that is outside of the loops
-(`jax_accelerator`). On a CPU it is inside, here: outside, the projected inputs and dz of all steps would go through
+(`accelerator`). On a CPU it is inside, here: outside, the projected inputs and dz of all steps would go through
 memory twice, which costs more than smaller products do.
-
-Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports JAX.
 """
 
 from __future__ import annotations
@@ -24,9 +22,9 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
-from keras_lstm_custom.engines import jax_accelerator
-from keras_lstm_custom.engines.jax_derivatives import differentiable
-from keras_lstm_custom.engines.jax_products import by_mask, joined, kernel_gradient, product, transposed_product
+from keras_lstm_custom.engines.jax import accelerator
+from keras_lstm_custom.engines.jax.derivatives import differentiable
+from keras_lstm_custom.engines.jax.products import by_mask, joined, kernel_gradient, product, transposed_product
 from keras_lstm_custom.structures import Tensor
 
 
@@ -92,7 +90,7 @@ _compiled = jax.jit(differentiable(_run, partial(_run, keep=True), _gradient), s
 
 
 def _way(on_cpu):
-    return (_forward, _backward) if on_cpu else (jax_accelerator.forward, jax_accelerator.backward)
+    return (_forward, _backward) if on_cpu else (accelerator.forward, accelerator.backward)
 
 
 def _forward(keep, x, state, affine, mask):

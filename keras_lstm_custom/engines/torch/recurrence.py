@@ -1,12 +1,10 @@
 r"""A recurrence over time in torch, with a gradient of its own.
 
-The mathematics is that of `tensorflow_recurrence`: only what depends on the state stays in the loops, the
+The mathematics is that of `tensorflow.recurrence`: only what depends on the state stays in the loops, the
 backward loop computes dz and dh from coefficients that are made of the kept gates for all steps at once,
 and dU is one product after it. Inside `torch.autograd.Function` nothing is recorded, so a step writes
 into tensors that are there already, and costs a handful of calls. A few steps are over sooner under torch's own
 gradient, and so are all in a gradient that is to be differentiated again.
-
-Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports torch.
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ from typing import NamedTuple
 
 import torch
 
-from keras_lstm_custom.engines import torch_fused, torch_graphs
-from keras_lstm_custom.engines.torch_products import kernel_gradient, masked_product, product, transposed_product
+from keras_lstm_custom.engines.torch import fused, graphs
+from keras_lstm_custom.engines.torch.products import kernel_gradient, masked_product, product, transposed_product
 from keras_lstm_custom.equations import lstm_step, rnn_step
 from keras_lstm_custom.structures import Tensor
 
@@ -120,8 +118,8 @@ def recurrence(
     masks = torch.stack(list(dropout)) if dropout else None
     # Not inside the Function: there the gradient mode is always off.
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (z_x, recurrent_kernel, *state))
-    way = (torch_fused.serves(z_x) and FUSED.get(equation)) or WAYS[equation]
-    if torch_graphs.serves(z_x):
+    way = (fused.serves(z_x) and FUSED.get(equation)) or WAYS[equation]
+    if graphs.serves(z_x):
         way = IN_GRAPHS[way]
     again = KINDS[equation].step, projected  # for a gradient of the gradient
     hs, *final = _Recurrence.apply(way, keep, again, tuple(sources), z_x, recurrent_kernel, mask, masks, *state)
@@ -230,7 +228,7 @@ def _backward(kind, incoming, hs, recurrent_kernel, mask, dropout, saved):
 
 WAYS = {equation: Way(partial(_forward, kind), partial(_backward, kind)) for equation, kind in KINDS.items()}
 #: Those that torch has a kernel of its own for, on a GPU.
-FUSED = {lstm_step: Way(torch_fused.forward, torch_fused.backward)}
+FUSED = {lstm_step: Way(fused.forward, fused.backward)}
 
 
 def _in_graphs(way: Way) -> Way:
@@ -246,16 +244,16 @@ def _in_graphs(way: Way) -> Way:
         dz, d_kernel, d_state = way.backward(incoming, hs, kernel, mask, dropout, saved)
         return dz, *d_state, d_kernel, None
 
-    steps = torch_graphs.Steps(way, of_steps, gradient)
+    steps = graphs.Steps(way, of_steps, gradient)
 
     def forward(keep, z_x, recurrent_kernel, mask, dropout, state):
-        hs, final, before = torch_graphs.forward(steps, keep, z_x, mask, state, (recurrent_kernel, dropout))
+        hs, final, before = graphs.forward(steps, keep, z_x, mask, state, (recurrent_kernel, dropout))
         return hs, final, [z_x, *before]
 
     def backward(incoming, hs, recurrent_kernel, mask, dropout, saved):
         z_x, *before = saved
         constants = recurrent_kernel, dropout
-        dz, d_state, (d_kernel, _) = torch_graphs.backward(steps, incoming, z_x, mask, before, constants)
+        dz, d_state, (d_kernel, _) = graphs.backward(steps, incoming, z_x, mask, before, constants)
         return dz, d_kernel, d_state
 
     return Way(forward, backward)

@@ -6,7 +6,7 @@ a recording, and calls may be nested and repeated before their gradients are tak
 recording are computed again from the state before them, so that only those states are kept.
 
 A shape is recorded when it comes for the second time, and the oldest recordings are let go. What is left of the steps
-runs one by one. Loaded on first use, since it imports torch.
+runs one by one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from keras_lstm_custom.engines.amortized import Amortized
+from keras_lstm_custom.engines.torch.amortized import Amortized
 from keras_lstm_custom.structures import Tensor
 
 STEPS = 16  #: of one recording: launching it takes less time than running it, and its tensors stay small

@@ -4,8 +4,6 @@ What a step reads of the tensors of all steps is read one step ahead, and carrie
 with it, and does not vectorise a loop over a part of that part (one gate, the products of one head). The loop back of
 an sLSTM with four heads over 128, 50, 128, 512 took 69 ms so, and takes 50; `python benchmarks/options.py slstm`
 measures both loops together.
-
-Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ NARROW = 64
 
 
 def recurrence(cell: Any) -> Callable:
-    """Return the recurrence of the cell, as `derived_jax.recurrence` does; calls of it share what XLA compiles."""
+    """Return the recurrence of the cell, as `jax.derived.recurrence` does; calls of it share what XLA compiles."""
     return partial(_recurrence, cell, cache(partial(_Loops, cell)))
 
 

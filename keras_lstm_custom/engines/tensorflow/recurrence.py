@@ -13,8 +13,6 @@ with coefficients $k_t$ that are computed from the kept gates for all steps at o
 $U$ is one product over all steps after the loop; those of the kernel, the bias and the input follow
 from $dz$ outside this module, by TensorFlow's own gradient of the projection. A masked step is data,
 too: its coefficients pass the gradients on unchanged.
-
-Tensors are time-major here: `(timesteps, batch, ...)`. Loaded on first use, since it imports TensorFlow.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The loop of the derived recurrence in torch: its own autograd, or a trace, over the steps, but for the kernels.
 
 A product's backward keeps its operand and dz instead of multiplying them; the kernel's gradient is one product over
-many of them. On a CPU those are the steps of some `ROWS` rows: tensors of all steps would go through memory. Loaded on
-first use, since it imports torch.
+many of them. On a CPU those are the steps of some `ROWS` rows: tensors of all steps would go through memory.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import Any
 
 import torch
 
-from keras_lstm_custom.engines import derived_torch_traced
 from keras_lstm_custom.engines.derived_step import Step
-from keras_lstm_custom.engines.derived_torch_traced import Constants
+from keras_lstm_custom.engines.torch import derived_traced
+from keras_lstm_custom.engines.torch.derived_traced import Constants
 from keras_lstm_custom.structures import Tensor
 
 #: How many rows of a product come together on a CPU; measured over the shapes of `benchmarks/options.py`.
@@ -67,7 +66,7 @@ def run(
     books = [Book() for _ in kernels]
     hooked = [_Kernel.apply(kernel, book) for kernel, book in zip(kernels, books, strict=True)]
     constants = Constants(weights, hooked, dropout)
-    traced = derived_torch_traced.step(cell, timesteps, first[0], None if mask is None else mask[0], state, constants)
+    traced = derived_traced.step(cell, timesteps, first[0], None if mask is None else mask[0], state, constants)
     part = partial(_part, step, books)
     if traced is not None:
         part = partial(traced.run, part, books)

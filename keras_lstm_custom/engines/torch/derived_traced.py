@@ -1,7 +1,7 @@
 """Some steps of the derived recurrence in torch from a trace: on a CPU, where calls take longer than what they compute.
 
 Forward, what the gradient reads of each step is kept; backward, a kernel's gradient is left to its `Book`. A gradient
-that is to be differentiated itself is taken of the steps as they are. Loaded on first use, since it imports torch.
+that is to be differentiated itself is taken of the steps as they are.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from keras_lstm_custom.engines import torch_again
-from keras_lstm_custom.engines.amortized import Amortized
 from keras_lstm_custom.engines.derived_step import Step, settings
-from keras_lstm_custom.engines.torch_trace import Trace, cut
+from keras_lstm_custom.engines.torch.amortized import Amortized
+from keras_lstm_custom.engines.torch.trace import Trace, cut
 from keras_lstm_custom.structures import Tensor
 
 
@@ -180,7 +179,7 @@ class _Steps(torch.autograd.Function):
         z_x, mask, *saved = ctx.saved_tensors
         tensors, fixed, kept = cut(saved, given, fixed)
         if torch.is_grad_enabled():  # create_graph=True
-            dz, *others = torch_again.gradients(
+            dz, *others = again.gradients(
                 lambda z_x, *tensors: again(z_x, mask, *traced.parts(tensors)), (z_x, *tensors), incoming
             )
             return None, None, None, dz, None, *others

@@ -4,7 +4,7 @@
 is here the transpose of the tangent, which is a linear map (Radul et al. 2023, *You Only Linearize Once*, POPL): JAX
 takes `jax.custom_jvp` for the function, and a primitive for the tangent. Evaluated, in forward mode, the primitive is
 the tangent that JAX derives from the plain function; transposed, in reverse mode, it is the gradient by hand. Of both
-JAX takes further derivatives by itself. Loaded on first use, since it imports JAX.
+JAX takes further derivatives by itself.
 """
 
 from __future__ import annotations
