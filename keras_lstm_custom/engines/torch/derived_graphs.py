@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from keras_lstm_custom.engines.derived_step import settings
-from keras_lstm_custom.engines.torch import again, derived_loop, graphs
+from keras_lstm_custom.engines.torch import derived_loop, graphs
+from keras_lstm_custom.engines.torch.again import gradients
 from keras_lstm_custom.structures import Tensor
 
 
@@ -48,7 +49,7 @@ class _InGraphs(torch.autograd.Function):
         _, constants = _parts(tensors, ctx.counts)
         steps = _steps(ctx.cell, ctx.counts)
         if torch.is_grad_enabled():  # create_graph=True
-            dz, *others = again.gradients(
+            dz, *others = gradients(
                 lambda z_x, *tensors: steps.forward(z_x, mask, *_parts(tensors, ctx.counts)), (z_x, *tensors), incoming
             )
             return None, None, None, dz, None, *others

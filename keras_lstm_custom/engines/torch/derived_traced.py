@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from keras_lstm_custom.engines.derived_step import Step, settings
+from keras_lstm_custom.engines.torch.again import gradients
 from keras_lstm_custom.engines.torch.amortized import Amortized
 from keras_lstm_custom.engines.torch.trace import Trace, cut
 from keras_lstm_custom.structures import Tensor
@@ -179,7 +180,7 @@ class _Steps(torch.autograd.Function):
         z_x, mask, *saved = ctx.saved_tensors
         tensors, fixed, kept = cut(saved, given, fixed)
         if torch.is_grad_enabled():  # create_graph=True
-            dz, *others = again.gradients(
+            dz, *others = gradients(
                 lambda z_x, *tensors: again(z_x, mask, *traced.parts(tensors)), (z_x, *tensors), incoming
             )
             return None, None, None, dz, None, *others

@@ -83,10 +83,15 @@ def _traced(function: Callable, arguments: list[Sequence[Tensor]]) -> tuple[fx.G
     for node in module.graph.nodes:
         if node.target is torch.ops.aten.detach.default:  # nothing is recorded for a gradient when a trace runs
             node.replace_all_uses_with(node.args[0])
-        elif node.op == "call_function" and node.is_impure() and not _writes_into_its_own(node):
+        elif node.op == "call_function" and _is_impure(node) and not _writes_into_its_own(node):
             raise RuntimeError(f"{node.target} changes a tensor in place, or draws at random")
     module.graph.eliminate_dead_code()
     return module, count
+
+
+def _is_impure(node: fx.Node) -> bool:
+    """Return whether it changes a tensor in place or draws at random; the latter torch 2.6 does not say by itself."""
+    return node.is_impure() or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _writes_into_its_own(node: fx.Node) -> bool:
