@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from keras_lstm_custom.timeseries.stamps import YEARS, on_a_grid, usual_step
+from keras_lstm_custom.timeseries.spacing import on_a_grid, usual_step
+from keras_lstm_custom.timeseries.stamps import YEARS
 
 _DATES = (
     *("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d"),
