@@ -162,6 +162,8 @@ def periods_of(index: pd.DatetimeIndex) -> tuple[int, ...]:
         return _CALENDAR[name]
     if isinstance(frequency, pd.tseries.offsets.Tick):
         day, step = pd.Timedelta(days=1), pd.Timedelta(frequency)
+        if step in (day, 7 * day):
+            return _CALENDAR["D" if step == day else "W"]
         if step < day and day % step == pd.Timedelta(0):
             return day // step, 7 * (day // step)
     return ()

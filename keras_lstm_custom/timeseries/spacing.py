@@ -135,9 +135,10 @@ def on_a_grid(index: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
     step = usual_step(index)
     found: list[pd.DatetimeIndex] = []
     most = 2 * len(index)  # a grid of which the file has few rows is not the file's
-    for frequency in (step, *("D", "B", "W", "MS", "ME", "QS", "QE", "YS", "YE")):
-        if isinstance(frequency, str) and not pd.Timedelta(days=0.9) <= step:
-            break
+    # Of two that fit the calendar's comes first: 24 hours have no season, a day has.
+    for frequency in ("D", "B", "W", "MS", "ME", "QS", "QE", "YS", "YE", step):
+        if isinstance(frequency, str) and step < pd.Timedelta(days=0.9):
+            continue
         if not isinstance(frequency, str) and not 0 < (index[-1] - index[0]) / frequency < most:
             continue
         offset: Any = pd.tseries.frequencies.to_offset(frequency)

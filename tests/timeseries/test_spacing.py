@@ -34,6 +34,18 @@ def test_equal_steps_need_no_freq(frequency, zone):
     assert timeseries.next_times(forgotten(frame).index, 3).equals(timeseries.next_times(frame.index, 3))
 
 
+@pytest.mark.parametrize("frequency", ["D", "W-WED", "B", "MS", "h"])
+def test_a_record_with_holes_has_the_season_of_one_without(tmp_path, frequency):
+    frame = hourly(60, freq=frequency)
+    path = tmp_path / "holes.csv"
+    frame.drop(frame.index[[20, 33]]).to_csv(path)
+    with pytest.warns(UserWarning, match="missing values"):
+        read = timeseries.read_csv(path, "load", missing="keep")
+    assert timeseries.period_of(read.index) == timeseries.period_of(frame.index)
+    with pytest.raises(DataError, match=f"asfreq\\('{frequency}'\\)"):
+        forecaster().prepare(frame.drop(frame.index[20]))
+
+
 def test_few_rows_have_the_spacing_of_the_training():
     one = forecaster()
     one.prepare(hourly(100, freq="B"))

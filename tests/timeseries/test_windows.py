@@ -226,7 +226,19 @@ def test_seasonal_naive_needs_a_whole_season():
 
 @pytest.mark.parametrize(
     ("frequency", "period"),
-    [("h", 24), ("30min", 48), ("15min", 96), ("D", 7), ("B", 5), ("W-TUE", 52), ("MS", 12), ("QE-NOV", 4), ("YS", 1)],
+    [
+        ("h", 24),
+        ("30min", 48),
+        ("15min", 96),
+        ("D", 7),
+        ("24h", 7),
+        ("168h", 52),
+        ("B", 5),
+        ("W-TUE", 52),
+        ("MS", 12),
+        ("QE-NOV", 4),
+        ("YS", 1),
+    ],
 )
 def test_period_follows_from_the_spacing(frequency, period):
     index = pd.date_range("2013-01-01", periods=9, freq=frequency)
