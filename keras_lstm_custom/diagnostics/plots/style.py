@@ -55,11 +55,11 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return drawn
 
 
-def whole_numbers(most: int | str = "auto") -> Any:
+def whole_numbers(most: int | None = None) -> Any:
     """Return what puts ticks at whole numbers only; one where there is only one, such as a single unit."""
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(most, integer=True, min_n_ticks=1)
+    return MaxNLocator("auto" if most is None else most, integer=True, min_n_ticks=1)
 
 
 def colour_scale(axis: Any, image: Any) -> None:
