@@ -155,28 +155,8 @@ def make_plan(
     """
     first = next(iter(frames.values()))
     stamps = cast(pd.DatetimeIndex, first.index)
-    frequency, zone = spacing(stamps)
-    for name, frame in frames.items():
-        if spacing(frame.index) != (frequency, zone):
-            raise DataError(
-                "The series do not have the same spacing and zone.",
-                expected=f"{frequency}, zone {zone}, as the first one",
-                received=f"{spacing(frame.index)} in {shown(name)}",
-                remedy="Bring them to the same steps, e.g. with pandas' resample().",
-            )
-    seasons = periods_of(stamps)
-    for name, size in (("period", period), ("window", window), ("horizon", horizon)):
-        if size is not None:
-            check_size(name, size)
-    if horizon is None and period is None and not seasons:
-        raise ArgumentError(
-            "How many steps to forecast cannot be told from the spacing of the rows.",
-            expected="`horizon` or `period`",
-            received=f"freq {frequency}",
-            remedy="Pass e.g. horizon=12.",
-        )
-    period = int(period or (seasons[0] if seasons else 1))
-    periods = tuple(sorted({period, *seasons})) if seasons or period > 1 else ()
+    frequency, zone = _one_spacing(frames)
+    sizes = _sizes(stamps, period=period, window=window, horizon=horizon)
     if missing not in MISSING:
         raise ArgumentError(
             "What shall be done about missing values is not known.",
@@ -205,16 +185,49 @@ def make_plan(
         static=tuple(static),
         calendar=cycles,
         holidays=holidays,
-        period=period,
-        periods=periods,
-        window=int(window or max(2 * period, 24)),
-        horizon=int(horizon or period),
+        **sizes,
         frequency=frequency,
         zone=zone,
         series=() if list(frames) == [""] else tuple(frames),
         missing=missing,
         stepping=stepping,
     )
+
+
+def _one_spacing(frames: dict[str, pd.DataFrame]) -> tuple[str, str | None]:
+    """Return the spacing and the zone that all tables have."""
+    frequency, zone = spacing(next(iter(frames.values())).index)
+    for name, frame in frames.items():
+        if spacing(frame.index) != (frequency, zone):
+            raise DataError(
+                "The series do not have the same spacing and zone.",
+                expected=f"{frequency}, zone {zone}, as the first one",
+                received=f"{spacing(frame.index)} in {shown(name)}",
+                remedy="Bring them to the same steps, e.g. with pandas' resample().",
+            )
+    return frequency, zone
+
+
+def _sizes(stamps: pd.DatetimeIndex, **wish: int | None) -> dict[str, Any]:
+    """Return the plan's counts of steps: those that were asked for, the others by the seasons of the spacing."""
+    for name, size in wish.items():
+        if size is not None:
+            check_size(name, size)
+    seasons = periods_of(stamps)
+    if wish["horizon"] is None and wish["period"] is None and not seasons:
+        raise ArgumentError(
+            "How many steps to forecast cannot be told from the spacing of the rows.",
+            expected="`horizon` or `period`",
+            received=f"freq {spacing(stamps)[0]}",
+            remedy="Pass e.g. horizon=12.",
+        )
+    period = int(wish["period"] or (seasons[0] if seasons else 1))
+    return {
+        "period": period,
+        "periods": tuple(sorted({period, *seasons})) if seasons or period > 1 else (),
+        "window": int(wish["window"] or max(2 * period, 24)),
+        "horizon": int(wish["horizon"] or period),
+    }
 
 
 def _useful(frames: dict[str, pd.DataFrame], columns: list[str], train: float) -> list[str]:
