@@ -1,6 +1,6 @@
 """Recognise a motion from an accelerometer on a microcontroller: trained by `fit`, exported, proved on the test set.
 
-    python examples/gesture_to_microcontroller.py
+    python examples/gesture_to_microcontroller.py      # pip install aeon, which holds the data
 
 The data is BasicMotions (aeon's, in its wheel): 6 channels of a smart watch's accelerometer and gyroscope, 100 steps
 (10 s), four motions, 40 recordings to learn from and 40 to test. A convolution that halves the rate, an LSTM and a
@@ -71,7 +71,10 @@ int main(void) {{
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Return recordings (rows, 100, 6) and class numbers to learn from and to test, and the classes' names."""
-    from aeon.datasets import load_basic_motions
+    try:
+        from aeon.datasets import load_basic_motions
+    except ImportError as error:
+        raise SystemExit("The recordings are those of the package aeon: pip install aeon") from error
 
     (x_train, y_train), (x_test, y_test) = (load_basic_motions(split=split) for split in ("train", "test"))
     names, classes = np.unique([*y_train, *y_test], return_inverse=True)

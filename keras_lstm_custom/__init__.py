@@ -1,5 +1,6 @@
 """Recurrent layers for Keras 3, and cells of one's own: from their equations, fast, open to inspection."""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
         if name not in _ON_FIRST_USE:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            error = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(error, name=name, obj=sys.modules[__name__])  # with which Python suggests a near name
         module, _, attribute = _ON_FIRST_USE[name].partition(":")
         value = import_module(module)
         return getattr(value, attribute) if attribute else value

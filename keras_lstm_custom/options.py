@@ -6,14 +6,17 @@ They are read from Keras' signatures, so each name has one home.
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
 import keras
 
-from keras_lstm_custom.errors import ArgumentError
+from keras_lstm_custom.arguments import BY_KEYWORD_OVER_TIME
+from keras_lstm_custom.errors import ArgumentError, RecurrentError
 
 
 def parameters_of(keras_class: type) -> list[str]:
@@ -54,6 +57,29 @@ def signature_with(keras_class: type, own: Mapping[str, inspect.Parameter]) -> i
     *named, kwargs = signature.parameters.values()
     named = [p for p in named if p.name not in own]
     return signature.replace(parameters=[*named, *own.values(), kwargs])
+
+
+@contextmanager
+def spelling_checked(cls: type, given: Mapping[str, Any]) -> Iterator[None]:
+    """Where Keras refuses a name among the arguments given, say which ones may be meant.
+
+    Raises:
+        ArgumentError: Keras raised ValueError about a name that the class does not have.
+    """
+    try:
+        yield
+    except ValueError as error:
+        known = {*inspect.signature(cls).parameters, *BY_KEYWORD_OVER_TIME} - {"args", "kwargs"}
+        wrong = [name for name in given if name not in known and repr(name) in str(error)]
+        if isinstance(error, RecurrentError) or not wrong:
+            raise
+        near = difflib.get_close_matches(wrong[0], known) or sorted(known)
+        raise ArgumentError(
+            f"Unrecognized keyword arguments passed to {cls.__name__}: {', '.join(map(repr, wrong))}.",
+            expected=" or ".join(map(repr, near)) if len(near) < 4 else ", ".join(near),
+            received=f"{wrong[0]}={given[wrong[0]]!r}"[:200],
+            remedy="Check the spelling.",
+        ) from error
 
 
 def bind(keras_class: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

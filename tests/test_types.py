@@ -60,6 +60,13 @@ def test_names_loaded_on_first_use_are_those_that_checkers_see():
     assert all(getattr(klc, name) for name in klc.__all__)
 
 
+def test_a_misspelt_name_of_the_package_brings_the_near_one():
+    with pytest.raises(AttributeError) as caught:
+        klc.Lstm  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("Lstm", klc)  # of which Python makes "Did you mean: 'LSTM'?"
+    assert "LSTM" in dir(klc)
+
+
 def test_types_list_all_that_is_taken():
     assert set(typing.get_args(EngineName)) == {"auto", *klc.engines.ENGINES}
     forms = typing.get_args(typing.get_type_hints(klc.LSTMCell.__init__)["layer_normalization"])[0]

@@ -19,7 +19,7 @@ from keras_lstm_custom.equations.projection import DropoutMask, project
 from keras_lstm_custom.errors import ArgumentError
 from keras_lstm_custom.initializers import Chrono
 from keras_lstm_custom.keras_hooks import dropout_masks, entry_of, name_for
-from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with
+from keras_lstm_custom.options import ClassSignature, bind, own_options, signature_with, spelling_checked
 from keras_lstm_custom.structures import Tensor
 
 #: What decides what a cell computes.
@@ -62,7 +62,8 @@ class EquationCell(keras.layers.Layer):
     def __init__(self, *args: Any, **kwargs: Any):
         options = bind(self.keras_class, args, kwargs)
         options["name"] = options.get("name") or name_for(type(self))
-        super().__init__(**options)
+        with spelling_checked(type(self), kwargs):
+            super().__init__(**options)
         if "float" not in self.compute_dtype:
             raise ArgumentError(
                 f"{type(self).__name__} computes in floating-point numbers.",

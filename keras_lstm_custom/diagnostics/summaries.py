@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from keras_lstm_custom.diagnostics.records import LayerTrace
+from keras_lstm_custom.errors import ArgumentError
 
 Array = np.ndarray
 
@@ -164,8 +165,18 @@ def summary(traces: LayerTrace | Mapping[str, LayerTrace]) -> Summary:
     Returns:
         A `Summary`, a dict by layer that prints as a table: of each gate its mean and how often it is closed and open,
         the memory length of the units in steps, dead units.
+
+    Raises:
+        ArgumentError: these are no traces.
     """
     layers = {traces.name: traces} if isinstance(traces, LayerTrace) else traces
+    if not (isinstance(layers, Mapping) and all(isinstance(trace, LayerTrace) for trace in layers.values())):
+        raise ArgumentError(
+            "Only traces can be summarised.",
+            expected="what `trace` returned, or the trace of one layer",
+            received=type(traces).__name__,
+            remedy="Trace the model first: summary(trace(model, x)).",
+        )
     return Summary({name: _of_layer(trace) for name, trace in layers.items()})
 
 

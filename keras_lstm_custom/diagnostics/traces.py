@@ -28,6 +28,10 @@ from keras_lstm_custom.writing import write_npz
 class Traces(dict[str, Any]):
     """The traces of a model's recurrent layers by name, in the order in which the model ran them."""
 
+    def __getattr__(self, name: str) -> Any:
+        pick = f"; pick that of a layer: steps[{next(iter(self))!r}]" if self and not name.startswith("_") else ""
+        raise AttributeError(f"The traces of several layers by name have no attribute {name!r}{pick}", name=name)
+
     def to_frame(self) -> pd.DataFrame:
         """Return the tidy tables of all layers one below the other; a symbol that a layer lacks is NaN."""
         return pd.concat([trace.to_frame() for trace in self.values()], ignore_index=True)

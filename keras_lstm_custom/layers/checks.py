@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from keras import tree
+from keras.backend import standardize_dtype
 
 from keras_lstm_custom.errors import InputError
 
@@ -18,6 +19,30 @@ def check_rank(layer: Any, shape) -> None:
             expected="(batch, timesteps, features)",
             received=f"an input of shape {tuple(shape)}",
             remedy="For one feature add an axis: x[..., None]; for one sequence add a batch axis: x[None].",
+        )
+
+
+def check_dtype(layer: Any, sequences) -> None:
+    """Raise `InputError` if the input holds texts or complex numbers, of which a cast would leave the real part."""
+    dtype = standardize_dtype(sequences.dtype)
+    if dtype == "string" or dtype.startswith("complex"):
+        raise InputError(
+            f"{layer.name!r} computes with real numbers.",
+            expected="a floating-point, integer or boolean dtype",
+            received=f"an input of dtype {dtype}",
+            remedy="Turn texts into numbers (keras.layers.TextVectorization, Embedding), and complex numbers into two "
+            "features each.",
+        )
+
+
+def check_features_known(layer: Any, shape) -> None:
+    """Raise `InputError` unless the number of features, which the weights depend on, is known."""
+    if shape[-1] is None:
+        raise InputError(
+            f"{layer.name!r} must know the number of features to make its weights.",
+            expected="a number for the last axis of (batch, timesteps, features)",
+            received=f"an input of shape {tuple(shape)}",
+            remedy="Declare it: keras.Input((None, features)); only timesteps and batch may be None.",
         )
 
 

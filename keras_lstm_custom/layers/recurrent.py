@@ -16,7 +16,14 @@ from keras_lstm_custom.engines import EngineName, Request, registry
 from keras_lstm_custom.errors import ArgumentError, InputError
 from keras_lstm_custom.keras_hooks import NO_DROPOUT, EngineRNN, dropout_masks, name_for, symbolic_dropout_masks
 from keras_lstm_custom.layers import checks
-from keras_lstm_custom.options import ClassSignature, bind, own_options, parameters_of, signature_with
+from keras_lstm_custom.options import (
+    ClassSignature,
+    bind,
+    own_options,
+    parameters_of,
+    signature_with,
+    spelling_checked,
+)
 
 OWN_OPTIONS = ("engine", "checkpoint_every")  #: what the layers take and their Keras counterparts do not
 
@@ -88,7 +95,8 @@ class Recurrent(EngineRNN):
         cell_names = [*parameters_of(self.cell_class.keras_class), *own_options(self.cell_class), "implementation"]
         cell_options = {name: options.pop(name) for name in cell_names if name in options}
         shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
-        super().__init__(self.cell_class(**cell_options, **shared, name=self.cell_name), **options)
+        with spelling_checked(type(self), kwargs):
+            super().__init__(self.cell_class(**cell_options, **shared, name=self.cell_name), **options)
         self.engine = registry.check_name(engine)
         self.checkpoint_every = _check_checkpoint_every(checkpoint_every)
         if "use_cudnn" in parameters_of(self.keras_class):
@@ -98,6 +106,7 @@ class Recurrent(EngineRNN):
 
     def build(self, sequences_shape, initial_state_shape=None):
         checks.check_rank(self, sequences_shape)
+        checks.check_features_known(self, sequences_shape)
         if self.stateful and sequences_shape[0] is None:
             raise InputError(
                 f"With `stateful=True` {self.name!r} keeps a state for each row, so it must know the batch size.",
@@ -134,6 +143,7 @@ class Recurrent(EngineRNN):
 
     def _check_call(self, sequences, initial_state, mask):
         checks.check_rank(self, sequences.shape)
+        checks.check_dtype(self, sequences)
         checks.check_features(self, sequences.shape)
         checks.check_batch(self, sequences.shape)
         checks.check_mask(self, sequences, mask)

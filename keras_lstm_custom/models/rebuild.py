@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,14 @@ def _makes_its_layers(model: keras.Model) -> bool:
         return True
 
 
+def _remedy(model: Any) -> str:
+    if isinstance(model, str | os.PathLike):
+        return "Load it first: model = keras.saving.load_model(path)."
+    if isinstance(model, keras.layers.Layer) and not isinstance(model, keras.Model):
+        return "Wrap it: keras.Sequential([keras.Input((timesteps, features)), layer])."
+    return "Use the layers of keras_lstm_custom in the model's own code."
+
+
 def check(model: Any) -> None:
     """Raise `ConversionError` unless the model can be rebuilt."""
     if not is_graph(model):
@@ -69,7 +78,7 @@ def check(model: Any) -> None:
             "Only a model that is a graph of layers can be rebuilt; what a subclassed model does stands in its `call`.",
             expected="a keras.Sequential or a functional keras.Model",
             received=f"{type(model).__name__} ({type(model).__module__})",
-            remedy="Use the layers of keras_lstm_custom in the model's own code.",
+            remedy=_remedy(model),
         )
     if not model.built:
         raise ConversionError(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from keras_lstm_custom.errors import DataError, InputError
 from keras_lstm_custom.timeseries.checks import check_size
+from keras_lstm_custom.timeseries.spacing import frequency_of
 
 #: Steps in the seasons that one expects at a spacing of days or more, by the name of the spacing, shortest first.
 _CALENDAR = {
@@ -154,11 +155,15 @@ def periods_of(index: pd.DatetimeIndex) -> tuple[int, ...]:
     A day and a week of hours or minutes, a week and a year of days, a year of weeks, months or quarters.
     """
     frequency: Any = getattr(index, "freq", None)
+    if frequency is None and isinstance(index, pd.DatetimeIndex):
+        frequency = frequency_of(index)
     name = "" if frequency is None else frequency.name.split("-")[0]
     if name in _CALENDAR and frequency.n == 1:
         return _CALENDAR[name]
     if isinstance(frequency, pd.tseries.offsets.Tick):
         day, step = pd.Timedelta(days=1), pd.Timedelta(frequency)
+        if step in (day, 7 * day):
+            return _CALENDAR["D" if step == day else "W"]
         if step < day and day % step == pd.Timedelta(0):
             return day // step, 7 * (day // step)
     return ()
@@ -170,7 +175,7 @@ def period_of(index: pd.DatetimeIndex) -> int:
     That is a day of hours or minutes, a week of days, a year of weeks, months or quarters.
 
     Raises:
-        DataError: the spacing is not one of these, or `index.freq` is not set.
+        DataError: the spacing is not one of these, or the steps are not equal.
     """
     periods = periods_of(index)
     if periods:

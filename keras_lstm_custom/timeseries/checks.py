@@ -13,6 +13,8 @@ from keras_lstm_custom.errors import ArgumentError, DataError
 
 #: Longest piece of a file that a message repeats, and how many names it lists.
 SHOWN, NAMES = 120, 12
+#: The largest number in a column: float32 ends at 3.4e38, and what is added up on the way needs room.
+LARGEST = 1e30
 
 
 def shown(value: Any) -> str:
@@ -46,7 +48,7 @@ def check_table(frame: Any) -> None:
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise DataError unless `frame` has each of `columns` once, and finite numbers in all of them."""
+    """Raise DataError unless `frame` has each of `columns` once, and in all of them finite numbers that fit float32."""
     check_table(frame)
     for column in columns:
         if column not in frame.columns:
@@ -64,10 +66,10 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
                 received=f"{values.shape[1]} columns of this name",
                 remedy="Rename them, or leave out all but one: frame.loc[:, ~frame.columns.duplicated()].",
             )
-        if not pd.api.types.is_numeric_dtype(values):
+        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_complex_dtype(values):
             raise DataError(
                 f"The column {shown(column)} does not hold numbers.",
-                expected="a numeric dtype",
+                expected="a dtype of real numbers",
                 received=str(values.dtype),
                 remedy="Convert it with pandas.to_numeric, or leave it out of the features.",
             )
@@ -78,6 +80,14 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
                 expected="a number in every row",
                 received=f"{values.iloc[wrong[0]]} at {frame.index[wrong[0]]} ({wrong.size} rows in all)",
                 remedy="Fill or leave out these rows, knowing how; e.g. frame.interpolate() for short holes.",
+            )
+        huge = np.flatnonzero(np.abs(values.to_numpy(dtype=float)) > LARGEST)
+        if huge.size:
+            raise DataError(
+                f"The column {shown(column)} holds numbers that are too large for a network's float32.",
+                expected=f"sizes up to {LARGEST:g}",
+                received=f"{values.iloc[huge[0]]:g} at {frame.index[huge[0]]} ({huge.size} rows in all)",
+                remedy="Check these rows, or use another unit.",
             )
 
 

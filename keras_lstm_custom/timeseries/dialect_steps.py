@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from keras_lstm_custom.timeseries.stamps import has_frequency, on_a_grid
+from keras_lstm_custom.timeseries.spacing import frequency_of, on_a_grid
 
 #: Zones to name where clocks change: the first whose clocks do so there.
 _ZONES = ("Europe/Berlin", "America/New_York", "Australia/Sydney")
@@ -45,7 +45,7 @@ def mending(stamps: pd.Series, identity: str | None) -> Iterator[str]:
     if not stamps.is_monotonic_increasing:
         yield "table = table.sort_values('time')"
     index = pd.DatetimeIndex(ordered)
-    if len(index) < 3 or has_frequency(index):
+    if len(index) < 3 or frequency_of(index) is not None:
         return
     grid_of_all = on_a_grid(index)
     if grid_of_all is None:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from keras_lstm_custom.timeseries.stamps import YEARS, on_a_grid, usual_step
+from keras_lstm_custom.timeseries.spacing import on_a_grid, usual_step
+from keras_lstm_custom.timeseries.stamps import YEARS
 
 _DATES = (
     *("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d"),
@@ -117,7 +118,7 @@ def _with_clock(table: pd.DataFrame, name: str, dates: Stamps) -> Iterator[Times
 
 
 def _counted(cells: pd.Series, name: str) -> Iterator[Times]:
-    """Yield how numbers, weeks and quarters make stamps."""
+    """Yield how numbers, weeks, quarters and years that count from 1 make stamps."""
     column = f"table[{name!r}]"
     unit = _EPOCHS.get(len(cells.iloc[0].partition(".")[0]))
     if unit and cells.str.fullmatch(r"\d+(\.\d*)?").all():
@@ -134,6 +135,11 @@ def _counted(cells: pd.Series, name: str) -> Iterator[Times]:
             yield Times(
                 (f"table['time'] = pd.PeriodIndex({text}, freq='Q').to_timestamp()",), pd.Series(stamps), (name,)
             )
+    if cells.str.fullmatch(r"\d{1,2}-\d\d").all() and int(cells.iloc[0].partition("-")[0]) == 1:
+        stamps = pd.to_datetime("20" + cells.str.zfill(5), format="%Y-%m", errors="coerce")
+        if stamps.notna().all() and not _irregular(stamps)[0]:
+            made = f"pd.to_datetime('20' + {column}.str.zfill(5), format='%Y-%m')"
+            yield Times(("# the years count from 1, here taken for 2001:", f"table['time'] = {made}"), stamps, (name,))
     days = pd.to_numeric(cells, errors="coerce")
     if days.between(*_EXCEL_DAYS).all():
         stamps = pd.to_datetime(days, unit="D", origin=_EXCEL).dt.round("s")

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from keras_lstm_custom.errors import ArgumentError, DataError
-from keras_lstm_custom.timeseries.checks import names_shown, shown
+from keras_lstm_custom.timeseries.checks import LARGEST, names_shown, shown
 from keras_lstm_custom.timeseries.dialects import tidying_call
 from keras_lstm_custom.timeseries.sheets import MISSING_CELLS, Sheet, read_sheet
-from keras_lstm_custom.timeseries.stamps import on_a_grid, time_index
+from keras_lstm_custom.timeseries.spacing import on_a_grid
+from keras_lstm_custom.timeseries.stamps import time_index
 
 # Possessive, so that a cell of many digits and a letter is refused in one pass.
 _NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?", re.ASCII)
@@ -211,13 +212,13 @@ def _numbers(sheet: Sheet, column: str, missing: str) -> np.ndarray:
             remedy="Mend the cell, or leave the column out by naming the ones to use.",
         )
     numbers = np.array([float(cell) if cell else np.nan for cell in cells])
-    huge = np.flatnonzero(np.abs(numbers) > 1e30).tolist()
+    huge = np.flatnonzero(np.abs(numbers) > LARGEST).tolist()
     if huge:
         raise sheet.wrong(
             column,
             huge,
             "this number is too large for a network's float32.",
-            expected="a size below 1e30",
+            expected=f"a size up to {LARGEST:g}",
             remedy="Check the cell, or use another unit.",
         )
     return numbers

@@ -31,19 +31,17 @@ class Scaler:
         """Return the scaler of `frame`.
 
         Raises:
-            DataError: a column is not finite numbers, or is constant; or there are no rows, or too large numbers.
+            DataError: a column is not finite numbers of a network's float32, or is constant; or there are no rows.
         """
         check_columns(frame, list(frame.columns))
-        with np.errstate(over="ignore"):
-            mean, std = frame.mean(), frame.std(ddof=0)
-        unusable = std.index[~np.isfinite(std)]
-        if len(unusable):
+        if not len(frame):
             raise DataError(
-                f"The column {shown(unusable[0])} has no standard deviation.",
-                expected="a number in some rows, whose squares can be added up",
-                received=f"{len(frame)} rows" + (f" up to {frame[unusable[0]].abs().max():.3g}" if len(frame) else ""),
-                remedy="Give the training part of the record, in units in which its numbers are smaller.",
+                "There is nothing to scale by.",
+                expected="a table with rows",
+                received="0 rows",
+                remedy="Give the training part of the record.",
             )
+        mean, std = frame.mean(), frame.std(ddof=0)
         # Rounding leaves a constant column with a std near the float's precision, not at zero.
         constant = std.index[std <= 1e-12 * frame.abs().max()]
         if len(constant):

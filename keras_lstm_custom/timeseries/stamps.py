@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ import pandas as pd
 from keras_lstm_custom.errors import ArgumentError, DataError
 from keras_lstm_custom.timeseries.checks import shown
 from keras_lstm_custom.timeseries.sheets import Sheet
+from keras_lstm_custom.timeseries.spacing import frequency_of, usual_step
 
 _OFFSET = re.compile(r"\d(Z|[+-]\d\d:?\d\d)$")
 _DIGITS = re.compile(r"\d+", re.ASCII)
@@ -47,7 +47,7 @@ def time_index(sheet: Sheet, time: str, *, zone: str | None = None, regular: boo
             expected="time stamps that rise, each once",
             remedy="Sort the rows by time and remove those that are there twice.",
         )
-    frequency = _frequency(index)
+    frequency = frequency_of(index)
     if frequency is not None:
         return pd.DatetimeIndex(index, freq=frequency)
     if not regular:
@@ -64,32 +64,6 @@ def time_index(sheet: Sheet, time: str, *, zone: str | None = None, regular: boo
         remedy="Insert the missing rows, or say what shall be done with them: missing='fill' draws straight lines, "
         "missing='keep' leaves holes for a forecaster that masks them.",
     )
-
-
-def usual_step(index: pd.DatetimeIndex) -> pd.Timedelta:
-    """Return the most frequent distance of neighbouring stamps."""
-    return pd.Series(index[1:] - index[:-1]).mode()[0]
-
-
-def on_a_grid(index: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
-    """Return the regular index of which the stamps of `index` are the largest part; None if there is none."""
-    if index.freq is not None:
-        return index
-    step = usual_step(index)
-    found: list[pd.DatetimeIndex] = []
-    most = 2 * len(index)  # a grid of which the file has few rows is not the file's
-    for frequency in (step, *("D", "B", "W", "MS", "ME", "QS", "QE", "YS", "YE")):
-        if isinstance(frequency, str) and not pd.Timedelta(days=0.9) <= step:
-            break
-        if not isinstance(frequency, str) and not 0 < (index[-1] - index[0]) / frequency < most:
-            continue
-        offset: Any = pd.tseries.frequencies.to_offset(frequency)
-        if isinstance(frequency, str) and frequency == "W":
-            offset = pd.tseries.offsets.Week(weekday=index[0].weekday())
-        grid = pd.date_range(index[0], index[-1], freq=offset)
-        if len(grid) <= most and index.isin(grid).all():
-            found.append(pd.DatetimeIndex(grid, name=index.name))
-    return min(found, key=len, default=None)
 
 
 def _parsed(sheet: Sheet, time: str, zone: str | None) -> pd.DatetimeIndex:
@@ -192,20 +166,3 @@ def _fitting(index: pd.DatetimeIndex, offsets: list[str]) -> str | None:
 
 def _signed(offset: str) -> str:
     return "+00:00" if offset == "Z" else offset
-
-
-def has_frequency(index: pd.DatetimeIndex) -> bool:
-    """Say whether the stamps are in equal steps, of the calendar or of the clock."""
-    return _frequency(index) is not None
-
-
-def _frequency(index: pd.DatetimeIndex) -> Any:
-    """Return the spacing of `index` if it is regular, else None."""
-    if len(index) < 3:
-        return None
-    steps = np.diff(index.asi8)
-    # Days, months and years are those of the local clock, hours and less those of UTC.
-    if (steps == steps[0]).all() and index[1] - index[0] < pd.Timedelta(days=1):
-        return pd.tseries.frequencies.to_offset(index[1] - index[0])
-    inferred = pd.infer_freq(index) or ((index[1] - index[0]) if (steps == steps[0]).all() else None)
-    return None if inferred is None else pd.tseries.frequencies.to_offset(inferred)

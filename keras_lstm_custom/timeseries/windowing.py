@@ -10,6 +10,7 @@ import pandas as pd
 
 from keras_lstm_custom.errors import DataError
 from keras_lstm_custom.timeseries.checks import check_columns, check_size
+from keras_lstm_custom.timeseries.spacing import regular
 
 
 class Windows(NamedTuple):
@@ -87,21 +88,15 @@ def next_times(index: pd.DatetimeIndex, horizon: int) -> pd.DatetimeIndex:
     """Return the `horizon` time stamps that follow `index`.
 
     Args:
-        index: of a table; its `freq` must be set (`read_csv` sets it).
+        index: of a table, in equal steps.
         horizon: how many stamps.
 
     Raises:
         ArgumentError: `horizon` is not a positive integer.
-        DataError: the spacing of the index is not known.
+        DataError: the steps of the index are not equal, or too few to tell.
     """
     check_size("horizon", horizon)
-    if getattr(index, "freq", None) is None:
-        raise DataError(
-            "How far apart the time steps are is not known.",
-            expected="a pandas.DatetimeIndex with a `freq`",
-            received=f"{type(index).__name__} with freq {getattr(index, 'freq', None)}",
-            remedy="Set it, e.g. frame = frame.asfreq('h').",
-        )
+    index = regular(index)
     return pd.date_range(index[-1], periods=horizon + 1, freq=index.freq)[1:]
 
 

@@ -84,6 +84,22 @@ def test_many_input_columns_are_a_heat_map(rng):
     assert panels(figure)[0].images[0].get_array().shape == (9, 4)
 
 
+def test_one_unit_and_one_step_have_whole_numbers_beside_them(rng):
+    model = keras.Sequential([keras.Input((1, 9)), LSTM(1, name="one")])
+    figure = plots.gates(trace(model, rng.normal(size=(1, 1, 9)).astype("float32"))["one"])
+    figure.draw_without_rendering()
+    for ticks in (*(axis.get_yticks() for axis in figure.axes[1:]), figure.axes[-1].get_xticks()):
+        assert [tick for tick in ticks if -0.5 <= tick <= 0.5] == [0]
+
+
+def test_the_scale_of_the_input_stands_beside_it_however_wide_the_legends(rng):
+    model = keras.Sequential([keras.Input((8, 9)), LSTM(2, name="wide")])
+    figure = plots.unit(trace(model, rng.normal(size=(1, 8, 9)).astype("float32"))["wide"], unit=0)
+    figure.draw_without_rendering()
+    panel, (scale,) = figure.axes[0], figure.axes[0].child_axes
+    assert 0 < scale.get_window_extent().x0 - panel.get_window_extent().x1 < 20  # pixels
+
+
 def test_a_unit_shows_what_is_forgotten_enters_and_leaves(steps):
     t = steps["lstm"]
     figure = plots.unit(t, 2)

@@ -240,6 +240,12 @@ def test_a_calibration_by_other_names_is_told_both(calibration, tmp_path):
         export.tflite(model, tmp_path / "a.tflite", calibration=dict.fromkeys(calibration, x))
 
 
+def test_a_calibration_is_no_path(tmp_path):
+    model = keras.Sequential([keras.Input((models.T, models.F)), layers.LSTM(3)])
+    with pytest.raises(InputError, match=r"(?s)not the path.*numpy\.load\(path\).*'x\.npy'"):
+        export.tflite(model, tmp_path / "a.tflite", quantize="int8", calibration="x.npy")
+
+
 def test_batches_by_name(tmp_path):
     model = models.several()
     batches = [dict(zip(["zulu", "alpha"], parts, strict=True)) for parts in [models.inputs_for(model, 4)] * 3]

@@ -64,6 +64,46 @@ def test_missing_and_unknown_arguments():
         VanillaRNN(5, unitz=3)
 
 
+@pytest.mark.parametrize(
+    ("public_class", "wrong", "right"),
+    [
+        (LSTM, "peephole", "peepholes"),
+        (LSTM, "return_sequence", "return_sequences"),
+        (LSTM, "engin", "engine"),
+        (LSTMCell, "cell_zone_out", "cell_zoneout"),
+        (VanillaRNN, "drop_out", "dropout"),
+        (VanillaRNNCell, "use_biases", "use_bias"),
+    ],
+)
+def test_a_misspelt_argument_comes_with_the_one_that_may_be_meant(public_class, wrong, right):
+    with pytest.raises(ArgumentError, match="Unrecognized keyword arguments passed to") as caught:
+        public_class(5, **{wrong: True})
+    assert_says(caught, f"Expected: {right!r}", f"Received: {wrong}=True")
+
+
+def test_what_keras_says_of_another_argument_stays_as_it_is():
+    with pytest.raises(ValueError, match="initializer identifier: glorot") as caught:
+        LSTM(5, kernel_initializer="glorot", zero_output_for_mask=True)
+    assert not isinstance(caught.value, RecurrentError)
+
+
+@pytest.mark.parametrize("x", [X.astype("complex64"), np.full((3, 4, 2), "a")], ids=["complex", "text"])
+@ROWS
+def test_what_is_no_real_number(row, x):
+    if x.dtype.kind == "U" and keras.backend.backend() != "tensorflow":
+        pytest.skip("has no tensors of text")
+    with pytest.raises(InputError) as caught:
+        row.build()(x)
+    assert_says(caught, "real numbers", "TextVectorization")
+
+
+@ROWS
+def test_an_unknown_number_of_features(row):
+    with pytest.raises(InputError) as caught:
+        row.build()(keras.Input((4, None)))
+    assert_says(caught, "number of features", "(None, 4, None)")
+
+
 @ROWS
 def test_engine(row):
     with pytest.raises(EngineError) as caught:

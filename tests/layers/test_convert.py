@@ -243,8 +243,8 @@ class NotRegistered(layers.Layer):
 def test_what_cannot_be_converted_says_why(convert):
     cases = [
         (Subclassed(), "subclassed"),
-        (layers.LSTM(4), "functional"),
-        ("model.keras", "functional"),
+        (layers.LSTM(4), "Wrap it: keras.Sequential"),
+        ("model.keras", "load_model(path)"),
         (keras.Sequential([layers.LSTM(4)]), "no weights yet"),
         (keras.Sequential([keras.Input(SHAPE[1:]), NotRegistered(print)]), "get_config"),
     ]

@@ -211,6 +211,15 @@ def test_quarters_are_recognised(tmp_path):
     assert list(frame.index) == list(pd.date_range("2001-01-01", periods=20, freq="QS"))
 
 
+def test_years_that_count_from_1_are_recognised(tmp_path):
+    path = write(tmp_path, lines([f"{1 + k // 12}-{1 + k % 12:02}" for k in range(36)]))
+    with pytest.raises(DataError, match="years count from 1, here taken for 2001") as caught:
+        timeseries.read_csv(path, "load")
+    frame = run(tmp_path, str(caught.value).partition("In pandas:\n")[2])
+    assert frame.index.equals(pd.date_range("2001-01-01", periods=36, freq="MS"))
+    np.testing.assert_array_equal(frame["load"], VALUES[:36])
+
+
 def test_weeks_are_recognised(tmp_path):
     mondays = pd.date_range("2020-11-30", periods=20, freq="W-MON")  # over the 53rd week of a year
     with pytest.raises(DataError, match="%G-W%V") as caught:

@@ -208,26 +208,27 @@ function skipped() {
 }
 
 /* A heat map in a panel, white at zero, with its scale beside it. */
-function signedHeat(rows, labels, axis, [low, high]) {
+function signedHeat(rows, labels, axis) {
   const largest = Math.max(1e-12, ...rows.map(values => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0)));
   return [{ type: "heatmap", z: rows, x: steps(), y: labels, yaxis: axis, colorscale: SIGNED, zmin: -largest, zmax: largest,
-    colorbar: { x: 1.01, xanchor: "left", y: (low + high) / 2, len: high - low, thickness: 10, tickvals: [-largest, 0, largest], ticktext: [-largest, 0, largest].map(value => plain(Number(value.toPrecision(2)))), tickfont: { size: 11 }, outlinewidth: 0 },
+    colorbar: { x: 1.01, xanchor: "left", thickness: 10, tickvals: [-largest, 0, largest], ticktext: [-largest, 0, largest].map(value => plain(Number(value.toPrecision(2)))), tickfont: { size: 11 }, outlinewidth: 0 },
     hovertemplate: "%{y}, step %{x}: %{z:.4g}<extra></extra>" }];
 }
 
 const bar = (y, label, axis, color) => ({ type: "bar", x: steps(), y, name: label, yaxis: axis, legend: "legend" + axis.slice(1), marker: { color, line: { width: 0 } } });
 
-/* Each panel: title of its axis, fixed range if any, traces for an axis whose panel lies between two heights. */
+/* Each panel: title of its axis, fixed range if any, and its traces for an axis. */
 function panels() {
-  const inputs = (axis, place) => {
+  const inputs = axis => {
     const rows = allRows("x");
-    if (rows.length > MOST_LINES) return signedHeat(onlyRead(rows), layer().features, axis, place);
+    if (rows.length > MOST_LINES) return signedHeat(onlyRead(rows), layer().features, axis);
     return rows.map((y, k) => line(y, layer().features[k], axis, color(k)));
   };
-  const contributions = (axis, place) => {
+  const contributions = axis => {
     const rows = allRows("attribution"), labels = layer().contributors;
-    if (rows.length > MOST_LINES) return signedHeat(rows, labels, axis, place);
-    return rows.map((y, k) => bar(y, labels[k], axis, labels.length > 1 ? color(k) : PAGE.accent));
+    if (rows.length > MOST_LINES) return signedHeat(rows, labels, axis);
+    const told = isNarrow() && labels.length > 1 && String(labels) === String(layer().features); // by the legend above
+    return rows.map((y, k) => ({ ...bar(y, labels[k], axis, labels.length > 1 ? color(k) : PAGE.accent), showlegend: !told }));
   };
   const input = [{ title: "input x", draw: inputs }, ...(layer().contributors ? [{ title: "contribution", draw: contributions }] : [])];
   const { about, colors, keeper, memory, states } = layer();
@@ -270,21 +271,35 @@ const timeShapes = () => [...skipped(), cursor()];
 
 /* On a phone a legend stands above its panel, else to the right of it. */
 const isNarrow = () => document.documentElement.clientWidth < 640;
-const above = y => ({ orientation: "h", x: 0, xanchor: "left", y, yanchor: "bottom" });
+const onTop = y => ({ orientation: "h", x: 0, xanchor: "left", y, yanchor: "bottom" });
+
+/* How many rows the legend of some traces takes there: where one row does not do, all entries are as wide as the widest. */
+function legendRows(traces) {
+  const widths = traces.filter(trace => trace.type !== "heatmap" && trace.showlegend !== false).map(({ name }) => 44 + 6.5 * name.length);
+  const width = document.documentElement.clientWidth - 110, sum = widths.reduce((a, b) => a + b, 0);
+  return sum <= width ? Math.min(widths.length, 1) : Math.ceil(widths.length / Math.max(1, Math.floor(width / Math.max(...widths))));
+}
+
+const PANEL = 102, BETWEEN = 16, LEGEND_ROW = 19; // pixels
 
 function showTime() {
-  const all = panels(), height = 1 / all.length, narrow = isNarrow(), share = narrow ? 0.72 : 0.88;
-  const layout = { height: 60 + (narrow ? 140 : 118) * all.length, margin: { l: 62, r: narrow ? 12 : 170, t: 10, b: 44 }, font: FONT, barmode: "relative", bargap: 0,
+  const all = panels(), narrow = isNarrow(), axisOf = k => "y" + (k ? k + 1 : "");
+  const drawn = all.map(({ draw }, k) => draw(axisOf(k)));
+  const heads = drawn.map(traces => BETWEEN + (narrow ? LEGEND_ROW * legendRows(traces) : 0));
+  const whole = heads.reduce((a, b) => a + b, 0) + PANEL * all.length;
+  const layout = { height: 60 + whole, margin: { l: 62, r: narrow ? 12 : 170, t: 10, b: 44 }, font: FONT, barmode: "relative", bargap: 0,
     xaxis: { title: { text: "step", standoff: 6 }, range: [-0.5, layer().steps - 0.5], anchor: "y" + all.length, zeroline: false, ...stepTicks() }, shapes: timeShapes(), hovermode: "x unified" };
-  const traces = all.flatMap(({ title, range, draw }, k) => {
-    const id = k ? String(k + 1) : "", top = 1 - k * height - (narrow ? height * (0.88 - share) : 0);
-    layout["yaxis" + id] = { title: { text: title, standoff: 8 }, nticks: 4, domain: [top - height * share, top], range, zerolinecolor: "#c8ced5" };
-    layout["legend" + id] = { ...(narrow ? above(top) : { x: 1.01, xanchor: "left", y: top }), font: { size: 12 } };
-    const drawn = draw("y" + id, [top - height * share, top]);
-    if (drawn[0].type === "heatmap") layout.margin.r = Math.max(layout.margin.r, 60);
-    if (drawn[0].type === "heatmap") Object.assign(layout["yaxis" + id], { autorange: "reversed", showgrid: false, zeroline: false, automargin: !narrow, showticklabels: !narrow });
-    return drawn;
+  let above = 0;
+  all.forEach(({ title, range }, k) => {
+    const id = axisOf(k).slice(1), top = 1 - (above += heads[k]) / whole, low = 1 - (above += PANEL) / whole;
+    layout["yaxis" + id] = { title: { text: title, standoff: 8 }, nticks: 4, domain: [Math.max(low, 0), top], range, zerolinecolor: "#c8ced5" };
+    layout["legend" + id] = { ...(narrow ? onTop(top) : { x: 1.01, xanchor: "left", y: top, yanchor: "top" }), font: { size: 12 } };
+    if (drawn[k][0].type !== "heatmap") return;
+    layout.margin.r = Math.max(layout.margin.r, 60);
+    Object.assign(layout["yaxis" + id], { autorange: "reversed", showgrid: false, zeroline: false, automargin: !narrow, showticklabels: !narrow });
+    Object.assign(drawn[k][0].colorbar, { y: (low + top) / 2, len: top - low });
   });
+  const traces = drawn.flat();
   traces.forEach(trace => { trace.xaxis = "x"; if (trace.legend === "legendundefined") trace.legend = "legend"; });
   return Plotly.react("time", traces, layout, CONFIG);
 }
@@ -314,7 +329,7 @@ function showGradient() {
             { x: steps(), y: mean, name: `‖∂L/∂${symbol}‖`, mode: "lines", line: { color, width: 2.2, dash: symbol === "h" ? "dot" : "solid" } }];
   });
   return Plotly.react("gradient", traces, { height: 320, margin: { l: 78, r: 20, t: 10, b: 44 }, font: FONT, shapes: [cursor()], hovermode: "x unified",
-    xaxis: { title: { text: "step" }, range: [-0.5, layer().steps - 0.5] }, legend: isNarrow() ? above(1) : { x: 1.01, xanchor: "left", y: 1 },
+    xaxis: { title: { text: "step" }, range: [-0.5, layer().steps - 0.5] }, legend: isNarrow() ? onTop(1) : { x: 1.01, xanchor: "left", y: 1 },
     yaxis: { type: "log", exponentformat: "power", title: { text: "norm of the gradient" } } }, CONFIG);
 }
 

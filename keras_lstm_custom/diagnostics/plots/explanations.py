@@ -14,6 +14,7 @@ from keras_lstm_custom.diagnostics.plots.sequence import check_number, draw_inpu
 from keras_lstm_custom.diagnostics.plots.style import (
     BLACK,
     MOST_NAMES,
+    colour_scale,
     grey_out,
     heat_map,
     name_steps,
@@ -75,7 +76,7 @@ def attribution(
         if len(labels) <= MOST_NAMES:
             axes[1, 0].set_yticks(range(len(labels)), labels=labels)
         axes[1, 0].set_title("what each number contributed")
-        figure.colorbar(image, ax=axes[1, 0], pad=0.01, aspect=8)
+        colour_scale(axes[1, 0], image)
     else:
         figure, axes = plt.subplots(1, 1, figsize=(7.5, 2.8), squeeze=False)
     last = axes[-1, 0]

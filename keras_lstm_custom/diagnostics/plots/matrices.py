@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_lstm_custom.diagnostics.plots.style import BLACK, LINES, heat_map, signed_scale, styled
+from keras_lstm_custom.diagnostics.plots.style import BLACK, LINES, heat_map, signed_scale, styled, whole_numbers
 from keras_lstm_custom.diagnostics.weights import GateWeights
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 def weights(of: GateWeights) -> Figure:
     """Draw the weights of one layer by gate: kernel and (if there is one) recurrent kernel, as maps and histograms."""
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
 
     parts = of.parts()
     titles = {"kernel": "kernel $W$: input", "recurrent_kernel": "recurrent kernel $U$: from unit"}
@@ -28,7 +27,7 @@ def weights(of: GateWeights) -> Figure:
         scale = signed_scale(np.concatenate([w.reshape(-1) for w in parts[part].values()]))
         for axis, (gate, w) in zip(row, parts[part].items(), strict=True):
             image = heat_map(axis, w, **scale)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.xaxis.set_major_locator(whole_numbers())
             axis.set(xlabel="to unit")
             axis.set_title(of.titles.get(gate, gate) if part == "kernel" else _radius(of, gate))
         row[0].set_ylabel(ylabel)

@@ -16,12 +16,14 @@ from keras_lstm_custom.diagnostics.plots.style import (
     MOST_NAMES,
     ORANGE,
     SKY,
+    colour_scale,
     grey_out,
     heat_map,
     name_steps,
     share_scale,
     signed_scale,
     styled,
+    whole_numbers,
 )
 from keras_lstm_custom.diagnostics.records import GateTrace, LayerTrace
 from keras_lstm_custom.errors import ArgumentError
@@ -81,7 +83,7 @@ def gates(
         axis.set_ylabel("unit")
         if units is not None:
             axis.set_yticks(range(len(chosen)), labels=map(str, chosen))
-        figure.colorbar(image, ax=axis, pad=0.01, aspect=8)
+        colour_scale(axis, image)
     name_steps(axes[-1], _of_sequence(step_names, trace, sequence), trace.timesteps)
     return figure
 
@@ -210,9 +212,7 @@ def _potential(trace: GateTrace) -> np.ndarray:
 
 def draw_input(axis: Any, x: np.ndarray, read: np.ndarray, feature_names: Names | None = None) -> None:
     """Draw what was read, `(timesteps, features)`, and give the time axis (which rows below share) whole numbers."""
-    from matplotlib.ticker import MaxNLocator
-
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(whole_numbers())
     labels = feature_labels(feature_names, x.shape[1])
     if x.shape[1] > MOST_LINES:
         values = np.where(read[:, None], x, np.nan)
@@ -220,7 +220,7 @@ def draw_input(axis: Any, x: np.ndarray, read: np.ndarray, feature_names: Names 
         axis.set_ylabel("column")
         if feature_names is not None and len(labels) <= MOST_NAMES:
             axis.set_yticks(range(len(labels)), labels=labels, fontsize="x-small")
-        axis.figure.colorbar(image, ax=axis, pad=0.01, aspect=8)
+        colour_scale(axis, image)
         return
     for (column, label), (color, dashes) in zip(enumerate(labels), LINES, strict=False):
         axis.plot(np.arange(len(x)), x[:, column], color=color, linestyle=dashes, label=label)

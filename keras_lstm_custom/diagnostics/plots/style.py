@@ -55,12 +55,22 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return drawn
 
 
-def heat_map(axis: Any, values: np.ndarray, **scale: Any) -> Any:
-    """Draw `values` `(rows, columns)` with one cell for each; where there is no value it is grey."""
+def whole_numbers(most: int | None = None) -> Any:
+    """Return what puts ticks at whole numbers only; one where there is only one, such as a single unit."""
     from matplotlib.ticker import MaxNLocator
 
+    return MaxNLocator("auto" if most is None else most, integer=True, min_n_ticks=1)
+
+
+def colour_scale(axis: Any, image: Any) -> None:
+    """Draw the scale of a heat map beside its panel; legends of other panels may be as wide as they like."""
+    axis.figure.colorbar(image, cax=axis.inset_axes([1.01, 0, 0.02, 1]))
+
+
+def heat_map(axis: Any, values: np.ndarray, **scale: Any) -> Any:
+    """Draw `values` `(rows, columns)` with one cell for each; where there is no value it is grey."""
     axis.set_facecolor(SKIPPED)
-    axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.yaxis.set_major_locator(whole_numbers(4))
     axis.spines[:].set_visible(False)
     return axis.imshow(values, aspect="auto", interpolation="nearest", **scale)
 
@@ -85,10 +95,8 @@ def grey_out(axis: Any, read: np.ndarray) -> None:
 
 def name_steps(axis: Any, names: list[str] | None, timesteps: int) -> None:
     """Write the names of the steps under an axis, or their numbers."""
-    from matplotlib.ticker import MaxNLocator
-
     if names is None:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(whole_numbers())
         axis.set_xlabel("time step t")
         return
     shown = range(0, timesteps, -(-timesteps // MOST_NAMES))

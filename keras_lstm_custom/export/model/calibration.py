@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,6 +71,12 @@ def _gathered(calibration: Any, model: keras.Model) -> Any:
     """Put the batches of an iterable together; leave what holds all rows already as it is."""
     if isinstance(calibration, (Mapping, np.ndarray)) or hasattr(calibration, "__array__"):
         return calibration
+    if isinstance(calibration, str | os.PathLike):
+        raise _unusable(
+            "The calibration is the rows themselves, and not the path of a file.",
+            repr(calibration),
+            "an array, such as numpy.load(path)",
+        )
     parts, inputs = list(calibration), len(model.inputs)
     if isinstance(calibration, (list, tuple)) and len(parts) == inputs and not isinstance(parts[0], Mapping):
         return parts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -20,7 +21,7 @@ def names_of(argument: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise ArgumentError(
             f"`{argument}` takes a list of names.",
-            expected="a list, such as ['temperature']",
+            expected="a list of texts",
             received=shown(value),
             remedy=f"Pass {argument}=[{shown(value)}]." if isinstance(value, str) else "Pass a list.",
         )
@@ -37,6 +38,13 @@ def check_roles(target: Any, **roles: Any) -> None:
     Raises:
         ArgumentError: a role is no list of names, or a column has two roles.
     """
+    if target is None or not isinstance(target, Hashable):
+        raise ArgumentError(
+            "`target` is the column to forecast.",
+            expected="the name of one column",
+            received=shown(target),
+            remedy="Pass it, such as 'load'; each target takes a forecaster of its own.",
+        )
     taken = {target: "target"}
     for argument, value in roles.items():
         for column in () if value is None else names_of(argument, value):
@@ -63,19 +71,34 @@ def check_calendar(calendar: Any, holidays: Any) -> None:
         )
 
 
-def check_cell(cell: Any) -> None:
-    """Raise ArgumentError unless the cell is the class of a layer."""
-    if not (isinstance(cell, type) and issubclass(cell, keras.layers.Layer)):
+def check_cell(cell: Any, options: Any) -> None:
+    """Raise ArgumentError unless the cell is the class of a recurrent layer, and the options are by name."""
+    is_layer = isinstance(cell, type) and issubclass(cell, keras.layers.Layer)
+    if not is_layer or "mask" not in inspect.signature(cell.call).parameters:
         raise ArgumentError(
             "`cell` is the class of the recurrent layer.",
-            expected="LSTM, GRU, VanillaRNN, or another class of layers",
+            expected="LSTM, GRU, VanillaRNN, or another class of layers over time, whose `call` takes a mask",
             received=shown(cell),
             remedy="Pass the class itself, e.g. cell=keras_lstm_custom.LSTM; `units` and `options` are its arguments.",
         )
+    if not isinstance(options, Mapping | None):
+        raise ArgumentError(
+            "`options` are more arguments of the recurrent layer.",
+            expected="a dictionary by name, or None",
+            received=shown(options),
+            remedy="Pass e.g. options={'dropout': 0.1}.",
+        )
 
 
-def check_training(**counts: Any) -> None:
-    """Raise ArgumentError unless each count is None or a positive whole number."""
+def check_training(*, learning_rate: Any, **counts: Any) -> None:
+    """Raise ArgumentError unless each count is None or a positive whole number, and the rate a positive one."""
+    if isinstance(learning_rate, (int, float)) and not learning_rate > 0:
+        raise ArgumentError(
+            "`learning_rate` is how far a step of training goes.",
+            expected="a number above 0, or a schedule of Keras",
+            received=shown(learning_rate),
+            remedy="Pass e.g. learning_rate=1e-3.",
+        )
     for name, value in counts.items():
         if value is not None:
             check_size(name, value, f"is a number of {name.replace('batch_size', 'rows')}")

@@ -24,6 +24,8 @@ SEEN = 4
 
 def cycles_for(index: pd.DatetimeIndex) -> tuple[str, ...]:
     """Return the cycles that a record shows at least four times and resolves: of "hour", "weekday", "month"."""
+    if len(index) < 2:
+        return ()
     span, step = index[-1] - index[0], index[1] - index[0]
     return tuple(name for name, (length, coarse, _) in _CYCLES.items() if step < coarse and span >= SEEN * length)
 

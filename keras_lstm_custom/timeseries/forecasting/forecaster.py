@@ -22,10 +22,10 @@ from keras_lstm_custom.timeseries.forecasting.conformal import (
     levels_to_calibrate,
 )
 from keras_lstm_custom.timeseries.forecasting.network import build
-from keras_lstm_custom.timeseries.forecasting.plan import Frames, Plan, as_frames, make_plan
-from keras_lstm_custom.timeseries.forecasting.running import Bounds, as_table, at_once, step_by_step
+from keras_lstm_custom.timeseries.forecasting.plan import Frames, Plan, as_frames, make_plan, on_steps
+from keras_lstm_custom.timeseries.forecasting.running import Bounds, as_table, at_once, check_names, step_by_step
 from keras_lstm_custom.timeseries.forecasting.samples import Samples, newest, part_samples
-from keras_lstm_custom.timeseries.forecasting.table import Table, make_table, tell_of_age
+from keras_lstm_custom.timeseries.forecasting.table import Table, make_tables, tell_of_age
 from keras_lstm_custom.timeseries.splitting import check_shares
 
 #: Levels of the intervals where none are asked for and the record allows them.
@@ -112,7 +112,7 @@ class Forecaster:
         check_shares(validation, test)
         check_roles(target, past=past, future=future, static=static)
         check_calendar(calendar, holidays)
-        check_cell(cell)
+        check_cell(cell, options)
         self.asked_levels = None if levels is None else check_levels(levels)
         self.levels = LEVELS if self.asked_levels is None else self.asked_levels
         self.shares = (float(validation), float(test))
@@ -154,17 +154,18 @@ class Forecaster:
             verbose: as in `model.fit`.
 
         Raises:
-            ArgumentError: `epochs` or `batch_size` is no positive integer.
+            ArgumentError: `epochs` or `batch_size` is no positive integer, or `learning_rate` is not above 0.
             DataError: the data does not fit the plan, or is too short; or there are too few windows to calibrate a
                 level that was asked for.
         """
-        check_training(epochs=epochs, batch_size=batch_size)
+        check_training(learning_rate=learning_rate, epochs=epochs, batch_size=batch_size)
         if seed is not None:
             keras.utils.set_random_seed(seed)
         self.prepare(data)
         plan, tables = self.plan, self.tables(data)
         known = np.isfinite(part_samples(tables, plan, "validation", self.shares).y).sum(axis=0)
         self.levels = levels_to_calibrate(self.asked_levels, int(known.min()), default=LEVELS)
+        check_names(plan, self.levels)
         learnt, stop = (
             part_samples(tables, self._network_plan(), part, self.shares) for part in ("train", "validation")
         )
@@ -200,7 +201,7 @@ class Forecaster:
 
     def prepare(self, data: pd.DataFrame | Frames) -> Plan:
         """Return the plan for some data, which `fit` follows; nothing is learnt."""
-        frames = as_frames(data)
+        frames = on_steps(data)
         plan = make_plan(frames, **self._wish, train=1 - sum(self.shares))
         rows = sum(len(frame) for frame in frames.values())
         stride = training.stride_for(rows, plan.window, plan.period)
@@ -244,21 +245,7 @@ class Forecaster:
         Raises:
             DataError: as `predict`.
         """
-        frames = as_frames(data)
-        ids = set(self.plan.series) or {""}
-        unknown = [name for name in frames if name not in ids]
-        if unknown:
-            raise DataError(
-                f"The forecaster does not know the series {shown(unknown[0])}.",
-                expected=f"ids among {names_shown(self.plan.series)}"
-                if self.plan.series
-                else "one table without an id",
-                received=names_shown(frames),
-                remedy="Train with this series too; each has its own scale.",
-            )
-        ahead = {} if future is None else as_frames(future)
-        order = [name for name in self.plan.series or ("",) if name in frames]
-        return {name: make_table(frames[name], self.plan, ahead=ahead.get(name), name=name) for name in order}
+        return make_tables(data, self.plan, future)
 
     def forecast(self, samples: Samples) -> Forecasts:
         """Return the forecasts of samples, with calibrated intervals.

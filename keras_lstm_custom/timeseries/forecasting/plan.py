@@ -13,6 +13,7 @@ from keras_lstm_custom.errors import ArgumentError, DataError
 from keras_lstm_custom.timeseries.baselines import periods_of
 from keras_lstm_custom.timeseries.checks import check_size, names_shown, shown
 from keras_lstm_custom.timeseries.forecasting.calendar import calendar_columns, cycles_for
+from keras_lstm_custom.timeseries.spacing import regular
 
 Frames = Mapping[str, pd.DataFrame]
 #: What a network does about values that are not there.
@@ -81,14 +82,41 @@ def as_frames(data: pd.DataFrame | Frames) -> dict[str, pd.DataFrame]:
             "The time series must be a table, or several tables by their ids.",
             expected="a pandas.DataFrame with a DatetimeIndex, or a dictionary of them",
             received=type(data).__name__,
-            remedy="Read them with timeseries.read_csv or timeseries.read_series.",
+            remedy="Make one, such as pandas.DataFrame({'load': values}, index=times) or series.to_frame(); or read a "
+            "file with timeseries.read_csv or timeseries.read_series.",
         )
-    frames = {str(name): frame for name, frame in data.items()}
-    _check_names(frames)
+    _check_names(data)
+    return {str(name): frame for name, frame in data.items()}
+
+
+def on_steps(data: pd.DataFrame | Frames, like: str | None = None) -> dict[str, pd.DataFrame]:
+    """Return the tables by id, each over an index in equal steps whose `freq` is set; see `regular`.
+
+    Raises:
+        DataError: these are no tables, or not in equal steps.
+    """
+    frames = {}
+    for name, frame in as_frames(data).items():
+        index = regular(frame.index, of_series(name), like=like)
+        frames[name] = frame if index is frame.index else frame.set_axis(index)
     return frames
 
 
-def _check_names(frames: dict[str, pd.DataFrame]) -> None:
+def of_series(name: str) -> str:
+    """Return which series it is, for a message; nothing where there is only one."""
+    return f" of the series {shown(name)}" if name else ""
+
+
+def _check_names(frames: Frames) -> None:
+    ids = [str(name) for name in frames]
+    same = [name for name in ids if ids.count(name) > 1]
+    if same:
+        raise DataError(
+            f"Several series have the id {shown(same[0])}.",
+            expected="ids that differ as text",
+            received=str(list(frames))[:300],
+            remedy="Rename all but one of them.",
+        )
     for frame in frames.values():
         twice = frame.columns[frame.columns.duplicated()]
         if len(twice):
@@ -101,32 +129,8 @@ def _check_names(frames: dict[str, pd.DataFrame]) -> None:
 
 
 def spacing(index: Any) -> tuple[str, str | None]:
-    """Return the spacing and the zone of an index, as text.
-
-    Raises:
-        DataError: the index is not one of stamps with a known spacing.
-    """
-    if not isinstance(index, pd.DatetimeIndex) or index.freq is None:
-        raise DataError(
-            "How far apart the time steps are is not known.",
-            expected="a pandas.DatetimeIndex with a `freq`",
-            received=f"{type(index).__name__} with freq {getattr(index, 'freq', None)}",
-            remedy="Set it, e.g. frame = frame.asfreq('h'), or read the file with timeseries.read_csv.",
-        )
-    if not index.is_monotonic_increasing:
-        raise DataError(
-            "The time runs backwards.",
-            expected="rows in the order of time",
-            received=f"{index[0]} before {index[-1]}",
-            remedy="Sort them: frame = frame.sort_index().",
-        )
+    """Return the spacing and the zone of an index in equal steps, as text."""
     return index.freq.freqstr, None if index.tz is None else str(index.tz)
-
-
-def stamps_of(frame: pd.DataFrame) -> pd.DatetimeIndex:
-    """Return the index of a table, checked to be stamps with a known spacing."""
-    spacing(frame.index)
-    return cast(pd.DatetimeIndex, frame.index)
 
 
 def make_plan(
@@ -145,34 +149,14 @@ def make_plan(
     stepping: bool = False,
     train: float = 0.7,
 ) -> Plan:
-    """Return the plan for some tables, with what was not asked for told from their spacing.
+    """Return the plan for some tables (of `on_steps`), with what was not asked for told from their spacing.
 
     See `Forecaster` for the arguments and errors.
     """
     first = next(iter(frames.values()))
-    stamps = stamps_of(first)
-    frequency, zone = spacing(stamps)
-    for name, frame in frames.items():
-        if spacing(frame.index) != (frequency, zone):
-            raise DataError(
-                "The series do not have the same spacing and zone.",
-                expected=f"{frequency}, zone {zone}, as the first one",
-                received=f"{spacing(frame.index)} in {shown(name)}",
-                remedy="Bring them to the same steps, e.g. with pandas' resample().",
-            )
-    seasons = periods_of(stamps)
-    for name, size in (("period", period), ("window", window), ("horizon", horizon)):
-        if size is not None:
-            check_size(name, size)
-    if horizon is None and period is None and not seasons:
-        raise ArgumentError(
-            "How many steps to forecast cannot be told from the spacing of the rows.",
-            expected="`horizon` or `period`",
-            received=f"freq {frequency}",
-            remedy="Pass e.g. horizon=12.",
-        )
-    period = int(period or (seasons[0] if seasons else 1))
-    periods = tuple(sorted({period, *seasons})) if seasons or period > 1 else ()
+    stamps = cast(pd.DatetimeIndex, first.index)
+    frequency, zone = _one_spacing(frames)
+    sizes = _sizes(stamps, period=period, window=window, horizon=horizon)
     if missing not in MISSING:
         raise ArgumentError(
             "What shall be done about missing values is not known.",
@@ -201,10 +185,7 @@ def make_plan(
         static=tuple(static),
         calendar=cycles,
         holidays=holidays,
-        period=period,
-        periods=periods,
-        window=int(window or max(2 * period, 24)),
-        horizon=int(horizon or period),
+        **sizes,
         frequency=frequency,
         zone=zone,
         series=() if list(frames) == [""] else tuple(frames),
@@ -213,11 +194,47 @@ def make_plan(
     )
 
 
+def _one_spacing(frames: dict[str, pd.DataFrame]) -> tuple[str, str | None]:
+    """Return the spacing and the zone that all tables have."""
+    frequency, zone = spacing(next(iter(frames.values())).index)
+    for name, frame in frames.items():
+        if spacing(frame.index) != (frequency, zone):
+            raise DataError(
+                "The series do not have the same spacing and zone.",
+                expected=f"{frequency}, zone {zone}, as the first one",
+                received=f"{spacing(frame.index)} in {shown(name)}",
+                remedy="Bring them to the same steps, e.g. with pandas' resample().",
+            )
+    return frequency, zone
+
+
+def _sizes(stamps: pd.DatetimeIndex, **wish: int | None) -> dict[str, Any]:
+    """Return the plan's counts of steps: those that were asked for, the others by the seasons of the spacing."""
+    for name, size in wish.items():
+        if size is not None:
+            check_size(name, size)
+    seasons = periods_of(stamps)
+    if wish["horizon"] is None and wish["period"] is None and not seasons:
+        raise ArgumentError(
+            "How many steps to forecast cannot be told from the spacing of the rows.",
+            expected="`horizon` or `period`",
+            received=f"freq {spacing(stamps)[0]}",
+            remedy="Pass e.g. horizon=12.",
+        )
+    period = int(wish["period"] or (seasons[0] if seasons else 1))
+    return {
+        "period": period,
+        "periods": tuple(sorted({period, *seasons})) if seasons or period > 1 else (),
+        "window": int(wish["window"] or max(2 * period, 24)),
+        "horizon": int(wish["horizon"] or period),
+    }
+
+
 def _useful(frames: dict[str, pd.DataFrame], columns: list[str], train: float) -> list[str]:
     """Return the columns that vary where they are learnt from, and warn of the others, which nobody asked for."""
     learnt = [frame.iloc[: max(round(len(frame) * train), 2)] for frame in frames.values()]
     varying = [c for c in columns if any(c in frame and frame[c].nunique() > 1 for frame in learnt)]
     left = [c for c in columns if c not in varying]
     if left:
-        warnings.warn(f"Left out, since they are constant in the training part: {names_shown(left)}.", stacklevel=4)
+        warnings.warn(f"Left out, since they are constant in the training part: {names_shown(left)}.", stacklevel=5)
     return varying

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pandas as pd
 
+from keras_lstm_custom.errors import DataError
+from keras_lstm_custom.timeseries.checks import names_shown, shown
 from keras_lstm_custom.timeseries.forecasting.plan import Plan
 from keras_lstm_custom.timeseries.forecasting.samples import Samples
 from keras_lstm_custom.timeseries.forecasting.table import Table
@@ -67,6 +69,20 @@ def as_table(mean: np.ndarray, intervals: Bounds, tables: Mapping[str, Table], p
             columns[f"lower_{level:g}"], columns[f"upper_{level:g}"] = lower[k], upper[k]
         parts.append(pd.DataFrame(columns, index=next_times(table.times, plan.horizon)))
     return pd.concat(parts)
+
+
+def check_names(plan: Plan, levels: tuple[float, ...]) -> None:
+    """Raise DataError if the target's name is that of another column of the forecast, which would take its place."""
+    others = [f"{side}_{level:g}" for level in levels for side in ("lower", "upper")]
+    if plan.series:
+        others.append("series")
+    if plan.target in others:
+        raise DataError(
+            f"The target has a name that the table of the forecast needs: {shown(plan.target)}.",
+            expected=f"another name than {names_shown(others)}",
+            received=shown(plan.target),
+            remedy=f"Rename the column: frame = frame.rename(columns={{{shown(plan.target)}: 'value'}}).",
+        )
 
 
 def _run(model: keras.Model, x: dict[str, np.ndarray]) -> dict[str, Any]:

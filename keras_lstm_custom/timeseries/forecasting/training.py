@@ -27,6 +27,9 @@ EPOCHS, BATCHES = 15, 1500
 KEPT, KEPT_BLOCKS = (0.0, 0.25, 0.5, 0.75, 1.0), 4
 #: float32 has 24 bits: of a value this many deviations from zero, less than three digits of the deviation are left.
 FAR = 1e4
+#: Up to this share of the values may be outliers; they are told of where without them the standard deviation is so many
+#: times less: scaled by it, the network sees less than 0.01 of all others.
+OUTLIERS, LESS = 0.01, 100
 
 
 def stride_for(rows: int, window: int, period: int) -> int:
@@ -54,6 +57,7 @@ def fit_scales(tables: Mapping[str, Table], plan: Plan, shares: tuple[float, flo
                 received=f"{len(part)} missing values",
                 remedy="Leave the column out, or use a longer record.",
             )
+        _tell_of_outliers(part, table, plan)
         means.append(np.nanmean(part, axis=0))
         stds.append(np.nanstd(part, axis=0))
     mean, std = np.array(means), np.array(stds)
@@ -63,7 +67,7 @@ def fit_scales(tables: Mapping[str, Table], plan: Plan, shares: tuple[float, flo
         raise DataError(
             f"The column {shown(column)} is constant, so it says nothing about time and cannot be scaled.",
             expected="at least two different values in the training part",
-            received=f"{mean[0, plan.columns.index(column)]:g} in all rows",
+            received=f"{mean[0, plan.columns.index(column)]:g} in all rows of it",
             remedy="Leave the column out; a target that does not change needs no forecast.",
         )
     std = np.where(constant, 1.0, std)  # of one series among several: its deviations are what they are
@@ -72,11 +76,27 @@ def fit_scales(tables: Mapping[str, Table], plan: Plan, shares: tuple[float, flo
         warnings.warn(
             f"The column {shown(plan.columns[k])} varies by {std[row, k]:.3g} around {mean[row, k]:.6g}: in float32"
             " little of that is left. Subtract a constant from it first.",
-            stacklevel=4,
+            stacklevel=3,
         )
     static = np.array([table.static for table in tables.values()])
     spread = static.std(axis=0)
     return Scales(mean, std, (static.mean(axis=0), np.where(spread > 0, spread, 1.0)))
+
+
+def _tell_of_outliers(part: np.ndarray, table: Table, plan: Plan) -> None:
+    """Warn of the few values of a column, such as a -9999 for a missing one, that alone make its scale."""
+    for k, column in enumerate(plan.columns):
+        values = part[:, k]
+        off = np.abs(values - np.nanmedian(values))
+        rows = np.argsort(np.nan_to_num(off))[::-1][: max(round(OUTLIERS * len(values)), 1)]
+        rest = np.nanstd(np.delete(values, rows))
+        if 0 < LESS * rest < np.nanstd(values):
+            warnings.warn(
+                f"The column {shown(column)} has values that hide all others, such as {values[rows[0]]:g} at "
+                f"{table.times[rows[0]]}: without at most {len(rows)} of {len(values)} its standard deviation would be "
+                f"{rest:.3g} instead of {np.nanstd(values):.3g}. If they are no measurements, leave them out (NaN).",
+                stacklevel=4,
+            )
 
 
 def start_of(change: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:

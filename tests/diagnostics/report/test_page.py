@@ -4,6 +4,7 @@ import json
 
 import keras
 import numpy as np
+import pytest
 
 from keras_lstm_custom import LSTM, report, trace
 from tests.diagnostics.report.pages import FEATURES, STEPS, UNITS, evaluate, go, show
@@ -123,6 +124,28 @@ def test_on_a_phone_the_figures_have_the_width_and_nothing_sticks_out(browser, c
         assert max(heights) < 80
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("width", [390, 1240])
+def test_no_legend_covers_a_panel_or_another_legend(browser, tmp_path, rng, width):
+    names = ["temperature of the outer wall", "pressure", "humidity of the air", "wind", "sun"]
+    model = keras.Sequential([keras.Input((STEPS, 5)), LSTM(UNITS), keras.layers.Dense(1)])
+    path = report(model, rng.normal(size=(2, STEPS, 5)), None, tmp_path / "page.html", feature_names=names)
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 640}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        show(browser, path)
+        boxes = "[...document.querySelectorAll(arguments[0])].map(e => e.getBoundingClientRect().toJSON())"
+        panels = evaluate(browser, boxes, "#time .nsewdrag")
+        legends = evaluate(browser, boxes, "#time [class^=legend] > .bg")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert len(panels) == 6
+    assert len(legends) == (5 if width == 390 else 6)  # on a phone that of the input tells of the contributions, too
+    for k, a in enumerate(legends):
+        for b in (*panels, *legends[:k]):
+            beside = a["right"] <= b["left"] + 1 or b["right"] <= a["left"] + 1
+            assert beside or a["bottom"] <= b["top"] + 1 or b["bottom"] <= a["top"] + 1, (a, b)
 
 
 def test_without_targets_the_page_says_so(browser, tmp_path, rng):

@@ -1,11 +1,13 @@
 """Models and inputs that cannot be traced, or not in whole."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from keras_lstm_custom import LSTM, trace
+from keras_lstm_custom import LSTM, plots, summary, trace
 from keras_lstm_custom.errors import ArgumentError, InputError
 from tests.diagnostics.trace.models import BATCH, TIMESTEPS, UNITS, small
 
@@ -25,6 +27,16 @@ def test_says_what_is_not_a_model_to_look_into(x):
         trace(keras.Sequential([LSTM(2)]), x)
     with pytest.raises(ArgumentError, match=r"'lstm'(.|\n)*'lsmt'"):
         trace(small(LSTM(2, name="lstm")), x, layers="lsmt")
+
+
+def test_says_that_traces_are_by_layer(x):
+    model = small(LSTM(2, name="lstm"))
+    for use in (lambda steps: steps.f, lambda steps: plots.unit(steps, unit=0)):
+        with pytest.raises(AttributeError, match=r"pick that of a layer: steps\['lstm'\]"):
+            use(trace(model, x))
+    with pytest.raises(ArgumentError, match=r"Only traces(.|\n)*summary\(trace\(model, x\)\)"):
+        summary(model)
+    assert copy.deepcopy(trace(model, x)).keys() == {"lstm"}
 
 
 def test_says_which_layers_it_leaves_out(x):
