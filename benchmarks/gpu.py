@@ -2,11 +2,11 @@
 
 `gpu_all.py` runs all parts for all backends in one command. Each part ends by itself after `--seconds`, has all that it
 found and all that is missing on the disk after every row (JSON in the folder `--out`), and prints its table last.
-Without a GPU nothing is run, and the exit status is 2.
+Exit status 2: there is no GPU, so nothing was run; 3: cut off in the middle of a row; 4: CUDA broke down.
 
 --check    each engine that says it serves a case against the reference engine on this device and the float64 oracle on
            the CPU: outputs, states, all gradients; second derivatives, `explain_engine`, `model.fit`. TF32 is off, but
-           for the rows that say what it does. Exit status 1 if anything fails.
+           for the rows that say what it does. Exit status 5 if any fails.
 --measure  forward, and training (forward, and backward for all weights, of the sum of squares), batch 64, 512 steps:
            ours on "auto" and on each engine, Keras' layer, the framework's plain call of cuDNN. All candidates of a row
            take turns; a time ends when the device is done; medians and quartiles; first calls and compilation apart.
@@ -38,11 +38,10 @@ from gpu_report import Report
 BACKEND = keras.backend.backend()
 UNITS = (512, 128, 1024)  #: the most important size first
 DTYPES = ("float32", "mixed_bfloat16")
-#: What docs/gpu.md has figures of is measured last, but for cases that another engine serves since.
+#: What docs/gpu.md has figures of is measured last, but for cases that another engine serves since: those come first.
 KNOWN = {"torch": {(512, "float32")}, "jax": {(512, "float32"), (512, "mixed_bfloat16")}}
 CHANGED = {"torch": {("left padding", "forward")}, "jax": {("vanilla RNN", "training"), ("vanilla RNN", "forward")}}
 TURNS, LONG, ROW_SECONDS = (2, 12), 0.15, 1.2  #: least and most; a call so long is made once in a turn
-NO_GPU = 2  #: exit status
 
 
 class Row(NamedTuple):
@@ -88,9 +87,10 @@ def groups(options: argparse.Namespace) -> list[list[Row]]:
     """Return what to measure, in the order of the time: the rows of a group are prepared at once."""
     from gpu_candidates import WORKLOADS
 
-    def is_known(row):
-        sizes, changed = KNOWN.get(BACKEND, ()), CHANGED.get(BACKEND, ())
-        return (row.units, row.dtype) in sizes and (row.case, row.mode) not in changed
+    def rank(row):
+        if options.part == "compile" or (row.units, row.dtype) not in KNOWN.get(BACKEND, ()):
+            return 1
+        return 0 if (row.case, row.mode) in CHANGED.get(BACKEND, ()) else 2
 
     sizes = [(512, "float32")] if options.part == "compile" else [(u, d) for d in DTYPES for u in UNITS]
     rows = [
@@ -100,8 +100,8 @@ def groups(options: argparse.Namespace) -> list[list[Row]]:
         for name, workload in WORKLOADS.items()
         if (mode == "training" or workload.inference) and (not options.only or name in options.only)
     ]
-    rows.sort(key=is_known)
-    return [list(g) for _, g in groupby(rows, lambda row: (is_known(row), row.units, row.dtype, row.mode))]
+    rows.sort(key=rank)
+    return [list(g) for _, g in groupby(rows, lambda row: (rank(row), row.units, row.dtype, row.mode))]
 
 
 def measure(report: Report) -> None:
@@ -151,7 +151,7 @@ def measured(report: Report, futures: dict) -> dict:
             if "CUDA error" in str(error):  # after it nothing on this device can be relied on
                 report.note(f"ended by {name}: {error}"[:500])
                 report.finish()
-                os._exit(4)
+                os._exit(gpu_tables.BROKEN)
     try:
         return found | (timed(candidates) if candidates else {"error": "no candidate runs"})
     except Exception as error:
@@ -207,7 +207,7 @@ def main() -> int:
     options.shard = tuple(int(n) for n in options.shard.split("/"))
     if not options.rehearse and (reason := no_gpu()):
         print(f"{BACKEND} has no GPU here, so nothing was run: {reason} (--rehearse tries the command without one.)")
-        return NO_GPU
+        return gpu_tables.NO_GPU
     if options.part == "device":
         print(f"{BACKEND} computes on {device()}")
         return 0

@@ -2,8 +2,9 @@
 
 For every backend that is installed and has a GPU, in processes of their own, it runs the parts of `gpu.py`: first the
 checks, in shards side by side; then what is measured, one after the other, for the time that is left. It ends in time,
-prints the tables, and names what failed and what was not done; JSON, logs and the tables are in the folder `--out`,
-also of what was ended in the middle. Exit status 1: a check failed, or a process broke down; 2: nothing could be run.
+prints the tables, and names what was not done and what failed (a check; ours, measured). JSON, logs and the tables are
+in the folder `--out`, also of what was ended in the middle. Exit status 1: something failed, or a process broke down;
+2: nothing could be run.
 
 Needs Python, JAX or PyTorch (or TensorFlow), Keras, pytest, and this folder with those of the package and of its tests
 beside it. To a machine without a network carry the wheels: where there is one, for the other's version of Python,
@@ -50,7 +51,7 @@ CHECKS = 0.25  #: of the time, at most
 SHARES = {"measure": 5, "compile": 1}  #: of the time that is left
 LEAST = 20  #: seconds that are worth a start
 GRACE = 30  #: seconds for a process to start, and to finish the row that it is at
-CUT_OFF = 3  #: exit status of a part whose time was over in the middle of a row
+AS_PLANNED = (0, gpu_tables.CUT_OFF, gpu_tables.FAILED)
 WIDTH = 170
 
 
@@ -90,7 +91,7 @@ class Processes:
             codes.append(process.returncode)
             if late:
                 self.problems.append(f"{job}: still running after {seconds:.0f} s, and ended")
-            elif process.returncode not in (0, 1, CUT_OFF) or not list(job.out.glob(f"gpu-{job.part}-*.json")):
+            elif process.returncode not in AS_PLANNED or not list(job.out.glob(f"gpu-{job.part}-{job.backend}*.json")):
                 said = "\n      ".join(log.read_text(errors="replace").strip().splitlines()[-4:])
                 self.problems.append(f"{job}: broke down with exit status {process.returncode}:\n      {said}")
         self._running = []
@@ -133,7 +134,7 @@ def with_gpu(backends: list[str], out: Path, rehearse: bool) -> Iterator[str]:
         print("\n".join(said))
         if process.returncode == 0:
             yield backend
-        elif process.returncode != 2:
+        elif process.returncode != gpu_tables.NO_GPU:
             print(f"{backend} is left out: it could not even be asked for its device")
 
 
@@ -165,7 +166,7 @@ def run(processes: Processes, backends: list[str], out: Path, options: tuple[str
         until = time.monotonic() + seconds
         (code,) = processes.run([Job(backend, part, out, (*only, *options))], seconds)
         again = until - time.monotonic()
-        if (backend, part) == ("torch", "measure") and code not in (0, CUT_OFF) and again > LEAST:
+        if (backend, part) == ("torch", "measure") and code not in AS_PLANNED and again > LEAST:
             processes.run([Job(backend, part, out, ("--no-graphs", *options))], again)
 
 
@@ -178,6 +179,8 @@ def summary(out: Path, problems: list[str]) -> tuple[list[str], bool]:
         place = f"{name}, {content['backend']} on {content['device']}, {content['seconds']:.0f} s"
         lines = gpu_tables.of(content["part"], content["rows"])
         failed += [f"{name}: {line}" for line in lines if line.startswith("FAILED")]
+        ours = [row for row in content["rows"] if ("error" in row and "mode" in row) or "auto" in row.get("failed", {})]
+        failed += [f"{name}: {gpu_tables.line(row)}" for row in ours]
         tables += ["", f"== {place}", *(f"   {note}" for note in content["notes"])]
         tables += [line for line in lines if not line.startswith("FAILED")]
         if content["missing"]:
@@ -206,7 +209,7 @@ def main() -> int:
         return 2
     backends = list(with_gpu(installed, out, given.rehearse))
     if not backends:
-        print("Nothing was run: no backend has a GPU.")
+        print("Nothing was run: no backend is ready, as said above.")
         return 2
     out.mkdir(parents=True, exist_ok=True)
     processes = Processes(out)

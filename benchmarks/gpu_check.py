@@ -55,8 +55,13 @@ LARGE_CASES = [
 ]
 
 
+#: What did not pass when the checks last ran on a GPU and is not explained (`docs/gpu.md`).
+UNEXPLAINED = Case("lstm", "left padded", go_backwards=True, return_sequences=False, use_bias=False, dtype="float16")
+
+
 def cases() -> Iterator[Case]:
-    """The plain case of each dtype first, then any two options."""
+    """What did not pass, then the plain case of each dtype, then any two options."""
+    yield UNEXPLAINED
     for kind in LAYERS:
         for dtype in AXES["dtype"]:
             yield Case(kind, dtype=dtype)

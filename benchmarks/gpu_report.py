@@ -71,9 +71,9 @@ class Report:
         self.write()
         print(f"\n== {self.part}, {BACKEND}, {self.head['device']}, {elapsed():.0f} s; {self.path.name}")
         print("\n".join([f"   note: {note}" for note in self.notes] + gpu_tables.of(self.part, self.rows)), flush=True)
-        return int(any(not row.get("ok", True) for row in self.rows))
+        return gpu_tables.FAILED if any(not row.get("ok", True) for row in self.rows) else 0
 
     def _stop(self):
         self.note(f"cut off after {elapsed():.0f} s, in the middle of a row")
         self.finish()
-        os._exit(3)
+        os._exit(gpu_tables.CUT_OFF)

@@ -1,6 +1,12 @@
-"""The tables of `gpu.py`, made of the rows in its JSON files. Needs nothing but Python, as `gpu_all.py` does."""
+"""The tables of `gpu.py`, made of the rows in its JSON files, and its exit statuses.
+
+Needs nothing but Python, as `gpu_all.py` does.
+"""
 
 from __future__ import annotations
+
+#: Exit statuses of a part. (1: Python's own, of an exception.)
+NO_GPU, CUT_OFF, BROKEN, FAILED = 2, 3, 4, 5
 
 
 def of(part: str, rows: list[dict]) -> list[str]:
