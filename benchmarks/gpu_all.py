@@ -6,7 +6,7 @@ prints the tables, and names what was not done and what failed (a check; ours, m
 in the folder `--out`, also of what was ended in the middle. Exit status 1: something failed, or a process broke down;
 2: nothing could be run.
 
-Needs Python, JAX or PyTorch (or TensorFlow), Keras, pytest, and this folder with those of the package and of its tests
+Needs Python, JAX or PyTorch (TensorFlow: checks only), Keras, pytest, and this folder with those of the package and of its tests
 beside it. To a machine without a network carry the wheels: where there is one, for the other's version of Python,
 
     pip download keras pytest -d wheels --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64
@@ -39,6 +39,7 @@ HERE = Path(__file__).parent
 CORES = len(os.sched_getaffinity(0))
 #: How many of its processes check at once: what compiles keeps a core busy, what launches a GPU.
 SHARDS = {"torch": max(1, CORES // 8), "jax": max(1, 3 * CORES // 4), "tensorflow": max(1, CORES // 4)}
+MEASURED = ("torch", "jax")  #: what `gpu_candidates.py` has candidates for
 SETTINGS = {
     "PYTHONUNBUFFERED": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -155,7 +156,8 @@ def run(processes: Processes, backends: list[str], out: Path, options: tuple[str
     """Run all parts until the time is over."""
     whole = end - time.monotonic()
     processes.run(checks(backends, out, options), CHECKS * whole)
-    parts = [(backend, "measure") for backend in backends] + [("torch", "compile")] * ("torch" in backends)
+    parts = [(b, "measure") for b in backends if b in MEASURED] + [("torch", "compile")] * ("torch" in backends)
+    processes.problems += [f"{b}: checked only, it has nothing to measure yet" for b in backends if b not in MEASURED]
     for number, (backend, part) in enumerate(parts):
         left = end - time.monotonic()
         seconds = left * SHARES[part] / sum(SHARES[later] for _, later in parts[number:])
