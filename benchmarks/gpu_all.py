@@ -7,7 +7,7 @@ in the folder `--out`, also of what was ended in the middle. Exit status 1: some
 2: nothing could be run.
 
 Needs Python, JAX or PyTorch (TensorFlow: checks only), Keras, pytest, and this folder with those of the package and of
-its tests beside it. To a machine without a network carry the wheels: where there is one, for the other's version of Python,
+its tests beside it. To a machine without a network carry the wheels: where there is one, for the other's Python,
 
     pip download keras pytest -d wheels --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64
     rm wheels/numpy-*       # that of JAX or PyTorch is there
