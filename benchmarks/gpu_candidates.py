@@ -18,7 +18,6 @@ import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 
 BACKEND = keras.backend.backend()
-UNROLLED = (1, 4, 16)  #: steps of the scan that XLA sees at once, tried next to the engine's own choice
 
 
 class Workload(NamedTuple):
@@ -89,13 +88,6 @@ def layers(workload: Workload, shape: tuple, dtype: str, training: bool) -> dict
     return found
 
 
-def forced(engine: str, workload: Workload, shape: tuple, dtype: str):
-    """Return our layer on one engine."""
-    layer = workload.ours(shape[3], engine=engine, return_sequences=True, dtype=dtype, **workload.options)
-    layer.build(shape[:3])
-    return layer
-
-
 def mask_of(shape: tuple) -> np.ndarray:
     """Row b leaves out its first steps: none to half of them."""
     batch, steps, _, _ = shape
@@ -111,8 +103,6 @@ def jax_candidates(workload, shape, dtype, training, pool: ThreadPoolExecutor):
     """Return futures of compiled candidates: lowered here, compiled on the pool."""
     import jax
     from jax import numpy as jnp
-
-    from keras_lstm_custom.engines.jax import accelerator
 
     batch, _, features, units = shape
     found = layers(workload, shape, dtype, training)
@@ -142,15 +132,6 @@ def jax_candidates(workload, shape, dtype, training, pool: ThreadPoolExecutor):
         return future(forward, [v.value for v in layer.trainable_variables], note_of(layer))
 
     futures = {name: attempted(of_layer, layer) for name, layer in found.items()}
-    own = accelerator.UNROLL
-    probed = dtype == "float32" and shape[3] == 512 and training and workload.plain in ("lstm", "rnn")
-    for steps in UNROLLED if probed and not workload.padded else ():
-        jax.clear_caches()  # the engine's own compiled function knows nothing of this
-        accelerator.UNROLL = steps
-        futures[f"unroll {steps}"] = of_layer(forced("jax_scan", workload, shape, dtype))
-    accelerator.UNROLL = own
-    if probed:
-        jax.clear_caches()
     if workload.plain in ("lstm", "lstm without bias") and jax.default_backend() == "gpu":
         from jax.experimental import rnn
 

@@ -44,6 +44,7 @@ LARGE_BOUND = 1e-4
 #: One rounding of cuDNN under torch in float32 without TF32: `torch.nn.LSTM` itself is off from float64 by 6e-6 where
 #: torch without cuDNN is by 2e-7 (the rows "torch.nn.LSTM itself", on an H100), 30 times as much.
 CUDNN_ROUNDING = 30 * ROUNDING["float32"]
+MOST_VALUES = 1000  #: of a tensor that is written down
 LARGE_CASES = [
     {},
     {"mask": "scattered"},
@@ -54,8 +55,13 @@ LARGE_CASES = [
 ]
 
 
+#: What did not pass when the checks last ran on a GPU and is not explained (`docs/gpu.md`).
+UNEXPLAINED = Case("lstm", "left padded", go_backwards=True, return_sequences=False, use_bias=False, dtype="float16")
+
+
 def cases() -> Iterator[Case]:
-    """The plain case of each dtype first, then any two options."""
+    """What did not pass, then the plain case of each dtype, then any two options."""
+    yield UNEXPLAINED
     for kind in LAYERS:
         for dtype in AXES["dtype"]:
             yield Case(kind, dtype=dtype)
@@ -131,9 +137,17 @@ def parity(case: Case, oracle_too: bool = True, bound: float | None = None) -> I
                     errors[f"oracle: {name}"] = difference / max(1.0, np.abs(got[name]).max())
             worst = max(errors, key=errors.get)
             row |= {"ok": bool(errors[worst] <= allowed), "worst": worst, "error": float(errors[worst])}
+            if not row["ok"]:
+                row |= evidence(worst.split(": ")[1], got, reference) | {"errors": errors}
         except Exception as error:
             row |= failure(error)
         yield row
+
+
+def evidence(name: str, got: dict, reference: dict) -> dict:
+    """What tells one fault from another where a row fails: the tensor, and the reference's."""
+    tensors = {"got": got[name], "reference": reference[name]}
+    return {which: np.asarray(values).tolist() for which, values in tensors.items() if values.size <= MOST_VALUES}
 
 
 def served(engine: str, case: Case) -> dict[str, np.ndarray]:
@@ -286,20 +300,21 @@ def exact_products(exact: bool) -> None:
 
 
 def jobs() -> list[tuple[str, Callable[[], Iterator[dict]]]]:
-    """All checks, the most important ones first: a name, and what yields rows."""
+    """All checks, the most important ones first: a label, and what yields rows."""
 
     def single(name, function, **arguments):
+        label = ", ".join(f"{k}={v}" for k, v in arguments.items())
+
         def rows():
-            label = ", ".join(f"{k}={v}" for k, v in arguments.items())
             row = {"check": name, "case": label, "engine": arguments.get("engine", "auto"), "bound": None}
             try:
                 yield row | function(**arguments)
             except Exception as error:
                 yield row | failure(error)
 
-        return name, rows
+        return f"{name} {label}", rows
 
-    found = [("parity", partial(parity, case)) for case in cases()]
+    found = [(f"parity {case}", partial(parity, case)) for case in dict.fromkeys(cases())]
     first, rest = found[:16], found[16:]
     if BACKEND == "torch":
         first.append(("torch.nn.LSTM itself", plain_precision))
@@ -309,9 +324,8 @@ def jobs() -> list[tuple[str, Callable[[], Iterator[dict]]]]:
         for d, m, r in (("float32", False, 0.0), ("float32", True, 0.2), ("mixed_bfloat16", False, 0.0))
     ]
     others += [single("second derivative", second_derivatives, engine=e) for e in _second()]
-    for size in LARGE:
-        for options in LARGE_CASES:
-            others.append(("large", partial(parity, Case(**options, **size), False, LARGE_BOUND)))
+    large = [Case(**options, **size) for size in LARGE for options in LARGE_CASES]
+    others += [(f"large {case}", partial(parity, case, False, LARGE_BOUND)) for case in large]
     return first + others + rest
 
 

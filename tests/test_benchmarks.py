@@ -1,6 +1,8 @@
 """The benchmarks compare what they say they compare."""
 
 import importlib.util
+import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,79 @@ def test_all_forecasts_of_a_series_are_made_at_the_same_rows(forecasts, series):
     assert task.origins[0] == task.test - 1
     assert task.origins[-1] == len(values) - 1 - task.horizon
     np.testing.assert_allclose(task.truth[-1], values[-task.horizon :])
+
+
+@pytest.fixture
+def gpu_all(monkeypatch, tmp_path):
+    """The command for a GPU, with a program of the test's in the place of its part."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_all
+
+    monkeypatch.setattr(gpu_all, "HERE", tmp_path)
+    return gpu_all
+
+
+def part_of(folder, then):
+    """Write a program that has done one row of two, and then does this."""
+    row = {"check": "parity", "case": "default", "engine": "auto", "ok": True, "worst": "dx", "error": 0.1, "bound": 1}
+    content = {"part": "check", "backend": "torch", "device": "a GPU", "seconds": 1, "notes": [], "rows": [row]}
+    code = "import json, os, pathlib, sys, time\nout = pathlib.Path(sys.argv[sys.argv.index('--out') + 1])\n"
+    code += f"(out / 'gpu-check-torch.json').write_text(json.dumps({content} | {{'missing': ['parity of a GRU']}}))\n"
+    (folder / "gpu.py").write_text(code + then)
+
+
+@pytest.mark.parametrize(
+    ("then", "seconds", "says"),
+    [("time.sleep(60)", 3, "still running after"), ("sys.exit('no memory left')", 20, "no memory left")],
+)
+def test_what_a_process_has_done_on_a_gpu_is_kept_when_it_ends_too_soon(gpu_all, tmp_path, then, seconds, says):
+    part_of(tmp_path, then)
+    processes = gpu_all.Processes(tmp_path)
+    processes.run([gpu_all.Job("torch", "check", tmp_path)], seconds)
+    (problem,) = processes.problems
+    assert says in problem
+    lines, failed = gpu_all.summary(tmp_path, processes.problems)
+    assert "1 passed, 0 failed" in lines
+    assert any("gpu-check-torch.json: 1: parity of a GRU" in line for line in lines)
+    assert any(says in line for line in lines)
+    assert failed is ("broke down" in problem)
+
+
+def test_what_failed_on_a_gpu_comes_last(gpu_all, tmp_path):
+    part_of(tmp_path, "")
+    gpu_all.Processes(tmp_path).run([gpu_all.Job("torch", "check", tmp_path)], 20)
+    file = tmp_path / "gpu-check-torch.json"
+    file.write_text(file.read_text().replace('"ok": true', '"ok": false'))
+    row = {
+        "units": 512,
+        "dtype": "float32",
+        "case": "plain",
+        "mode": "training",
+        "failed": {"auto": "OutOfMemoryError"},
+    }
+    content = {"part": "measure", "backend": "torch", "device": "a GPU", "seconds": 1, "notes": [], "missing": []}
+    (tmp_path / "gpu-measure-torch.json").write_text(json.dumps(content | {"rows": [row]}))
+    lines, failed = gpu_all.summary(tmp_path, [])
+    assert failed
+    wrong = "\n".join(lines[lines.index("== went wrong") :])
+    assert "FAILED parity auto [default] dx" in wrong
+    assert "auto FAILED: OutOfMemoryError" in wrong
+
+
+def test_no_time_of_a_cpu_is_called_a_gpus(monkeypatch, capsys, tmp_path):
+    """Where there is no GPU nothing runs, and what the framework warns of is said."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+    import gpu_device
+
+    def of_an_old_driver():
+        warnings.warn("The NVIDIA driver on your system is too old (found version 11040).", stacklevel=1)
+        return "cpu"
+
+    monkeypatch.setattr(gpu_device, "device", of_an_old_driver)
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--measure", "--out", str(tmp_path)])
+    assert gpu.main() == gpu.gpu_tables.NO_GPU
+    said = capsys.readouterr().out
+    assert "has no GPU here, so nothing was run" in said
+    assert "driver on your system is too old" in said
+    assert not list(tmp_path.iterdir())

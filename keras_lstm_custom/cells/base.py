@@ -252,5 +252,8 @@ class EquationCell(keras.layers.Layer):
 
 
 def _apart(x: Tensor, width: int) -> list[Tensor]:
-    """Return the first `width` of the last axis, and what is behind it if there is anything."""
-    return [x] if x.shape[-1] == width else ops.split(x, [width], axis=-1)
+    """Return the first `width` of the last axis, and what is behind it if there is anything.
+
+    By slices: on torch Keras' `split` by widths waits for the GPU, so that no step with it can be recorded there.
+    """
+    return [x] if x.shape[-1] == width else [x[..., :width], x[..., width:]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_lstm_custom.cells.recurrent_cell import RecurrentCell
 from keras_lstm_custom.equations.slstm import slstm_step
@@ -95,7 +94,7 @@ class SLSTMCell(RecurrentCell):
 
     def get_initial_state(self, batch_size=None):
         *zeros, m = super().get_initial_state(batch_size)
-        return [*zeros, ops.full_like(m, -float("inf"))]
+        return [*zeros, m - float("inf")]  # `ops.full_like` waits for the GPU on torch
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads}

@@ -8,12 +8,10 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from keras_lstm_custom.engines import compaction, fast_path, no_steps
+from keras_lstm_custom.engines import compaction, fast_path, gpu_place, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.equations import lstm_step
 from keras_lstm_custom.equations.weight_layout import to_cudnn
-
-NOT_NVIDIA = "needs an NVIDIA GPU: MIOpen has the gates in another order"
 
 
 class Binding(NamedTuple):
@@ -21,22 +19,7 @@ class Binding(NamedTuple):
 
     dtypes: tuple[str, ...]  #: what a cell may compute in
     computes: dict[str, str]  #: what cuDNN computes in for it, where that is another: the results are rounded to it
-    place: Callable[[], str | None]  #: why cuDNN cannot run here, or None
     lstm: Callable  #: (x, h, c, packed weights, units) -> outputs `(batch, timesteps, units)`, h, c
-
-
-def _tensorflow_place():
-    import tensorflow as tf
-
-    from keras_lstm_custom.engines.native.xla_context import inside_xla
-
-    if not tf.config.list_logical_devices("GPU"):
-        return "needs a GPU, and TensorFlow has none"
-    if tf.sysconfig.get_build_info().get("is_rocm_build"):
-        return NOT_NVIDIA
-    if inside_xla():
-        return "is an operation of its own, which XLA does not know (jit_compile=True)"
-    return None
 
 
 def _tensorflow_lstm(x, h, c, weights, units):
@@ -54,16 +37,6 @@ def _tensorflow_lstm(x, h, c, weights, units):
         time_major=False,
     )
     return outputs, h[:, 0], c[:, 0]
-
-
-def _jax_place():
-    import jax
-
-    if jax.default_backend() != "gpu":
-        return f"needs a GPU, and JAX runs on {jax.default_backend()!r}"
-    if "rocm" in jax.devices()[0].client.platform_version.lower():
-        return NOT_NVIDIA
-    return None
 
 
 def _jax_lstm(x, h, c, weights, units):
@@ -89,11 +62,9 @@ def _below_tf32() -> bool:
 
 
 BINDINGS = {
-    "tensorflow": Binding(("float32", "float16"), {}, _tensorflow_place, _tensorflow_lstm),
+    "tensorflow": Binding(("float32", "float16"), {}, _tensorflow_lstm),
     # JAX's call of cuDNN knows float32 only.
-    "jax": Binding(
-        ("float32", "bfloat16", "float16"), {"bfloat16": "float32", "float16": "float32"}, _jax_place, _jax_lstm
-    ),
+    "jax": Binding(("float32", "bfloat16", "float16"), {"bfloat16": "float32", "float16": "float32"}, _jax_lstm),
 }
 
 
@@ -141,7 +112,7 @@ def _refusal(request: Request) -> str | None:
         return f"computes in {' or '.join(binding.dtypes)}, not in {cell.compute_dtype}"
     if request.use_cudnn is False:
         return "use_cudnn=False forbids it"
-    return binding.place()
+    return gpu_place.refusal(request)
 
 
 ENGINE = Engine("cudnn", "cuDNN's LSTM, under TensorFlow and JAX", supports, run, derivatives="first")

@@ -134,7 +134,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-#: What `use_cudnn=True` leaves to "auto". On torch that is one call for GPU and CPU, in Keras, too.
+#: What `use_cudnn=True` leaves to "auto": on torch the call that is cuDNN on a GPU, and only there.
 CUDNN = ("cudnn", "torch_nn")
 
 

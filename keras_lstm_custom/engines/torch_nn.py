@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from keras_lstm_custom.engines import compaction, fast_path, no_steps
+from keras_lstm_custom.engines import compaction, fast_path, gpu_place, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
 from keras_lstm_custom.equations import gru_step, lstm_step, rnn_step
 from keras_lstm_custom.structures import Tensor
@@ -100,7 +100,8 @@ def _forbidden(request: Request) -> str | None:
 
     if request.use_cudnn is False and torch.cuda.is_available():
         return "would run on cuDNN, which use_cudnn=False forbids"
-    return None
+    # Keras' call of torch runs on the CPU then, and does not say so.
+    return gpu_place.refusal(request) if request.use_cudnn is True else None
 
 
 ENGINE = Engine(

@@ -59,7 +59,7 @@ def gru_step(
     else:
         *of_gates, of_n = recurrent_dropout if isinstance(recurrent_dropout, (list, tuple)) else [recurrent_dropout] * 2
         gates = 2 * state.h.shape[-1]
-        to_gates, to_n = recurrent_kernel[:, :gates], recurrent_kernel[:, gates:]
+        to_gates, to_n = recurrent_kernel[:, :gates], recurrent_kernel[:, gates:]  # `ops.split` waits for the GPU
         u_z, u_r = ops.split(
             project(state.h, to_gates, mask=of_gates if len(of_gates) > 1 else of_gates[0]), 2, axis=-1
         )

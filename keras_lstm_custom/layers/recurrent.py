@@ -91,7 +91,8 @@ class Recurrent(EngineRNN):
         of_cell = {name: kwargs.pop(name) for name in own_options(self.cell_class) if name in kwargs}
         options = bind(self.keras_class, args, kwargs) | of_cell
         options["name"] = options.get("name") or name_for(type(self))
-        use_cudnn = options.pop("use_cudnn", None)  # an argument of Keras' LSTM only
+        knows_cudnn = "use_cudnn" in parameters_of(self.keras_class)  # else it is refused as anything unknown is
+        use_cudnn = options.pop("use_cudnn") if knows_cudnn else None
         cell_names = [*parameters_of(self.cell_class.keras_class), *own_options(self.cell_class), "implementation"]
         cell_options = {name: options.pop(name) for name in cell_names if name in options}
         shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
@@ -99,7 +100,7 @@ class Recurrent(EngineRNN):
             super().__init__(self.cell_class(**cell_options, **shared, name=self.cell_name), **options)
         self.engine = registry.check_name(engine)
         self.checkpoint_every = _check_checkpoint_every(checkpoint_every)
-        if "use_cudnn" in parameters_of(self.keras_class):
+        if knows_cudnn:
             self.use_cudnn = _check_use_cudnn(use_cudnn)
         self._unmasked = self.told_of_mask = False  #: whether the latest call had a state and no mask; and told of it
         self.last_engine: str | None = None  #: name of the engine that served the latest call or trace

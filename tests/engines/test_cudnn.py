@@ -6,14 +6,17 @@ meaning of `CudnnRNNV3`; the graph of the real operation and of its gradient is 
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_lstm_custom as klc
-from keras_lstm_custom.engines import ENGINES, cudnn
+from keras_lstm_custom.engines import ENGINES, cudnn, gpu_place
 from keras_lstm_custom.equations.weight_layout import to_cudnn
+from keras_lstm_custom.errors import EngineError
 from tests.engines.harness import Case, arrays, assert_same, layer_of, request_of, run
 
 BACKEND = keras.backend.backend()
@@ -33,8 +36,7 @@ def no_gpu_needed(monkeypatch):
     """Pretend that there is a GPU."""
     if BACKEND not in cudnn.BINDINGS:
         pytest.skip("torch calls cuDNN itself")
-    binding = cudnn.BINDINGS[BACKEND]
-    monkeypatch.setitem(cudnn.BINDINGS, BACKEND, binding._replace(place=lambda: None))
+    monkeypatch.setitem(gpu_place.PLACES, BACKEND, lambda request: None)
 
 
 @pytest.fixture
@@ -105,6 +107,53 @@ def test_without_a_gpu_it_says_so_and_auto_takes_another():
 @pytest.mark.skipif(BACKEND != "torch", reason="the other backends have it")
 def test_torch_has_its_own_way():
     assert "'torch' is active" in support().reason
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"recurrent_dropout": 0.2}, "recurrent dropout"),
+        ({"dropout": 0.2, "implementation": 1}, "not one for each"),
+        ({"activation": "relu"}, "activation='tanh' only"),
+        ({"recurrent_activation": "hard_sigmoid"}, "recurrent_activation='sigmoid' only"),
+        ({"unroll": True}, "unroll=True"),
+        ({"peepholes": True}, "without peepholes"),
+        ({"layer_normalization": "gate"}, "without layer_normalization"),
+    ],
+)
+def test_where_it_is_asked_for_and_cannot_serve_the_reason_is_said(monkeypatch, options, reason):
+    """On every backend, `use_cudnn=True` raises; without a GPU it is that which is said."""
+    x = np.zeros((2, 9, 3), "float32")
+    with pytest.raises(EngineError, match="needs a GPU"):
+        klc.LSTM(4, use_cudnn=True)(x, training=True)
+    monkeypatch.setitem(gpu_place.PLACES, BACKEND, lambda request: None)
+    with pytest.raises(EngineError, match=rf"(?s)cuDNN cannot serve this call.*{reason}.*What to do"):
+        klc.LSTM(4, use_cudnn=True, **options)(x, training=True)
+
+
+@pytest.mark.parametrize("layer", [klc.VanillaRNN, klc.SLSTM])
+def test_a_layer_that_has_no_such_option_does_not_swallow_it(layer):
+    """As `keras.layers.SimpleRNN`."""
+    with pytest.raises(ValueError, match="use_cudnn"):
+        layer(4, use_cudnn=True)
+
+
+def test_why_there_is_no_gpu(monkeypatch):
+    """No build for one, or a driver that is too old: the frameworks tell them apart, as far as they say."""
+    request = klc.LSTM(4).request(keras.KerasTensor((2, 9, 3)), [keras.KerasTensor((2, 4))] * 2)
+    if BACKEND == "jax":
+        assert re.search(r"JAX runs on 'cpu'.*jax\[cuda13\].*driver", gpu_place.refusal(request))
+        return
+    assert "built without CUDA: install" in gpu_place.refusal(request)
+    if BACKEND == "torch":
+        import torch
+
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+    else:
+        import tensorflow as tf
+
+        monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"is_cuda_build": True, "cuda_version": "12.5"})
+    assert re.search(r"it is built for CUDA 1.*driver new enough", gpu_place.refusal(request))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -205,3 +207,31 @@ def test_nothing_is_kept_without_a_gradient():
 
     assert of_all_steps(loss) == 1
     assert of_all_steps(jax.grad(loss)) == 6
+
+
+@pytest.mark.parametrize(
+    ("make", "engine"),
+    [
+        (partial(klc.LSTM, recurrent_dropout=0.2, implementation=1), "jax_scan"),
+        (partial(klc.LSTM, dtype="float16", recurrent_initializer="glorot_uniform"), "jax_scan"),
+        (partial(klc.LSTM, checkpoint_every=3), "jax_scan"),
+        (partial(klc.GRU, reset_after=False), "derived"),
+        (partial(klc.LSTM, projection=3, layer_normalization="joint", zoneout=0.1), "derived"),
+        (partial(klc.SLSTM, heads=2), "derived"),
+    ],
+)
+def test_what_a_gpu_runs_can_be_compiled_for_it(monkeypatch, make, engine):
+    """Down to what XLA is given for CUDA, for which no GPU is needed; and it never goes back to the host."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    layer, x = make(6), np.zeros((3, 10, 4), "float32")
+    layer.build(x.shape)
+    weights, others = ([v.value for v in some] for some in (layer.trainable_variables, layer.non_trainable_variables))
+
+    def loss(weights, x):
+        outputs, _ = layer.stateless_call(weights, others, x, mask=np.ones((3, 10), bool), training=True)
+        return outputs.astype("float32").sum()
+
+    program = jax.jit(jax.grad(loss)).trace(weights, x).lower(lowering_platforms=("cuda",)).as_text()
+    assert layer.last_engine == engine
+    assert "stablehlo.while" in program
+    assert "callback" not in program

@@ -163,7 +163,7 @@ def test_the_explanation_counts_dropout_masks():
 
 
 def test_use_cudnn_true_is_served_by_cudnn_or_raises():
-    """As in Keras, where torch has one call for GPU and CPU; but ours says why, and an engine may be forced."""
+    """As in Keras, but ours says why, and does not run on torch's CPU in silence; an engine may be forced."""
     options = {"use_cudnn": True, "recurrent_dropout": 0.2}
     layer, x = LSTM(4, **options), np.zeros((2, 3, 5), "float32")
     explained = layer.explain_engine(x.shape, training=True)
@@ -173,7 +173,7 @@ def test_use_cudnn_true_is_served_by_cudnn_or_raises():
         layer(x, training=True)
     with pytest.raises(ValueError, match="use_cudnn"):
         keras.layers.LSTM(4, **options)(x, training=True)
-    assert LSTM(4, use_cudnn=True).explain_engine(x.shape).chosen == (
-        "torch_nn" if keras.backend.backend() == "torch" else None
-    )
+    assert LSTM(4, use_cudnn=True).explain_engine(x.shape).chosen is None
+    with pytest.raises(EngineError, match="needs a GPU"):
+        LSTM(4, use_cudnn=True)(x)
     assert LSTM(4, engine="reference", **options).explain_engine(x.shape).chosen == "reference"

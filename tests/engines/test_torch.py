@@ -8,6 +8,7 @@ import pytest
 
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
+from keras_lstm_custom.errors import EngineError
 from tests.engines.harness import LAYERS, Case, arrays, assert_same, layer_of, request_of, run
 
 if keras.backend.backend() != "torch":
@@ -164,6 +165,18 @@ def test_use_cudnn_false_forbids_torch_nn_where_there_is_a_gpu(monkeypatch, ther
     answers = klc.LSTM(4, use_cudnn=False).explain_engine((3, 6, 2)).answers
     assert answers["torch_nn"].ok != there
     assert klc.LSTM(4).explain_engine((3, 6, 2)).answers["torch_nn"].ok
+
+
+def test_use_cudnn_true_is_served_by_torch_nn_on_a_gpu_only(monkeypatch, x):
+    layer = klc.LSTM(4, use_cudnn=True)
+    assert "needs a GPU" in layer.explain_engine(x.shape).answers["torch_nn"].reason
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    assert layer.explain_engine(x.shape).chosen == "torch_nn"
+    with pytest.raises(EngineError, match="tensors on the GPU, and they are on 'cpu'"):
+        layer(x)
+    with torch.backends.cudnn.flags(enabled=False):
+        assert "not enabled" in layer.explain_engine(x.shape).answers["torch_nn"].reason
 
 
 @BOTH

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import keras
 import pytest
 
-from tests.engines.harness import LAYERS, Case, arrays, assert_same, layer_of, request_of, run
+from tests.engines.harness import DERIVED, KINDS, LAYERS, Case, arrays, assert_same, layer_of, request_of, run
 
 if keras.backend.backend() != "torch":
     pytest.skip("needs the torch backend", allow_module_level=True)
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import keras_lstm_custom as klc
 from keras_lstm_custom.engines import ENGINES
 from keras_lstm_custom.engines.torch import graphs
+
+
+class Capturing(TorchDispatchMode):
+    """Refuses what torch refuses while a CUDA graph is captured: what goes between the CPU and the GPU."""
+
+    refused = (torch.ops.aten.lift_fresh.default, torch.ops.aten._local_scalar_dense.default)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in self.refused:
+            raise RuntimeError(f"{function} while a graph is captured")
+        return function(*args, **kwargs or {})
 
 
 class Played(graphs.Recording):
@@ -25,7 +39,8 @@ class Played(graphs.Recording):
     def __init__(self, function, examples):
         self.inputs = [None if t is None else t.detach().clone() for t in examples]
         self.function, self.calls = function, 0
-        self.outputs = [None if t is None else t.clone() for t in function(*self.inputs)]
+        with Capturing():
+            self.outputs = [None if t is None else t.clone() for t in function(*self.inputs)]
         Played.made.append(self)
 
     def __call__(self, *values):
@@ -76,6 +91,31 @@ def test_agrees_with_the_reference(made, engine, kind, steps, dropout, mask):
     assert_same(run(engine, case, wrap=twice), expected, 5e-6)  # rounding, as in the parity matrix
     assert [r.calls for r in made] == [steps // 2] * 2
     assert first
+
+
+class Clipped(klc.VanillaRNNCell):
+    """Numbers where Keras makes tensors of them, as its functions do."""
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        new = super().step(z_x, state, recurrent_dropout)
+        h = keras.ops.where(new.h > 0.0, keras.ops.maximum(new.h, 0.1), keras.ops.clip(new.h, -0.5, 0.0))
+        return new._replace(h=h)
+
+
+class ClippedLayer(klc.VanillaRNN):
+    cell_class = Clipped
+
+
+@pytest.mark.filterwarnings("error:The steps of a recurrent layer could not be recorded")
+@pytest.mark.parametrize("kind", [*DERIVED, "hard sigmoid", "own"])
+def test_every_cell_can_be_recorded(made, monkeypatch, kind):
+    """No cell of ours waits for the GPU in a step, or copies to it; nor do Keras' functions of numbers."""
+    more = {"hard sigmoid": (klc.GRU, {"recurrent_activation": "hard_sigmoid"}), "own": (ClippedLayer, {})}
+    monkeypatch.setattr("tests.engines.harness.KINDS", KINDS | more)
+    case = Case(kind, "scattered")
+    expected = run("reference", case)
+    assert_same(run("derived", case, wrap=lambda f: lambda *a: [f(*a), f(*a)][1]), expected, 5e-6)
+    assert len(made) == 2
 
 
 def test_layers_of_one_shape_share_a_recording_and_disturb_nothing(made):
@@ -172,3 +212,47 @@ def test_in_half_precision_the_kernels_gradient_is_summed_in_float32(made):
 
 def test_a_cpu_records_nothing():
     assert not graphs.serves(torch.zeros(100, 2, 20))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_recording_knows_nothing_of_autocast(made, kind):
+    """One made inside serves calls outside, which are exact; the gradient runs outside anyway."""
+    engine = "torch_loop" if kind in LAYERS else "derived"
+    case = Case(kind)
+    data = arrays(case)
+    expected = run("reference", case, data)
+
+    def inside_then_outside(function):
+        def call(*arguments):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                for _ in range(2):
+                    function(*arguments)
+            return [function(*arguments) for _ in range(2)][-1]
+
+        return call
+
+    assert_same(run(engine, case, data, wrap=inside_then_outside), expected, 5e-6)
+    assert made
+
+
+def test_it_is_recorded_on_the_gpu_that_the_tensors_are_on(made, monkeypatch):
+    """Which need not be the current one: another's stream would record nothing."""
+    places = []
+
+    @contextmanager
+    def device_of(tensor):
+        places.append(tensor.shape)
+        yield
+        places.pop()
+
+    def recording(*arguments):
+        assert places
+        return Played(*arguments)
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(graphs, "Recording", recording)
+    monkeypatch.setattr(graphs, "_stream", lambda: len(places))
+    for _ in range(2):
+        run("torch_loop", Case())
+    assert len(made) == 2
+    assert [r.calls for r in made] == [3, 3]

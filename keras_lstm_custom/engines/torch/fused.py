@@ -24,16 +24,15 @@ def forward(keep, z_x, recurrent_kernel, mask, dropout, state):
     hs, cs, gates = [], [state[1]], []
     h, c = state
     product, step = product_alone(recurrent_kernel, dropout), FORWARD.default
-    with torch.autocast(z_x.device.type, enabled=False):  # all is in one dtype here already
-        for t, z_t in enumerate(z_x.unbind()):
-            new_h, new_c, gates_t = step(z_t, product(h), c)
-            if mask is not None:
-                new_h, new_c = torch.where(mask[t], new_h, h), torch.where(mask[t], new_c, c)
-            h, c = new_h, new_c
-            hs.append(h)
-            if keep:
-                cs.append(c)
-                gates.append(gates_t)
+    for t, z_t in enumerate(z_x.unbind()):
+        new_h, new_c, gates_t = step(z_t, product(h), c)
+        if mask is not None:
+            new_h, new_c = torch.where(mask[t], new_h, h), torch.where(mask[t], new_c, c)
+        h, c = new_h, new_c
+        hs.append(h)
+        if keep:
+            cs.append(c)
+            gates.append(gates_t)
     return torch.stack(hs), [h, c], [state[0], *cs, *gates] if keep else []
 
 

@@ -11,10 +11,12 @@ runs one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from keras_lstm_custom.engines.torch.amortized import Amortized
 from keras_lstm_custom.structures import Tensor
@@ -45,6 +47,24 @@ class Recording:
         return self.outputs
 
 
+class _NumbersFilled(TorchFunctionMode):
+    """A number becomes a tensor by a kernel; copied to the GPU, as Keras' functions do it, it cannot be recorded."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in (torch.as_tensor, torch.tensor) and isinstance(args[0], (bool, int, float)):
+            return torch.full((), args[0], dtype=kwargs.get("dtype"), device=kwargs.get("device"))
+        return function(*args, **kwargs)
+
+
+def _recordable(function: Callable) -> Callable:
+    def run(*tensors):
+        with _NumbersFilled():
+            return function(*tensors)
+
+    return run
+
+
 #: By way, place and shapes.
 RECORDINGS: Amortized[Recording] = Amortized(
     most=16,
@@ -56,13 +76,17 @@ RECORDINGS: Amortized[Recording] = Amortized(
 
 def serves(z_x: Tensor) -> bool:
     """Return whether steps can be recorded: enough of them, on a GPU, and nobody else is recording."""
-    return (
-        len(z_x) >= 2 * STEPS
-        and type(z_x) is torch.Tensor
-        and z_x.is_cuda
-        and not torch.compiler.is_compiling()
-        and not torch.cuda.is_current_stream_capturing()
-    )
+    if len(z_x) < 2 * STEPS or type(z_x) is not torch.Tensor or not z_x.is_cuda or torch.compiler.is_compiling():
+        return False
+    with torch.cuda.device_of(z_x):
+        return not torch.cuda.is_current_stream_capturing()
+
+
+@contextmanager
+def _for_recordings(z_x: Tensor) -> Iterator[None]:
+    """Be where the tensors are, whose stream is to be recorded, and as the next call may be: without autocast."""
+    with torch.cuda.device_of(z_x), torch.autocast(z_x.device.type, enabled=False):
+        yield
 
 
 class Steps(NamedTuple):
@@ -75,36 +99,38 @@ class Steps(NamedTuple):
 
 def forward(steps: Steps, keep: bool, z_x: Tensor, mask: Tensor | None, state: Sequence, constants: Sequence):
     """Return h of all steps, the final state, and with `keep` the states before all recordings, for `backward`."""
-    inputs = (z_x[:STEPS], _of(mask, slice(0, STEPS)), *state)
-    run = _Runner(steps, "forward", constants, inputs, len(state))
-    if keep:  # recorded here, not by a thread of the gradient's
-        incoming = (torch.stack([state[0]] * STEPS), *state)
-        _Runner(steps, "gradient", constants, (*inputs, *incoming), len(state))
-    hs, before, state = None, [], [*state]
-    for part in _parts(len(z_x)):
-        before += state if keep else []
-        of_part, *state = run(z_x[part], _of(mask, part), *state)
-        hs = of_part.new_empty(len(z_x), *of_part.shape[1:]) if hs is None else hs
-        hs[part] = of_part
-        state = [s.clone() for s in state]  # the next run overwrites its outputs
-    return hs, state, before
+    with _for_recordings(z_x):
+        inputs = (z_x[:STEPS], _of(mask, slice(0, STEPS)), *state)
+        run = _Runner(steps, "forward", constants, inputs, len(state))
+        if keep:  # recorded here, not by a thread of the gradient's
+            incoming = (torch.stack([state[0]] * STEPS), *state)
+            _Runner(steps, "gradient", constants, (*inputs, *incoming), len(state))
+        hs, before, state = None, [], [*state]
+        for part in _parts(len(z_x)):
+            before += state if keep else []
+            of_part, *state = run(z_x[part], _of(mask, part), *state)
+            hs = of_part.new_empty(len(z_x), *of_part.shape[1:]) if hs is None else hs
+            hs[part] = of_part
+            state = [s.clone() for s in state]  # the next run overwrites its outputs
+        return hs, state, before
 
 
 def backward(steps: Steps, incoming, z_x: Tensor, mask: Tensor | None, before: Sequence, constants: Sequence):
     """Return the gradients of the projected inputs, of the state, and of the constants; None for those without."""
-    d_hs, *d_state = incoming
-    parts, count = _parts(len(z_x)), len(d_state)
-    d_state = [torch.zeros_like(s) if d is None else d for d, s in zip(d_state, before[:count], strict=True)]
-    d_hs = z_x.new_zeros(len(z_x), *before[0].shape) if d_hs is None else d_hs
-    inputs = (z_x[:STEPS], _of(mask, slice(0, STEPS)), *before[:count], d_hs[:STEPS], *d_state)
-    run = _Runner(steps, "gradient", constants, inputs, count, may_record=False)
-    dz, sums = torch.empty_like(z_x), [None] * len(constants)
-    for number, part in reversed([*enumerate(parts)]):
-        state = before[number * count : (number + 1) * count]
-        dz[part], *gradients = run(z_x[part], _of(mask, part), *state, d_hs[part], *d_state)
-        d_state, of_part = [d.clone() for d in gradients[:count]], gradients[count:]
-        sums = [_added(total, d) for total, d in zip(sums, of_part, strict=True)]
-    return dz, d_state, [None if t is None else t.to(c.dtype) for t, c in zip(sums, constants, strict=True)]
+    with _for_recordings(z_x):
+        d_hs, *d_state = incoming
+        parts, count = _parts(len(z_x)), len(d_state)
+        d_state = [torch.zeros_like(s) if d is None else d for d, s in zip(d_state, before[:count], strict=True)]
+        d_hs = z_x.new_zeros(len(z_x), *before[0].shape) if d_hs is None else d_hs
+        inputs = (z_x[:STEPS], _of(mask, slice(0, STEPS)), *before[:count], d_hs[:STEPS], *d_state)
+        run = _Runner(steps, "gradient", constants, inputs, count, may_record=False)
+        dz, sums = torch.empty_like(z_x), [None] * len(constants)
+        for number, part in reversed([*enumerate(parts)]):
+            state = before[number * count : (number + 1) * count]
+            dz[part], *gradients = run(z_x[part], _of(mask, part), *state, d_hs[part], *d_state)
+            d_state, of_part = [d.clone() for d in gradients[:count]], gradients[count:]
+            sums = [_added(total, d) for total, d in zip(sums, of_part, strict=True)]
+        return dz, d_state, [None if t is None else t.to(c.dtype) for t, c in zip(sums, constants, strict=True)]
 
 
 def _added(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
@@ -131,7 +157,8 @@ class _Runner:
         self._function, inputs = run, (*constants, *inputs)
         shapes = (None if t is None else (t.shape, t.dtype) for t in inputs)
         key = (steps.key, name, inputs[len(constants)].device, _stream(), *shapes)
-        self._recording = RECORDINGS.of(key, lambda: Recording(run, inputs)) if may_record else RECORDINGS.ready(key)
+        make = lambda: Recording(_recordable(run), inputs)  # noqa: E731
+        self._recording = RECORDINGS.of(key, make) if may_record else RECORDINGS.ready(key)
 
     def __call__(self, z_x, *others):
         if self._recording is None or len(z_x) != STEPS:

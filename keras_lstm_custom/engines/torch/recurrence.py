@@ -10,6 +10,7 @@ gradient, and so are all in a gradient that is to be differentiated again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -140,7 +141,8 @@ def _step_by_step(step, z_x, state, recurrent_kernel, mask, dropout=None):
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, way, keep, again, sources, z_x, recurrent_kernel, mask, dropout, *state):
-        hs, final, saved = way.forward(keep, z_x, recurrent_kernel, mask, dropout, state)
+        with _as_it_is(z_x):
+            hs, final, saved = way.forward(keep, z_x, recurrent_kernel, mask, dropout, state)
         if keep:
             ctx.way, ctx.again, ctx.states = way, again, len(state)
             ctx.save_for_backward(hs, recurrent_kernel, mask, dropout, *sources, *state, *saved)
@@ -156,9 +158,16 @@ class _Recurrence(torch.autograd.Function):
             z_x = projected(*sources)
             gradients = _differentiable_gradient(step, incoming, z_x, state, recurrent_kernel, mask, dropout)
         else:
-            gradients = ctx.way.backward(incoming, hs, recurrent_kernel, mask, dropout, saved)
+            with _as_it_is(hs):
+                gradients = ctx.way.backward(incoming, hs, recurrent_kernel, mask, dropout, saved)
         dz, d_kernel, d_state = gradients
         return None, None, None, None, dz, d_kernel, None, None, *d_state
+
+
+def _as_it_is(tensor):
+    """Return a context without autocast: all is in one dtype here already. ("meta" has none.)"""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def _differentiable_gradient(step, incoming, z_x, state, recurrent_kernel, mask, dropout):
