@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c.build import emitter_for, packed
@@ -15,6 +17,8 @@ from keras_lstm_custom.export.plain_c.files import files
 from keras_lstm_custom.export.plain_c.package import Package
 from tests.export.plain_c.zoo import inputs_for
 
+#: Of tests that compile packages.
+MARKS = [pytest.mark.tensorflow, pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 

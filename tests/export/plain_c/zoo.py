@@ -22,6 +22,10 @@ def sequential(*parts, shape=(T, F), **options) -> keras.Model:
     return keras.Sequential([keras.Input(shape, **options), *parts])
 
 
+def small() -> keras.Model:
+    return randomised(sequential(layers.LSTM(4), layers.Dense(2)))
+
+
 def _activation(name: str) -> Callable[[], keras.Model]:
     return lambda: sequential(layers.Dense(4, activation=name), layers.GRU(3, activation="softsign"))
 
