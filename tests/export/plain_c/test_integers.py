@@ -13,8 +13,9 @@ import keras_lstm_custom as klc
 from keras_lstm_custom import export
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.plain_c import host
+from keras_lstm_custom.export.plain_c.build import emitter_for
 from keras_lstm_custom.export.plain_c.files import files
-from tests.export.plain_c.building import MARKS, SANITIZED, package_of
+from tests.export.plain_c.building import MARKS, SANITIZED, error_on, package_of
 from tests.export.plain_c.zoo import MODELS, F, T, inputs_for, randomised, sequential, small
 from tests.export.random_graphs import samples_of
 
@@ -119,3 +120,88 @@ def test_tokens_that_no_int16_holds_are_told(tmp_path):
     with pytest.raises(ExportError, match="tokens above 32767"):
         export.c(model, tmp_path / "net", "int16x8", tokens)
     assert export.c(model, tmp_path / "held", "int16x8", tokens // 2).ok
+
+
+def test_units_whose_weights_are_all_zero_cost_the_others_nothing(tmp_path):
+    model = sequential(layers.Dense(6), layers.LSTM(3))
+    kernel, bias = model.layers[0].get_weights()
+    kernel[:, 2] = 0
+    model.layers[0].set_weights([0.01 * kernel, bias])
+    assert export.c(model, tmp_path / "net", "int16x8", samples_of(model, 48)).checks[0].relative_to_signal < 0.01
+
+
+def test_a_state_that_tanh_alone_reads_is_held_whole(tmp_path):
+    """Beyond 8 there is nothing more for tanh to see, but for the next step of a linear recurrence there is."""
+    model = sequential(
+        layers.SimpleRNN(4, activation=None, return_sequences=True), layers.Activation("tanh"), layers.Dense(2),
+        shape=(60, 3),
+    )  # fmt: skip
+    kernel, _, bias = model.layers[0].get_weights()
+    model.layers[0].set_weights([kernel, 0.98 * np.eye(4), bias])
+    assert export.c(model, tmp_path / "net", "int16x8", [3 * x for x in samples_of(model, 48)]).ok
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_numbers_of_any_size_are_squashed_to_their_side(activation, tmp_path):
+    model = sequential(layers.Activation(activation), layers.LSTM(3))
+    x = [1.8e7 * np.clip(x, -4.5, 4.5) for x in samples_of(model, 48)]
+    assert export.c(model, tmp_path / "net", "int16x8", x).ok
+
+
+def test_tiny_and_huge_numbers_side_by_side(tmp_path, monkeypatch):
+    """Of the one nothing is left in steps of the other, and no shift is wider than an int."""
+    monkeypatch.setenv("CC", " ".join(["gcc", *SANITIZED]))
+    inputs = [keras.Input((T, 2)), keras.Input((T, 2))]
+    both = layers.Concatenate()([1e-4 * layers.LSTM(3)(inputs[0]), inputs[1][:, -1]])
+    model = keras.Model(inputs, layers.Dense(2)(both))
+    x, y = samples_of(model, 48)
+    assert error_on(model, [x, 1e7 * y], [x, 1e7 * y], tmp_path) < 0.01
+
+
+def test_tokens_and_their_rows_need_not_be_in_the_calibration(tmp_path, monkeypatch):
+    """Row 8 is much larger than those that were seen: it must not overflow."""
+    monkeypatch.setenv("CC", " ".join(["gcc", *SANITIZED]))
+    model = sequential(layers.Embedding(9, 3, mask_zero=True), layers.LSTM(3), shape=(T,))
+    model.layers[0].set_weights([np.where(np.arange(9)[:, None] == 8, 50, 1) * model.layers[0].get_weights()[0]])
+    few, all_of_them = (np.tile(np.arange(T) % most, (12, 1)).astype(np.float32) for most in (2, 9))
+    all_of_them[:, -1] = 8
+    assert np.isfinite(error_on(model, [all_of_them], [few], tmp_path))
+    emitter = emitter_for("net", model, "int16x8", [few])
+    token, rows = (next(v for v in emitter.schedule.values if v.kind == kind) for kind in ("input", "gather"))
+    assert emitter.places(token) == 0  # from 0 to 8, though only 0 and 1 were seen
+    assert 16384 <= np.abs(rows.array).max() * 2.0 ** emitter.places(rows) <= 32768
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_mask_far_from_all_values_costs_no_precision_and_need_not_be_in_the_calibration(masked, tmp_path):
+    model = sequential(layers.Masking(-999.0), layers.LSTM(4), layers.Dense(2))
+    (x,) = samples_of(model, 48)
+    with_mask = x.copy()
+    with_mask[::2, 4:] = -999
+    assert error_on(model, [with_mask], [with_mask if masked else x], tmp_path) < 0.01
+
+
+def _sensors() -> tuple[keras.Model, np.ndarray]:
+    """Return a model of a temperature, a pressure, a vibration and the time in seconds, and what these measure."""
+    x = np.random.default_rng(0).normal([20, 101325, 0, 1.7e9], [5, 800, 0.05, 1e6], (48, T, 4)).astype(np.float32)
+    normalization = layers.Normalization()
+    normalization.adapt(x)
+    return sequential(normalization, layers.LSTM(6), layers.Dense(2), shape=(T, 4)), x
+
+
+@pytest.mark.parametrize("quantize", [None, "int8", "int16x8"])
+def test_a_normalization_brings_features_of_any_unit_together(quantize, tmp_path):
+    """In float a mean that goes into the bias of the next product would take what little differs with it."""
+    model, x = _sensors()
+    report = export.c(model, tmp_path / "net", quantize, x)
+    assert report.ok
+    assert report.checks[0].relative_to_signal < (1e-6 if quantize is None else 0.01)
+    said = "x0_q is (x0 - mean) / deviation" in (tmp_path / "net" / "net.h").read_text()
+    assert said is (quantize == "int16x8")
+
+
+def test_tokens_beyond_int16_are_told(tmp_path):
+    model = randomised(sequential(layers.Embedding(40000, 2), layers.LSTM(2), shape=(6,)))
+    tokens = np.random.default_rng(0).integers(0, 9, (32, 6)).astype(np.float32)
+    report = export.c(model, tmp_path / "net", "int16x8", tokens)
+    assert any("above 32767 are taken for 32767" in note for note in report.notes)

@@ -42,6 +42,7 @@ def test_bad_input_is_told_and_nothing_is_written(options, error, said, tmp_path
             "(?s)time_distributed.*65 time steps",
         ),
         (lambda: _gated(), "multi-head attention with return_att"),
+        (lambda: sequential(layers.Softmax(axis=[1, 2]), layers.LSTM(2)), "(?s)softmax.*several axes"),
         (lambda: _without_layers(), "nothing to run"),
         (lambda: keras.Sequential([keras.Input((None, F)), layers.LSTM(2)]), "timesteps"),
     ],

@@ -6,8 +6,8 @@ import keras
 import pytest
 
 from keras_lstm_custom import export
-from tests.export.plain_c.building import MARKS
-from tests.export.plain_c.zoo import F, sequential
+from tests.export.plain_c.building import MARKS, package_of
+from tests.export.plain_c.zoo import MODELS, F, randomised, sequential
 
 pytestmark = MARKS
 layers = keras.layers
@@ -31,3 +31,16 @@ def test_what_cannot_run_step_by_step_has_no_step(part, named, tmp_path):
     report = export.c(sequential(part, layers.Dense(2)), tmp_path / "net")
     assert any("Not step by step" in note and named in note for note in report.notes)
     assert "net_step" not in (tmp_path / "net" / "net.h").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "stepwise"),
+    [
+        ("the last input", True),
+        ("masked tokens", True),
+        ("tokens as steps and as a vector", False),
+        ("a vector as steps", False),
+    ],
+)
+def test_steps_of_vectors_are_not_streamed_and_tokens_and_last_inputs_are(name, stepwise):
+    assert (package_of(randomised(MODELS[name]()), "net", 1e-5).why_not_stepwise == "") is stepwise
