@@ -18,7 +18,8 @@ from keras_lstm_custom.export.plain_c.compare import largest
 from keras_lstm_custom.export.plain_c.emit import Emitter
 from keras_lstm_custom.export.plain_c.emit_float import FloatEmitter
 from keras_lstm_custom.export.plain_c.emit_integer import IntegerEmitter
-from keras_lstm_custom.export.plain_c.integer_data import check_states, observe
+from keras_lstm_custom.export.plain_c.fixed_point import INFINITE
+from keras_lstm_custom.export.plain_c.integer_data import check_states, load_standardised, observe
 from keras_lstm_custom.export.plain_c.ir import Value
 from keras_lstm_custom.export.plain_c.layers import ROWS
 from keras_lstm_custom.export.plain_c.reading import Reader
@@ -114,7 +115,9 @@ def read(model: keras.Model) -> list[Value]:
 def _input(index: int, tensor: Any) -> Value:
     shape = tuple(tensor.shape[1:])
     timed = len(shape) > 1
-    return Value("input", [], shape[0] if timed else None, shape[1:] if timed else shape, index=index)
+    value = Value("input", [], shape[0] if timed else None, shape[1:] if timed else shape, index=index)
+    value.layer = tensor.name
+    return value
 
 
 def emitter_for(
@@ -136,7 +139,10 @@ def emitter_for(
     outputs, inputs = read(model), len(model.inputs)
     if quantize is None:
         return FloatEmitter(name, outputs, inputs)
-    seen = None if rows is None else observe(outputs, rows)
+    if quantize == "int16x8":
+        load_standardised(outputs)
+    largest = INFINITE if quantize == "int16x8" else float(np.finfo(np.float32).max)
+    seen = None if rows is None else observe(outputs, rows, largest)
     weights.quantise(outputs, seen and seen.moments, finer.kernels)
     if quantize == "int8":
         return FloatEmitter(name, outputs, inputs, eight_bits=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, LOWEST, VIEWS, Value, unshaped
+from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, LOWEST, VIEWS, Value, unshaped, viewed
 
 
 class Builder:
@@ -148,8 +148,10 @@ class Builder:
         return self.new("reverse", [x], x.steps, x.shape)
 
     def last(self, x: Value) -> Value:
-        """Return what x is after its loop."""
-        return x if x.steps is None else self.new("last", [x], None, x.shape)
+        """Return what x is after its loop; of an input, too, the step that was read last."""
+        if x.steps is None:
+            return x
+        return self.new("last", [self.map("same", x) if viewed(x).kind == "input" else x], None, x.shape)
 
     def at(self, x: Value, step: int) -> Value:
         return self.new("at", [x], None, x.shape, step=step % (x.steps or 1))
@@ -169,6 +171,8 @@ class Builder:
         """Return a vector `(steps, ...)` as a sequence."""
         if x.kind == "whole" and x.shape[0] == x.inputs[0].steps:
             return self.reshape(x.inputs[0], x.shape[1:])
+        if x.kind == "map" and all(v.size == 1 or v.kind == "input" for v in x.inputs):  # a mask of tokens
+            return self.map(x.fn, *(v if v.size == 1 else self.steps(v) for v in x.inputs))
         return self.new("steps", [x], x.shape[0], x.shape[1:])
 
     def repeat(self, x: Value, steps: int) -> Value:

@@ -229,19 +229,17 @@ class Emitter:
 
     def arguments(self, package: Any) -> Arguments:
         """Return what the functions of the phases take."""
-        xs = [f"x{k}" for k in range(len(package.inputs))]
-        ys = [f"y{k}" for k in range(len(package.outputs))]
+        xs, ys = package.names()
         declared = [f"const {self.number} *{x}" for x in xs] + [f"{self.number} *{y}" for y in ys]
         return Arguments([*xs, *ys], declared)
 
     def entries(self, package: Any, calls: list[str], step_calls: list[str]) -> list[str]:
         """Return the public functions."""
-        name, (_, declared) = package.name, self.arguments(package)
-        head = f"struct {name} *m, {', '.join(declared)}"
-        texts = ["\n".join([f"void {name}_run({head}) {{", *indented(["start(m);", *calls]), "}\n"])]
+        name = package.name
+        texts = ["\n".join([f"{package.signature('run')} {{", *indented(["start(m);", *calls]), "}\n"])]
         if step_calls:
             texts.append(f"void {name}_reset(struct {name} *m) {{ start(m); }}\n")
-            texts.append("\n".join([f"void {name}_step({head}) {{", *indented(step_calls), "}\n"]))
+            texts.append("\n".join([f"{package.signature('step')} {{", *indented(step_calls), "}\n"]))
         return texts
 
     # Kinds that only move numbers

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_lstm_custom.export.plain_c import fixed_point as fp
-from keras_lstm_custom.export.plain_c.emit import Arguments, Emitter
 from keras_lstm_custom.export.plain_c.frame import Unsupported
-from keras_lstm_custom.export.plain_c.integer_helpers import HELPERS, NEEDS, TABLES
-from keras_lstm_custom.export.plain_c.integer_maps import IntegerMaps
 from keras_lstm_custom.export.plain_c.integer_places import finer
+from keras_lstm_custom.export.plain_c.integer_ports import IntegerPorts
 from keras_lstm_custom.export.plain_c.integer_products import by_four, packed_rows
 from keras_lstm_custom.export.plain_c.ir import Value
-from keras_lstm_custom.export.plain_c.text import Address, array, indented, loop, real
+from keras_lstm_custom.export.plain_c.text import Address, indented, loop
 from keras_lstm_custom.export.plain_c.weights import eight_bits
 
 MOST = 65000  #: of a sum of absolute weights: times 32768 it fits into an int32
@@ -36,16 +34,13 @@ def _parts(x: Value, numbers: np.ndarray, scales: np.ndarray) -> Iterator[_Part]
     while start < columns:
         sums = np.abs(numbers[:, start:].astype(int)).cumsum(1).max(0)
         count = columns - start if sums[-1] < MOST else int(np.searchsorted(sums, MOST)) // 4 * 4
-        yield _Part(x, start, numbers[:, start : start + count], scales)
+        part = numbers[:, start : start + count]
+        yield _Part(x, start, part, np.where(part.any(axis=1), scales, 0.0))  # a row of zeros asks for no room
         start += count
 
 
-class IntegerEmitter(IntegerMaps):
-    """Writes products, reductions, inputs and outputs in integers."""
-
-    header_includes = ("stdint.h",)
-    test_number, test_end = "int16_t", "_q"
-    helper_needs = NEEDS
+class IntegerEmitter(IntegerPorts):
+    """Writes products and reductions in integers."""
 
     # Vectors
 
@@ -74,7 +69,7 @@ class IntegerEmitter(IntegerMaps):
         biases = self.constant("int32_t", by_four(bias))
         lines.append(f"{self.helper('product')}(part, {len(parts)}, {biases}, {rows}, {shift}, {to});")
         if finest < places:
-            lines.append(f"{self.helper('move')}({to}, {to}, {rows}, {finest - places});")
+            lines.append(f"{self.helper('move')}({to}, {to}, {rows}, {fp.moving(finest, places)});")
         lines = ["{", *indented(lines), "}"]
         return loop("p", positions, lines) if positions > 1 else lines
 
@@ -101,13 +96,16 @@ class IntegerEmitter(IntegerMaps):
             return [f"{self.helper('rms')}({x}, {given}, {y});"]
         if value.fn != "add":
             raise Unsupported(f"{value.fn} in integers, in {value.layer!r}")
-        return [f"{self.helper('sum')}({x}, {value.size}, {width}, {self.places(source) - self.places(value)}, {y});"]
+        shift = max(self.places(source) - self.places(value), -fp.FARTHEST)
+        return [f"{self.helper('sum')}({x}, {value.size}, {width}, {shift}, {y});"]
 
     def gather(self, value: Value) -> list[str]:
         (token,) = value.inputs
         rows, width = value.array.shape
         if self.places(token) < 0:
             raise Unsupported("tokens above 32767, which int16 do not hold")
+        if rows > 32768:
+            self.tell(f"Tokens of {value.layer!r} above 32767 are taken for 32767.")
         numbers, scales = eight_bits(value.array)
         table = self.constant("int8_t", numbers)
         scale = self.constant("int32_t", np.round(scales * 2.0 ** (self.places(value) + 15)).astype(np.int64))
@@ -119,16 +117,20 @@ class IntegerEmitter(IntegerMaps):
 
     def dots(self, value: Value) -> list[str]:
         rows, x = value.inputs
-        shift = self.places(rows) + self.places(x) - self.places(value)
+        shift = self._shift(rows, x, value)
         given = f"{self.address(rows, '0').pointer}, {self.address(x).pointer}, {value.size}, {x.size}, {shift}"
         return [f"{self.helper('dots')}({given}, {self.address(value).pointer});"]
 
     def mix(self, value: Value) -> list[str]:
         rows, weights = value.inputs
-        shift = self.places(rows) + self.places(weights) - self.places(value)
+        shift = self._shift(rows, weights, value)
         pointers = f"{self.address(rows, '0').pointer}, {self.address(weights).pointer}"
         given = f"{pointers}, {rows.steps}, {value.size}, {shift}"
         return [f"{self.helper('mix')}({given}, {self.address(value).pointer});"]
+
+    def _shift(self, a: Value, b: Value, value: Value) -> int:
+        """Return by how many places a sum of products is shifted to the right."""
+        return max(self.places(a) + self.places(b) - self.places(value), -fp.FARTHEST)
 
     def moved(self, to: Address, part: Value, count: int, value: Value) -> str:
         return self._move(to, self.places(value), self.address(part), self.places(part), count)
@@ -136,109 +138,13 @@ class IntegerEmitter(IntegerMaps):
     def _move(self, to: Address, places: int, source: Address, of_source: int, count: int) -> str:
         if places == of_source:
             return self.copy(to, source, count)
-        return f"{self.helper('move')}({to.pointer}, {source.pointer}, {count}, {of_source - places});"
+        return f"{self.helper('move')}({to.pointer}, {source.pointer}, {count}, {fp.moving(of_source, places)});"
 
     def carried(self, state: Value, following: Value, t: str = "t") -> str:
         to, source = self.address(state), self.address(following, t)
         return self._move(to, self.places(state), source, self.places(following), state.size)
 
-    # Inputs and outputs
-
-    def load(self, value: Value) -> list[str]:
-        (source,) = value.inputs
-        base, where = self.schedule.base(source), self.address(source)
-        scale = real(2.0 ** self.places(base))
-        to = self.address(value).pointer
-        return [f"io->load(io->x[{base.index}], {where.place()}, {value.size}, {scale}, {to});"]
-
-    def window(self, value: Value) -> list[str]:
-        lines = super().window(value)
-        base = self.schedule.base(value.inputs[0])
-        if base.kind != "input":
-            return lines
-        size, to = value.inputs[0].size, self.address(value)
-        there = self.copy(to.plus(f"i * {size}" if size > 1 else "i"), self.address(value.inputs[0], "s"), size)
-        where = self.address(value.inputs[0], "s").place()
-        target = to.plus(f"i * {size}" if size > 1 else "i").pointer
-        call = f"io->load(io->x[{base.index}], {where}, {size}, {real(2.0 ** self.places(base))}, {target});"
-        return [line.replace(there, call) for line in lines]
-
-    def send(self, value: Value) -> str:
-        start = f"t * {value.size}" if value.steps is not None else "0"
-        scale = real(2.0 ** self.places(value))
-        return f"io->store(io->y[{value.sent}], {start}, {value.size}, {scale}, {self.address(value).pointer});"
-
-    def arguments(self, package: Any) -> Arguments:
-        return Arguments(["io"], ["const struct k_io *io"])
-
-    def helper_texts(self) -> list[str]:
-        tables = [array(kind, name, numbers.tolist()) for kind, name, numbers in self._tables()]
-        io = HELPERS["io"].format(inputs=self.input_count, outputs=self.output_count)
-        return [*tables, io, *(HELPERS[name] for name in self.wanted())]
-
-    @property
-    def constant_bytes(self) -> int:
-        return super().constant_bytes + sum(numbers.nbytes for *_, numbers in self._tables())
-
-    def _tables(self) -> list[tuple[str, str, np.ndarray]]:
-        return [TABLES[name] for name in self.wanted() if name in TABLES]
-
-    def more_declarations(self, package: Any) -> list[str]:
-        return [
-            "/* The same on the package's own integers. */",
-            f"void {package.name}_run_q(struct {package.name} *m, {self._ports(package, 'int16_t')});",
-        ]
-
-    def more_step_declarations(self, package: Any) -> list[str]:
-        return [f"void {package.name}_step_q(struct {package.name} *m, {self._ports(package, 'int16_t')});"]
-
-    def header_constants(self, package: Any) -> list[str]:
-        lines = ["/* real value = integer / 2 ^ places */"]
-        for kind, ports in (("X", package.inputs), ("Y", package.outputs)):
-            lines += [
-                f"#define {package.name.upper()}_{kind}{n}_PLACES {self.port_places(port.value)}"
-                for n, port in enumerate(ports)
-            ]
-        return [*lines, "", ""]
-
-    def port_places(self, value: Value) -> int:
-        return self.places(value) if value.number in self._ranges or "sent" in value.attributes else 0
-
-    def _ports(self, package: Any, kind: str) -> str:
-        xs = [f"const {kind} *x{k}" for k in range(len(package.inputs))]
-        return ", ".join([*xs, *(f"{kind} *y{k}" for k in range(len(package.outputs)))])
-
-    def entries(self, package: Any, calls: list[str], step_calls: list[str]) -> list[str]:
-        name, texts = package.name, []
-        if step_calls:
-            texts.append(f"void {name}_reset(struct {name} *m) {{ start(m); }}\n")
-        inner = {"whole": ["start(m);", *calls], **({"single": step_calls} if step_calls else {})}
-        for function, lines in inner.items():
-            head = f"static void {function}(struct {name} *m, const struct k_io *io) {{"
-            texts.append("\n".join([head, *indented(lines), "}\n"]))
-        for function, public in (("whole", "run"), ("single", "step")):
-            for end, kind in (("", "float"), ("_q", "int16_t")) if function in inner else ():
-                short = "q" if end else "f"
-                ports = [f"io.x[{k}] = x{k};" for k in range(len(package.inputs))]
-                ports += [f"io.y[{k}] = y{k};" for k in range(len(package.outputs))]
-                body = ["struct k_io io;", *ports, f"io.load = k_load_{short};", f"io.store = k_store_{short};"]
-                head = f"void {name}_{public}{end}(struct {name} *m, {self._ports(package, kind)}) {{"
-                texts.append("\n".join([head, *indented([*body, f"{function}(m, &io);"]), "}\n"]))
-        return texts
-
-    # The test
-
-    def scale_of(self, port: Value) -> float:
-        return 2.0 ** self.port_places(port)
-
-    def held(self, array: np.ndarray, port: Value) -> np.ndarray:
-        return fp.quantised(array, self.port_places(port)).reshape(len(array), -1)
-
-    def tolerance(self, value: float) -> str:
-        return str(int(value))
-
     KINDS = {
-        **Emitter.KINDS,
-        **{"linear": linear, "reduce": reduce, "gather": gather, "dots": dots, "mix": mix, "load": load},
-        "window": window,
+        **IntegerPorts.KINDS,
+        **{"linear": linear, "reduce": reduce, "gather": gather, "dots": dots, "mix": mix},
     }

@@ -34,13 +34,6 @@ def _math(package: Package) -> str:
     return "-lm" if package.emitter.includes else ""
 
 
-def _signature(package: Package, function: str, number: str = "float", end: str = "") -> str:
-    """Return the head of a function that takes all inputs and outputs."""
-    xs, ys = package.names(end)
-    arguments = [f"const {number} *{x}" for x in xs] + [f"{number} *{y}" for y in ys]
-    return f"void {package.name}_{function}(struct {package.name} *m, {', '.join(arguments)})"
-
-
 def header(package: Package) -> str:
     """Return NAME.h."""
     name, emitter = package.name, package.emitter
@@ -56,7 +49,7 @@ def header(package: Package) -> str:
         members.append(f"{emitter.number} w[{max(emitter.memory.work_size, 1)}];  /* what a step needs meanwhile */")
     declared = [
         "/* A whole sequence. It begins with a reset of its own: the memory need not be cleared. */",
-        f"{_signature(package, 'run')};",
+        f"{package.signature('run')};",
         *emitter.more_declarations(package),
     ]
     if not package.why_not_stepwise:
@@ -64,7 +57,7 @@ def header(package: Package) -> str:
             "",
             "/* Step by step: reset before the first step. A `y` without time steps is that of the steps so far. */",
             f"void {name}_reset(struct {name} *m);",
-            f"{_signature(package, 'step', end='_t')};",
+            f"{package.signature('step', end='_t')};",
             *emitter.more_step_declarations(package),
         ]
     else:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 LIMIT = 2**31 - 2**17  #: of every int32, with room for what rounding adds
+#: Further than that a shift of an int16 leaves nothing of it, or of all but zero nothing but the ends of int16.
+FARTHEST = 16
 INFINITE = 1e8  #: from here on a number stands for infinity, or for what a mask takes away (Keras subtracts 1e9)
 WIDEST = 24  #: binary places that a stored value has at most
 
@@ -59,7 +61,16 @@ def shifted(number: Number, places: int) -> Number:
         return Number(f"{number.text} * {2**-by}", places, number.bound * 2**-by)
     if by > 30:
         return Number("0", places, 0)
-    return Number(f"({number.text} + {2 ** (by - 1)}) >> {by}", places, (number.bound >> by) + 1)
+    half = 2 ** (by - 1)
+    text = f"({number.text} + {half}) >> {by}"
+    if number.bound + half >= 2**31:  # the same, and no sum that leaves int32
+        text = f"((({number.text}) >> {by - 1}) + 1) >> 1"
+    return Number(text, places, (number.bound >> by) + 1)
+
+
+def moving(of: int, to: int) -> int:
+    """Return by how many places an int16 is shifted to the right to have others."""
+    return max(-FARTHEST, min(of - to, FARTHEST))
 
 
 def room_for(number: Number) -> int:

@@ -126,7 +126,9 @@ class Frame:
 
     def softmax(self, x: Value, axis: Any, logarithm: bool = False) -> Value:
         """Return the softmax over one axis."""
-        (axis,) = [axis] if isinstance(axis, int) else axis
+        axis, *more = [axis] if isinstance(axis, int) else axis
+        if more:
+            raise Unsupported("a softmax over several axes")
         own = self.axis(x, axis)
         if own == TIME:
             if logarithm:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_lstm_custom.export.plain_c.builder import Builder
-from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, VIEWS, Value
+from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, Value, viewed
 
 
 class Unary(NamedTuple):
@@ -135,20 +135,14 @@ def truth(b: Builder, x: Any) -> Value:
 
 
 def _is_truth(x: Value) -> bool:
-    x = _source(x)
+    x = viewed(x)
     between = x.kind == "map" and x.fn in ("min", "max") and all(map(_is_truth, x.inputs))
     return between or (x.kind == "map" and x.fn in ("eq", "ne", "gt", "ge"))
 
 
 def _whole(x: Value) -> bool:
-    x = _source(x)
+    x = viewed(x)
     return x.kind == "input" or (x.kind == "map" and x.fn == "floor") or _is_truth(x)
-
-
-def _source(x: Value) -> Value:
-    while x.kind in VIEWS:
-        x = x.inputs[0]
-    return x
 
 
 def softmax(b: Builder, x: Value, logarithm: bool = False) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.plain_c import interpret
 from keras_lstm_custom.export.plain_c.fixed_point import INFINITE
-from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, ordered, unshaped
+from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, ordered, unshaped, viewed
 from keras_lstm_custom.export.plain_c.weights import Moments
 from keras_lstm_custom.export.quantization.room import with_room
 
@@ -35,24 +36,27 @@ class Seen(NamedTuple):
     moments: dict[int, Moments]  #: of what every product reads
 
 
-def observe(outputs: list[Value], rows: list[np.ndarray], at_once: int = 16) -> Seen:
+def observe(outputs: list[Value], rows: list[np.ndarray], largest: float = INFINITE, at_once: int = 16) -> Seen:
     """Return what the values behind `outputs` are on rows of real input.
 
     What stands for minus infinity does not count for a range; where it is, there is room for something far below.
+    A row of a table may be anyone, seen or not.
 
     Raises:
-        ExportError: a value is so large, or no number at all, that nothing is left to compute with.
+        ExportError: a value is not below `largest`, or no number at all, so that nothing is left to compute with.
     """
     found: dict[int, tuple[float, float, int]] = {}
     without: set[int] = set()  # of what stands for minus infinity somewhere
     by_number = {value.number: value for value in ordered(outputs)}
+    unlimited = {x.number for load in by_number.values() if load.kind == "load" for x in load.inputs}
+    unlimited |= {value.number for value in by_number.values() if value.kind == "const"}
     products = [value for value in by_number.values() if value.kind == "linear"]
     moments = {value.number: Moments() for value in products}
     for start in range(0, len(rows[0]), at_once):
         values = interpret.run(outputs, [array[start : start + at_once] for array in rows])
         for number, array in values.items():
-            if by_number[number].kind != "const" and not array.max() < INFINITE:
-                raise too_wide(by_number[number], "a value", INFINITE, float(array.max()))
+            if number not in unlimited and not array.max() < largest:
+                raise too_wide(by_number[number], "a value", largest, float(array.max()))
             finite = array[array > -INFINITE]
             if finite.size < array.size and by_number[number].kind != "state":
                 without.add(number)
@@ -63,6 +67,10 @@ def observe(outputs: list[Value], rows: list[np.ndarray], at_once: int = 16) -> 
             moments[value.number].add(_read(value, [values[v.number] for v in value.inputs]))
     ranges = {n: Interval(*with_room(low, high, count), low) for n, (low, high, count) in found.items()}
     ranges |= {n: ranges[n]._replace(low=ranges[n].low - FAR) for n in without}
+    for number, value in by_number.items():
+        if value.kind == "gather":
+            low = float(value.array.min())
+            ranges[number] = Interval(min(low, 0.0), max(float(value.array.max()), 0.0), low)
     return Seen(ranges, moments)
 
 
@@ -111,6 +119,28 @@ def _read(product: Value, arrays: list[np.ndarray]) -> np.ndarray:
     return whole.reshape(-1, whole.shape[-1])
 
 
+def load_standardised(outputs: list[Value]) -> None:
+    """Let inputs that only a Normalization of theirs reads come in as what it gives.
+
+    One scale for all of an input would leave nothing of a feature in small units beside one in large units.
+    """
+    readers: dict[int, list[Value]] = defaultdict(list)
+    for value in ordered(outputs):
+        for source in value.inputs:
+            readers[source.number].append(value)
+    for x in ordered(outputs):
+        chain = [x]
+        while len(chain) < 3 and len(readers[chain[-1].number]) == 1:
+            (reader,) = readers[chain[-1].number]
+            if "exact" not in reader.attributes or reader.inputs[1].kind != "const":
+                break
+            chain.append(reader)
+        if x.kind == "input" and len(chain) == 3:
+            _, away, y = chain
+            y.attributes = {"offset": away.inputs[1].array, "factor": y.inputs[1].array}
+            y.kind, y.inputs = "load", [x]
+
+
 def with_loads(outputs: list[Value]) -> dict[int, int]:
     """Put in front of what reads an input a copy of it, in the package's own numbers, and number all values anew.
 
@@ -122,10 +152,7 @@ def with_loads(outputs: list[Value]) -> dict[int, int]:
     of: dict[int, int] = {}
     for value in ordered(outputs):
         for n, source in enumerate(value.inputs):
-            base = source
-            while base.kind in VIEWS:
-                base = base.inputs[0]
-            if base.kind != "input" or value.kind in VIEWS or value.kind == "window":
+            if value.kind == "load" or viewed(source).kind != "input" or value.kind in VIEWS or value.kind == "window":
                 continue
             key = (source.number, value.group)
             if key not in loads:

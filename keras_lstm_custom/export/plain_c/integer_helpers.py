@@ -24,7 +24,7 @@ NEEDS = {
     "tanh": ("sigmoid",),
     "product": ("high", "dot", "sat"),
     "move": ("sat",),
-    "sum": ("sat",),
+    "sum": ("sat64",),
     "dots": ("sat64",),
     "mix": ("sat64",),
     "div": ("sat64",),
@@ -115,9 +115,9 @@ static void k_move(int16_t *y, const int16_t *x, int count, int shift) {
     "sum": """\
 static void k_sum(const int16_t *x, int count, int width, int shift, int16_t *y) {
   for (int n = 0; n < count; ++n) {
-    int32_t sum = 0;
+    int64_t sum = shift > 0 ? (int64_t)1 << (shift - 1) : 0;
     for (int i = 0; i < width; ++i) sum += *x++;
-    y[n] = shift > 0 ? k_sat((sum + (1 << (shift - 1))) >> shift) : k_sat(sum * (1 << -shift));
+    y[n] = k_sat64(shift >= 0 ? sum >> shift : sum * ((int64_t)1 << -shift));
   }
 }
 """,
@@ -171,6 +171,21 @@ static void k_mix(const int16_t *rows, const int16_t *weights, int count, int wi
 static void k_row(const int8_t *table, const int32_t *scale, int token, int rows, int width, int16_t *y) {
   const int row = token < 0 ? 0 : token >= rows ? rows - 1 : token;
   for (int i = 0; i < width; ++i) y[i] = k_sat((table[row * width + i] * scale[row] + 16384) >> 15);
+}
+""",
+    "standardise": """\
+/* floats less a mean, times a scale, of their own each; the package's own numbers are so already */
+static void k_standardise(
+    const struct k_io *io, const void *from, int start, int count, const float *mean, const float *scale, int16_t *to
+) {
+  if (io->load == k_load_q) {
+    k_load_q(from, start, count, 1.0f, to);
+    return;
+  }
+  for (int i = 0; i < count; ++i) {
+    const float away = ((const float *)from)[start + i] - mean[i];
+    k_load_f(&away, 0, 1, scale[i], to + i);
+  }
 }
 """,
     "io": """\

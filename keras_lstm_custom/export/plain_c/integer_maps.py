@@ -64,6 +64,7 @@ class IntegerMaps(IntegerPlaces):
 
     def _narrow(self, number: fp.Number, places: int) -> str:
         """Return a number as an int16 of these places."""
+        places = min(places, number.places + fp.FARTHEST)
         if number.places < places and number.bound * 2 ** (places - number.places) > fp.LIMIT:
             most = fp.LIMIT >> (places - number.places + 1)
             number = fp.Number(f"{self.helper('clip')}({number.text}, {-most}, {most})", number.places, most)
@@ -88,6 +89,15 @@ class IntegerMaps(IntegerPlaces):
             return self._operand(a, y.places), y
         x = self._operand(a)
         return x, self._operand(b, x.places)
+
+    def _compared(self, a: Value, b: Value) -> tuple[fp.Number, fp.Number]:
+        """Return two operands that may be equal: a constant beyond int16 lies where a number in memory is cut off."""
+        if unshaped(a).kind == "const":
+            a, b = b, a
+        x, y = self._pair(a, b)
+        if unshaped(b).kind == "const" and b.size == 1 and x.bound <= 32768:
+            y = fp.Number(str(fp.quantised(unshaped(b).array, x.places)[0]), x.places, 32768)
+        return x, y
 
     def _computed(self, value: Value) -> fp.Number:
         fn, inputs = value.fn, self._whole_inputs(value)
@@ -122,7 +132,7 @@ class IntegerMaps(IntegerPlaces):
         if fn not in ARITHMETIC:
             return self._by_table(value)
         condition = self._operand(inputs[0]) if fn == "where" else None
-        x, y = self._pair(*inputs[-2:])
+        x, y = self._compared(*inputs) if fn in ("eq", "ne") else self._pair(*inputs[-2:])
         if fn in ("add", "sub"):
             return _added(x, y, "+" if fn == "add" else "-")
         places = fp.common(x, y, added=False)
@@ -153,6 +163,7 @@ class IntegerMaps(IntegerPlaces):
         coarse, places = self.places(value.rest_of), self.places(value)
         if number.places <= coarse:
             return fp.Number("0", places, 0)
+        number = fp.shifted(number, min(number.places, coarse + fp.FARTHEST))
         rounded = f"({self._narrow(number, coarse)}) * {2 ** (number.places - coarse)}"
         rest = number._replace(text=f"(({number.text}) - {rounded})")
         return fp.Number(self._narrow(rest, places), places, 32768)
@@ -160,25 +171,29 @@ class IntegerMaps(IntegerPlaces):
     def _exponential(self, value: Value) -> fp.Number:
         x, places = self._operand(value.inputs[0]), self.places(value)
         x = x if x.places >= 0 else self._within(x, 0, -64.0, 64.0)
-        self._tell("exp by one table of 65 numbers: a relative error of at most 3e-5.")
+        self.tell("exp by one table of 65 numbers: a relative error of at most 3e-5.")
         return fp.Number(f"{self.helper('exp')}({x.text}, {x.places}, {places})", places, 32768)
 
-    def _tell(self, note: str) -> None:
+    def tell(self, note: str) -> None:
+        """Let the report say something, once."""
         if note not in self.notes:
             self.notes = (*self.notes, note)
 
     def _divided(self, value: Value, *inputs: Value) -> fp.Number:
         a, b = (self._operand(v) for v in inputs)
         places = self.places(value)
-        return fp.Number(f"{self.helper('div')}({a.text}, {b.text}, {places + b.places - a.places})", places, 32768)
+        while a.bound << max(places + b.places - a.places, 0) >= 2**62:  # it is computed in int64
+            b = fp.shifted(b, b.places - 1)
+        shift = max(places + b.places - a.places, -62)
+        return fp.Number(f"{self.helper('div')}({a.text}, {b.text}, {shift})", places, 32768)
 
     def _within(self, number: fp.Number, places: int, low: float, high: float) -> fp.Number:
         """Return a number with these places; where they have no room for it, between two ends."""
         if number.places >= places:
             return fp.shifted(number, places)
         if number.bound * 2 ** (places - number.places) > fp.LIMIT:
-            ends = [math.floor(end * 2.0**number.places) for end in (low, high)]
-            text = f"{self.helper('clip')}({number.text}, {ends[0]}, {max(ends[1], ends[0] + 1)})"
+            ends = math.floor(low * 2.0**number.places), math.ceil(high * 2.0**number.places)
+            text = f"{self.helper('clip')}({number.text}, {ends[0]}, {ends[1]})"
             number = fp.Number(text, number.places, max(map(abs, ends)) + 1)
         return fp.shifted(number, places)
 
@@ -201,7 +216,7 @@ class IntegerMaps(IntegerPlaces):
                 break
             fraction += 1
         places = fp.places_for(float(np.abs(values).max()))
-        self._tell(f"{value.fn} in {value.layer!r} by {count + 1} numbers of a table: error at most {between:.1e}.")
+        self.tell(f"{value.fn} in {value.layer!r} by {count + 1} numbers of a table: error at most {between:.1e}.")
         table = self.constant("int16_t", fp.quantised(values, places))
         ends = (first * 128, (first + count) * 128 - 1)
         x = self._within(self._operand(value.inputs[0]), fraction + 7, places_at[0], places_at[-1])

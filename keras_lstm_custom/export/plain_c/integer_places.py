@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_lstm_custom.export.plain_c import fixed_point as fp
 from keras_lstm_custom.export.plain_c.emit import Emitter
 from keras_lstm_custom.export.plain_c.integer_data import Interval, with_loads
-from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, ordered
+from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, ordered, viewed
 from keras_lstm_custom.export.plain_c.remainders import normalised
 
 #: How many binary places more than its value the rest of a value has that takes two int16.
@@ -40,6 +41,10 @@ class IntegerPlaces(Emitter):
         super().__init__(name, outputs, inputs)
         self._places: dict[int, int] = {}
         self.output_count = len(outputs)
+        #: by the index of an input: what loads it, less its mean and over its deviation
+        self.standardised = {
+            v.inputs[0].index: v for v in self.schedule.values if v.kind == "load" and "factor" in v.attributes
+        }
         self.normalises = bool(normalised(self.schedule.values))
 
     def coarse(self) -> list[str]:
@@ -67,7 +72,7 @@ class IntegerPlaces(Emitter):
         if "rest_of" in value.attributes:
             return min(self.places(value.rest_of) + REST, fp.WIDEST)
         if value.kind == "input":
-            return 0 if 2 <= self._whole.get(value.index, 0) < 32768 else fp.places_for(self.largest(value))
+            return self._places_of_input(value)
         if value.kind in ("const", "table"):
             return fp.places_for(float(np.abs(value.array[value.array > -fp.INFINITE]).max(initial=0)))
         if value.number in self.memory.shared and value.number not in self.schedule.stored:
@@ -80,19 +85,45 @@ class IntegerPlaces(Emitter):
             return fp.places_for(max(self.largest(value), self.largest(value.next)))
         if value.kind == "map" and value.fn in ("sigmoid", "tanh"):
             return 15
-        largest = self.largest(value)
-        if value.kind == "linear" and all(self._saturates(reader) for reader in self.schedule.readers(value)):
+        readers = self.schedule.readers(value)
+        largest = max(self.largest(value), self._last_token(readers))
+        if value.kind == "linear" and not self._carried(value) and all(map(_saturates, readers)):
             largest = min(largest, SATURATED)
         return fp.places_for(largest)
 
-    def _saturates(self, reader: Value) -> bool:
-        return reader.kind == "map" and reader.fn in ("sigmoid", "tanh")
+    def _places_of_input(self, value: Value) -> int:
+        loads = [v for v in self.schedule.values if v.kind == "load" and viewed(v.inputs[0]) is value]
+        if value.index in self.standardised:
+            return fp.places_for(self.largest(self.standardised[value.index]))
+        readers = [reader for load in loads for reader in self.schedule.readers(load)]
+        token = self._last_token(readers)
+        if 2 <= max(self._whole.get(value.index, 0), token) < 32768:
+            return 0
+        # What is masked, and nothing else reads, may be cut off: `IntegerMaps._compared`.
+        kept = [reader for reader in readers if reader.kind == "map" and reader.fn == "where"]
+        compared = [reader for reader in readers if reader.kind == "map" and reader.fn in ("eq", "ne")]
+        masked = kept and compared and len(kept) + len(compared) == len(readers)
+        return fp.places_for(max(token, *map(self.largest, kept if masked else [value])))
+
+    def _last_token(self, readers: Sequence[Value]) -> float:
+        """Return the largest token that int16 hold and that one of these looks up; 0 if none does."""
+        return min(max((len(r.array) - 1.0 for r in readers if r.kind == "gather"), default=0.0), 32767.0)
+
+    def _carried(self, value: Value) -> bool:
+        return any(viewed(state.next) is value for phase in self.schedule.phases for state in phase.states)
 
     def stored(self, value: Value) -> np.ndarray:
-        return fp.quantised(value.array, self.places(value))
+        numbers = fp.quantised(value.array, self.places(value))
+        if any(reader.kind == "linear" for reader in self.schedule.readers(value)):
+            return np.append(numbers, np.zeros(self.pad, np.int16))  # a product reads whole words
+        return numbers
 
     def initial(self, state: Value, constant: Value) -> np.ndarray:
         return fp.quantised(constant.array, self.places(state))
+
+
+def _saturates(reader: Value) -> bool:
+    return reader.kind == "map" and reader.fn in ("sigmoid", "tanh")
 
 
 def finer(value: Value) -> int:

@@ -150,7 +150,7 @@ KINDS: dict[str, Any] = {
     ),
     "pick": lambda v, arrays, _: arrays[0][..., v.places],
     "slice": lambda v, arrays, _: arrays[0][..., v.start : v.start + v.size],
-    "load": lambda v, arrays, _: arrays[0],
+    "load": lambda v, arrays, _: (arrays[0] - v.offset) * v.factor,
     "window": _window,
     "reverse": lambda v, arrays, _: arrays[0][:, ::-1],
     "last": lambda v, arrays, _: arrays[0][:, -1],

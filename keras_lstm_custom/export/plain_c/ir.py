@@ -103,6 +103,13 @@ def ordered(outputs: Sequence[Value]) -> list[Value]:
     return [found[number] for number in sorted(found)]  # a value is made after its inputs
 
 
+def viewed(value: Value) -> Value:
+    """Return what is computed, or given, of which a value is a view."""
+    while value.kind in VIEWS:
+        value = value.inputs[0]
+    return value
+
+
 def is_alias(value: Value) -> bool:
     """Say whether a value is its input in another shape."""
     return value.kind == "slice" and value.start == 0 and value.size == value.inputs[0].size

@@ -14,6 +14,7 @@ from keras_lstm_custom.export.plain_c.ir import Value
 from keras_lstm_custom.export.plain_c.merges import MERGES
 from keras_lstm_custom.export.plain_c.reading import Reader, Row
 from keras_lstm_custom.export.plain_c.recurrent import RECURRENT
+from keras_lstm_custom.export.plain_c.simplify import ALIKE
 from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, as_tensor, listed
 from keras_lstm_custom.export.plain_c.windows import WINDOWS, one_of
 
@@ -63,7 +64,11 @@ def _normalization(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value
     frame = reader.frame
     if layer.invert:
         return frame.map("add", frame.map("mul", x.value, deviation), mean)
-    return frame.map("add", frame.map("mul", x.value, 1 / deviation), -mean / deviation)
+    away = frame.map("sub", x.value, mean)
+    y = frame.map("mul", away, 1 / deviation)
+    if np.abs(mean / deviation).max() > ALIKE or deviation.max() > ALIKE * deviation.min():
+        away.attributes["exact"] = y.attributes["exact"] = True
+    return y
 
 
 def _rescaling(reader: Reader, layer: Any, x: Tensor, options: Any) -> Value:

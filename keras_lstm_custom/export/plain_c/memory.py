@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, unshaped
+from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, unshaped, viewed
 from keras_lstm_custom.export.plain_c.schedule import Schedule
 
 
@@ -36,7 +36,7 @@ def plan(schedule: Schedule, unit: int = 1, pad: int = 0) -> Memory:
             memory.state_size += _rounded(state.size, unit)
             _carry(schedule, memory, state)
     memory.state_size += pad
-    memory.copied.sort(key=lambda pair: schedule.base(pair[1]).kind != "state")
+    memory.copied.sort(key=lambda pair: viewed(pair[1]).kind != "state")
     spans = _spans(schedule, memory)
     taken: list[tuple[int, int, int, int]] = []  # start, end, first, last
     for number, (size, first, last) in sorted(spans.items(), key=lambda item: -item[1][0]):
@@ -61,7 +61,7 @@ def _carry(schedule: Schedule, memory: Memory, state: Value) -> None:
     value = unshaped(state.next)
     place = schedule.places.get(value.number)
     at_once = place is not None and value.size == state.size and value.kind in ("map", "linear")
-    followers = [s for phase in schedule.phases for s in phase.states if schedule.base(s.next) is state]
+    followers = [s for phase in schedule.phases for s in phase.states if viewed(s.next) is state]
     at_once = at_once and not followers  # another state becomes what this one was
     for reader in schedule.readers(state):
         there = schedule.places.get(reader.number)
@@ -71,7 +71,7 @@ def _carry(schedule: Schedule, memory: Memory, state: Value) -> None:
         same = (
             there == place
             and value.kind == "map"
-            and all(unshaped(v) is state for v in reader.inputs if schedule.base(v) is state)
+            and all(unshaped(v) is state for v in reader.inputs if viewed(v) is state)
         )
         at_once = there.phase == place.phase and (there.group < place.group or same)
         if not at_once:
@@ -109,7 +109,7 @@ def _spans(schedule: Schedule, memory: Memory) -> dict[int, tuple[int, int, int]
                 last = max(last, starts[there.phase] + there.group + 1)
             else:
                 last = max(last, starts[there.phase + 1] - 1)
-        if any(schedule.base(following) is value for _, following in memory.copied):
+        if any(viewed(following) is value for _, following in memory.copied):
             last = max(last, starts[place.phase + 1] - 1)
         spans[value.number] = (value.size * (value.steps or 1 if value.number in schedule.stored else 1), first, last)
     return spans

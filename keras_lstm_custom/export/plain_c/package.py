@@ -12,7 +12,7 @@ from keras_lstm_custom.export.plain_c.ir import Value
 from keras_lstm_custom.export.plain_c.schedule import Schedule
 
 #: What reads several steps at once, or knows which step it is.
-NOT_STEPWISE = ("reverse", "at", "whole", "window", "dots", "mix", "table")
+NOT_STEPWISE = ("reverse", "at", "whole", "steps", "window", "dots", "mix", "table")
 
 
 @dataclass
@@ -47,6 +47,12 @@ class Package:
 
     def __post_init__(self) -> None:
         self.why_not_stepwise = why_not_stepwise(self.emitter.schedule)
+
+    def signature(self, function: str, number: str = "float", end: str = "") -> str:
+        """Return the head of a function that takes all inputs and outputs."""
+        xs, ys = self.names(end)
+        arguments = [f"const {number} *{x}" for x in xs] + [f"{number} *{y}" for y in ys]
+        return f"void {self.name}_{function}(struct {self.name} *m, {', '.join(arguments)})"
 
     def names(self, end: str = "") -> tuple[list[str], list[str]]:
         """Return what inputs and outputs are called in C."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from keras_lstm_custom.export.plain_c.ir import ANYWHERE, LEAVES, VIEWS, Value, ordered, unshaped
+from keras_lstm_custom.export.plain_c.ir import ANYWHERE, LEAVES, VIEWS, Value, ordered, unshaped, viewed
 
 
 @dataclass
@@ -147,19 +147,13 @@ class Schedule:
         """Return the first group of a phase in which a value can be read."""
         base = unshaped(value)
         direct = reader.kind == "map" and base.kind == "map" and base.size == reader.size
-        source = base if direct else self.base(base)
+        source = base if direct else viewed(base)
         place = self.places.get(source.number)
         if place is None or place.phase != phase:
             return 0
         return place.group if direct else place.group + 1
 
     # What is kept
-
-    def base(self, value: Value) -> Value:
-        """Return what is computed, or given, of which a value is a view."""
-        while value.kind in VIEWS:
-            value = value.inputs[0]
-        return value
 
     def _look_at_readers(self) -> None:
         for reader in self.values:
@@ -170,7 +164,7 @@ class Schedule:
                 self._read(reader, number, value)
 
     def _read(self, reader: Value, number: int, value: Value) -> None:
-        base, way = self.base(value), self._way(value)
+        base, way = viewed(value), self._way(value)
         if base.kind in ("input", "const", "table", "state"):
             return
         here = self.places[base.number]
@@ -196,5 +190,5 @@ class Schedule:
         return [
             reader
             for reader in self.values
-            if reader.kind not in VIEWS and any(self.base(v) is value for v in reader.inputs)
+            if reader.kind not in VIEWS and any(viewed(v) is value for v in reader.inputs)
         ]

@@ -141,6 +141,7 @@ def _from_input(value: Value, number: int, uses: Counter[int]) -> bool:
         or source.kind != "map"
         or source.fn not in ("add", "sub", "mul")
         or uses[source.number] != 1
+        or "exact" in source.attributes  # of numbers far from zero a product would have to find how little they differ
     ):
         return False
     left, right = source.inputs

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c.build import emitter_for, packed
+from keras_lstm_custom.export.plain_c.compare import Comparison
 from keras_lstm_custom.export.plain_c.files import files
 from keras_lstm_custom.export.plain_c.package import Package
 from tests.export.plain_c.zoo import inputs_for
 
+#: Of tests that compile packages.
+MARKS = [pytest.mark.tensorflow, pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
@@ -30,6 +35,15 @@ def package_of(model: keras.Model, name: str, share: float, quantize: str | None
         for y, port in zip(expected, made.outputs, strict=True)
     ]
     return made
+
+
+def error_on(
+    model: keras.Model, x: list[np.ndarray], calibration: list[np.ndarray], folder: Path, quantize: str = "int16x8"
+) -> float:
+    """Return how far a package is off on rows that it was not calibrated with, as a share of the outputs' deviation."""
+    expected = predictions(model, x)
+    made = packed("net", model, emitter_for("net", model, quantize, calibration), x, expected, quantize)
+    return max(error.relative_to_signal for error in Comparison(x, expected, 1.0, folder).errors(made))
 
 
 def failures(packages: Mapping[str, Package], folder: Path, *flags: str, compiler: str = "gcc") -> list[str]:

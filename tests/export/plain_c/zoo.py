@@ -22,6 +22,10 @@ def sequential(*parts, shape=(T, F), **options) -> keras.Model:
     return keras.Sequential([keras.Input(shape, **options), *parts])
 
 
+def small() -> keras.Model:
+    return randomised(sequential(layers.LSTM(4), layers.Dense(2)))
+
+
 def _activation(name: str) -> Callable[[], keras.Model]:
     return lambda: sequential(layers.Dense(4, activation=name), layers.GRU(3, activation="softsign"))
 
@@ -156,6 +160,24 @@ def _products(x, y, v):
     ]
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class WithConstant(keras.layers.Layer):
+    """What is not computed from the input, but given with it."""
+
+    def call(self, x):
+        return x, ops.convert_to_tensor(np.array([[0.3, -0.2, 0.1]], "float32"))
+
+
+def _constant(x):
+    x, constant = WithConstant()(x)
+    return layers.Add()([layers.Dense(4)(constant), layers.LSTM(4)(x)])
+
+
+def _tokens_twice(x, tokens):
+    both = layers.Concatenate()([x, layers.Embedding(9, 2)(tokens)])
+    return layers.Concatenate()([layers.LSTM(3)(both), layers.Dense(2)(tokens)])
+
+
 def _operations(x):
     h = klc.LSTM(3, return_sequences=True)(x[:, 1::2])
     return ops.concatenate([ops.max(x, axis=1) - 0.5 * x[:, -1], ops.mean(h, axis=1)], axis=-1)
@@ -288,6 +310,14 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     "attention over time": functional(_attention_pooling, (T, F)),
     "masks": functional(_masked, (T,), (T, F)),
     "operations": functional(_operations, (T, F)),
+    "the last input": functional(lambda x: layers.Concatenate()([layers.LSTM(3)(x), x[:, -1]]), (T, F)),
+    "tokens as steps and as a vector": functional(_tokens_twice, (T, F), (T,)),
+    "a vector as steps": functional(
+        lambda x, v: layers.LSTM(3)(layers.Concatenate()([x, layers.Reshape((T, 2))(layers.Dense(2 * T)(v))])),
+        (T, F), (4,),
+    ),
+    "a product of a constant": functional(_constant, (T, F)),
+    "masked tokens": lambda: sequential(layers.Embedding(9, 3, mask_zero=True), layers.GRU(4), shape=(T,)),
     "a layer of one's own": lambda: sequential(Scaled(), layers.LSTM(3)),
     "more activations": lambda: sequential(
         layers.Dense(4), layers.ReLU(2.0, negative_slope=0.1, threshold=0.2), layers.PReLU(shared_axes=[1]),
