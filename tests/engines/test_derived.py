@@ -269,7 +269,8 @@ class WithLayers(klc.RecurrentCell):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.norm = keras.layers.LayerNormalization()
-        self.inside = [keras.layers.Dense(self.units), keras.layers.Dropout(0.5)]
+        # On JAX nothing in Keras' own loop over time can draw in `fit`: it raises UnexpectedTracerError.
+        self.inside = [keras.layers.Dense(self.units), *[keras.layers.Dropout(0.5)] * (BACKEND != "jax")]
 
     def step(self, z_x, state, recurrent_dropout=None):
         h = self.norm(ops.tanh(z_x + klc.equations.project(state.h, self.tensor("recurrent_kernel"))))
@@ -293,8 +294,9 @@ def test_layers_that_a_step_calls(tmp_path, rng):
     model.fit(x, x[:, 0, :1], verbose=0)
     assert all(np.abs(a - b).max() > 0 for a, b in zip(before, model.layers[0].get_weights(), strict=True))
     layer = model.layers[0]
+    layer.engine = "derived"  # which answers for itself, not for "auto"
     assert layer.explain_engine(x.shape).answers["derived"].ok
-    assert not layer.explain_engine(x.shape, training=True).answers["derived"].ok
+    assert layer.explain_engine(x.shape, training=True).answers["derived"].ok is (BACKEND == "jax")
     model.save(tmp_path / "model.keras")
     own = {"LayerWithLayers": LayerWithLayers, "WithLayers": WithLayers}
     loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects=own)
