@@ -21,6 +21,7 @@ from keras import ops, tree
 from keras_lstm_custom.cells.equations_of import has_own_call
 from keras_lstm_custom.engines import fast_path, halves, masking, no_steps
 from keras_lstm_custom.engines.contract import Engine, Request, Result, Support
+from keras_lstm_custom.engines.derived_step import settings
 from keras_lstm_custom.errors import ArgumentError
 
 
@@ -30,7 +31,7 @@ def supports(request: Request) -> Support:
     if reason is None and has_own_call(request.cell):
         reason = f"derives a loop from a cell's `step`, and {type(request.cell).__name__} has a `call` of its own"
     if reason is None and request.cell.built:
-        reason = _no_function(request.cell)
+        reason = _no_function(request.cell, bool(request.training))
     return Support(False, reason) if reason else Support(True, "loop and gradient derived from the cell's own step")
 
 
@@ -56,43 +57,90 @@ def _run(recurrence: Callable, request: Request) -> Result:
     return Result(outputs, state, ENGINE.name)
 
 
-_FOUND: WeakKeyDictionary = WeakKeyDictionary()  #: what `_no_function` found, by cell
+_FOUND: WeakKeyDictionary = WeakKeyDictionary()  #: what `_no_function` found, by cell and whether it trains
 
 
-def _no_function(cell: Any) -> str | None:
-    """Return why the step is no function of its arguments, or None: one on zeros is run to see, once for a cell."""
-    if cell not in _FOUND:
-        if not _has_values(cell):
-            return None
-        _FOUND[cell] = _tried(cell)
-    return _FOUND[cell]
+def _no_function(cell: Any, training: bool) -> str | None:
+    """Return why the step is no function of its arguments, or None: it is run to see, once for a cell and `training`.
+
+    A layer that the step calls (a dropout, say) may draw and set variables in training only.
+    """
+    found = _FOUND.setdefault(cell, {})
+    if training not in found:
+        found[training] = _InACall(cell)(training)
+    return found[training]
 
 
-def _has_values(cell: Any) -> bool:
-    """Return whether the weights can be read; on JAX not while Keras works out the shapes of a model that it loads."""
-    try:
-        return all(weight.value is not None for weight in cell.weights)
-    except TypeError:
-        return False
+class _InACall(keras.layers.Layer):
+    """Tries a step inside the call of a layer, as layers that the step calls ask there whether they train."""
+
+    def __init__(self, cell: Any):
+        super().__init__(dtype=cell.dtype_policy, name="is_the_step_a_function")
+        self._try = lambda: _tried(cell)
+        self._found: str | ArgumentError | None = None
+
+    def __call__(self, training: bool) -> str | None:
+        super().__call__(ops.zeros((1,)), training=training)
+        if isinstance(self._found, Exception):  # past Keras, which would reword it
+            raise self._found
+        return self._found
+
+    def call(self, inputs, training=False):
+        try:
+            self._found = self._try()
+        except ArgumentError as error:
+            self._found = error
+        return inputs
 
 
 def _tried(cell: Any) -> str | None:
     # The backward loop runs each step again: what it draws at random, say, would not be the same.
-    # In JAX's fit and predict only the scope around holds the values of the weights.
-    held = [(w, w.value) for w in cell.weights] if keras.backend.backend() == "jax" else None
-    with _eagerly(cell), keras.StatelessScope(held, initialize_variables=False) as scope:
+    attributes, seen = dict(vars(cell)), dict(settings(cell))
+    with _eagerly(cell), keras.StatelessScope(_numbers_for(cell), initialize_variables=False) as scope:
         before = dict(scope.state_mapping)
-        state = [ops.zeros((1, width), dtype=cell.compute_dtype) for width in tree.flatten(cell.state_size)]
+        x, *state = (
+            0.5 * ops.ones((1, n), cell.compute_dtype) for n in (cell.kernel.shape[0], *tree.flatten(cell.state_size))
+        )
         try:
-            z_x = cell.project_inputs(ops.zeros((1, cell.kernel.shape[0]), dtype=cell.compute_dtype))
-            cell.checked_step(z_x, cell.state_type(*state))
+            z_x = cell.project_inputs(x)
+            runs = [cell.state_of(cell.checked_step(z_x, cell.state_type(*state))) for _ in range(2)]
         except ArgumentError:
             raise
         except Exception as error:
             return f"runs a step outside of Keras' loop, and there it raises {type(error).__name__}: {error}"
+        is_same = _are_same(*runs)
     if any(value is not before.get(variable) for variable, value in scope.state_mapping.items()):
         return "runs each step twice, and a step that sets variables (draws at random, say) is not the same then"
+    changed = [name for name, value in settings(cell) if seen.get(name) != value]
+    if changed:
+        _set_back(cell, attributes)
+        return f"runs each step twice, and a step that changes attributes ({', '.join(changed)}) is not the same then"
+    if not is_same:
+        return (
+            "runs each step twice, and this one gives other numbers then (it draws at random, counts, or asks a clock)"
+        )
     return None
+
+
+def _numbers_for(cell: Any) -> list[tuple[Any, Any]]:
+    """Return numbers for each weight: while Keras builds or loads a model, and in a first `fit`, it has none yet."""
+    return [(w, ops.cast(0.5 * ops.ones(w.shape), w.dtype)) for w in cell.weights]
+
+
+def _are_same(a: Any, b: Any) -> bool:
+    """Return whether numbers are equal; those of a function that is being compiled count as equal."""
+    both_nan = [ops.logical_and(ops.isnan(p), ops.isnan(q)) for p, q in zip(a, b, strict=True)]
+    equal = [ops.logical_or(ops.equal(p, q), nan) for p, q, nan in zip(a, b, both_nan, strict=True)]
+    try:
+        return all(bool(ops.all(e)) for e in equal)
+    except Exception:  # each backend has its own
+        return True
+
+
+def _set_back(cell: Any, attributes: dict[str, Any]) -> None:
+    for name in vars(cell).keys() - attributes.keys():
+        del vars(cell)[name]
+    vars(cell).update(attributes)
 
 
 def _eagerly(cell: Any) -> Any:

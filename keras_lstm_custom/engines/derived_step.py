@@ -62,16 +62,16 @@ class Step:
         with self.holding(weights):
             return self._cell.project_inputs(x, masks)
 
-    def kernels(self, matmul: Callable, *arguments: Any) -> list[Tensor]:
-        """Return the kernels of the products, in order."""
+    def kernels(self, matmul: Callable, *arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the kernels of the products, in order, and the new state."""
         found: list[Tensor] = []
 
         def serve(number: int, a: Tensor, kernel: Tensor) -> Tensor:
             found.append(kernel)
             return matmul(a, kernel)
 
-        self(serve, *arguments)
-        return found
+        new = self(serve, *arguments)
+        return found, new
 
 
 def settings(cell: Any) -> Iterator[tuple[str, Hashable]]:

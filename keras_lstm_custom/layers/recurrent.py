@@ -122,9 +122,20 @@ class Recurrent(EngineRNN):
                 stacklevel=2,
             )
         super().build(sequences_shape, initial_state_shape)
+        self._build_layers_of_the_cell(sequences_shape)
         # On a GPU Keras compiles by XLA what allows it, and XLA has no cuDNN: `keras.layers.LSTM` refuses, too.
         if keras.backend.backend() == "tensorflow":
             self.supports_jit = self.explain_engine(sequences_shape, training=True).chosen != "cudnn"
+
+    def _build_layers_of_the_cell(self, sequences_shape):
+        """Build the layers that the cell's step calls, here: inside a loop they were none of the cell's weights."""
+        if any(
+            isinstance(part, keras.Layer) and not part.built for part in tree.flatten(list(vars(self.cell).values()))
+        ):
+            batch, _, features = sequences_shape
+            widths = (features, *tree.flatten(self.cell.state_size))
+            x, *state = (keras.KerasTensor((batch, width), self.compute_dtype) for width in widths)
+            self.cell(x, state)
 
     def compute_output_spec(self, sequences, initial_state=None, mask=None, training=False):
         self._check_call(sequences, initial_state, mask)  # here too: a symbolic call does not get to `call`

@@ -224,13 +224,93 @@ class Failing(klc.RecurrentCell):
         raise ValueError("not here")
 
 
-@pytest.mark.parametrize(("cell", "why"), [(Drawing, "sets variables"), (Failing, "ValueError: not here")])
+class Counting(klc.RecurrentCell):
+    """A step that knows how often it ran."""
+
+    gates = ("h",)
+    step_type = klc.VanillaRNNCell.step_type
+    count = 0
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        self.count += 1
+        return self.step_type(ops.tanh(z_x) * self.count, z_x)
+
+
+class CountingElsewhere(Counting):
+    def step(self, z_x, state, recurrent_dropout=None):
+        type(self).count += 1
+        return self.step_type(ops.tanh(z_x) * self.count, z_x)
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        (Drawing, "sets variables"),
+        (Failing, "ValueError: not here"),
+        (Counting, "changes attributes (count)"),
+        (CountingElsewhere, "gives other numbers then"),
+    ],
+)
 def test_a_step_that_is_no_function_is_refused(cell, why):
     layer = type("Layer", (klc.Recurrent,), {"cell_class": cell})(5)
     layer.build((4, 6, 3))
     explanation = layer.explain_engine((4, 6, 3))
     assert explanation.chosen == "reference"
     assert why in explanation.answers["derived"].reason
+    assert "count" not in vars(layer.cell)  # the look has left nothing
+
+
+class WithLayers(klc.RecurrentCell):
+    """A step that calls layers, built when they are first called."""
+
+    gates = ("h",)
+    step_type = klc.VanillaRNNCell.step_type
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.norm = keras.layers.LayerNormalization()
+        # On JAX nothing in Keras' own loop over time can draw in `fit`: it raises UnexpectedTracerError.
+        self.inside = [keras.layers.Dense(self.units), *[keras.layers.Dropout(0.5)] * (BACKEND != "jax")]
+
+    def step(self, z_x, state, recurrent_dropout=None):
+        h = self.norm(ops.tanh(z_x + klc.equations.project(state.h, self.tensor("recurrent_kernel"))))
+        for layer in self.inside:
+            h = layer(h)
+        return self.step_type(h, z_x)
+
+
+class LayerWithLayers(klc.Recurrent):
+    cell_class = WithLayers
+
+
+def test_layers_that_a_step_calls(tmp_path, rng):
+    """Their weights are the cell's from the start, learn, and come back from a file; in training one draws."""
+    x = rng.normal(size=(4, 6, 3)).astype("float32")
+    model = keras.Sequential([LayerWithLayers(5), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    model.fit(x, x[:, 0, :1], verbose=0)
+    before = model.layers[0].get_weights()
+    assert [w.name for w in model.layers[0].weights[3:]] == ["gamma", "beta", "kernel", "bias"]
+    model.fit(x, x[:, 0, :1], verbose=0)
+    assert all(np.abs(a - b).max() > 0 for a, b in zip(before, model.layers[0].get_weights(), strict=True))
+    layer = model.layers[0]
+    layer.engine = "derived"  # which answers for itself, not for "auto"
+    assert layer.explain_engine(x.shape).answers["derived"].ok
+    assert layer.explain_engine(x.shape, training=True).answers["derived"].ok is (BACKEND == "jax")
+    model.save(tmp_path / "model.keras")
+    own = {"LayerWithLayers": LayerWithLayers, "WithLayers": WithLayers}
+    loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects=own)
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+
+
+def test_a_model_without_an_input_is_derived_in_its_first_fit(rng):
+    """Its weights have no numbers yet when the engine is chosen."""
+    layer = klc.GRU(5, reset_after=False)
+    model = keras.Sequential([layer, keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = rng.normal(size=(4, 6, 3)).astype("float32")
+    model.fit(x, x[:, 0, :1], verbose=0)
+    assert layer.last_engine == "derived"
 
 
 def test_it_refuses_what_asks_for_every_step_or_for_no_loop():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import keras
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.engines.harness import Case, assert_same, run
+from tests.engines.harness import Case, arrays, assert_same, run
 
 if keras.backend.backend() != "torch":
     pytest.skip("needs the torch backend", allow_module_level=True)
@@ -154,6 +155,134 @@ def test_in_place_of_its_own_is_traced(traces):
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize(
+    "makes",
+    [
+        lambda cell, h: h + h[h > 0.1].sum(),
+        lambda cell, h: h * (1 + torch.nonzero(h > 0.1).shape[0]),
+        lambda cell, h: h * (2 + h.detach().numpy().max()),
+        lambda cell, h: h * (2 + h.tolist()[0][0]),
+    ],
+    ids=["chosen by numbers", "as many as", "numpy", "list"],
+)
+def test_what_a_trace_on_zeros_says_nothing_of(makes, traces):
+    layer, reference = layer_that(makes)
+    with pytest.warns(UserWarning, match="could not be traced"):
+        found = gradients(layer, X)
+    assert_equal(found, gradients(reference, X))
+    assert list(traces._made.values()) == [None]
+
+
+FACTOR = 1.0
+
+
+def changed_by(name, value, layers):
+    """Change what a step depends on, and no trace is known by."""
+    if name == "global":
+        globals()["FACTOR"] = value
+    elif name == "option of an object":
+        for layer in layers:
+            layer.cell.options.factor = value
+    else:
+        torch.set_default_dtype(torch.float64 if value == 3 else torch.float32)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["global", "option of an object", "default dtype"])
+def test_a_trace_that_is_no_longer_true_is_not_used(name, masked, traces):
+    """Whatever the step depends on: what the cell's own step gives is compared at each call."""
+    made = {
+        "global": lambda cell, h: h * FACTOR,
+        "option of an object": lambda cell, h: h * cell.options.factor,
+        "default dtype": lambda cell, h: h @ torch.ones(4, 4).to(h.dtype),
+    }
+    layers = layer_that(made[name])
+    for layer in layers:
+        vars(layer.cell)["options"] = SimpleNamespace(factor=1.0)
+    mask = torch.arange(7)[None] > torch.tensor([[1], [2]]) if masked else None  # all rows begin later
+
+    def results(layer):
+        h = layer(X, mask=mask)
+        return [h, *torch.autograd.grad((h**2).sum(), [w.value for w in layer.trainable_weights])]
+
+    try:
+        assert_equal(*map(results, layers))
+        assert list(traces._made.values()) != [None]
+        changed_by(name, 3.0, layers)
+        with pytest.warns(UserWarning, match=r"other numbers than when it was traced.*make that an attribute"):
+            found = results(layers[0])
+        assert_equal(found, results(layers[1]))
+        changed_by(name, 1.0, layers)
+        assert_equal(*map(results, layers))
+        assert list(traces._made.values()) == [None]
+    finally:
+        changed_by("global", 1.0, layers)
+        torch.set_default_dtype(torch.float32)
+
+
+def test_states_and_weights_that_lie_otherwise_in_memory():
+    """What was traced as a view is one of these, too."""
+
+    class Flat(OwnCell):
+        def step(self, z_x, state, recurrent_dropout=None):
+            u = klc.equations.project(
+                ops.reshape(ops.reshape(state.h, (-1,)), (-1, 4)), self.tensor("recurrent_kernel")
+            )
+            return OwnStep(ops.transpose(ops.transpose(ops.tanh(z_x + u))))
+
+    layer_class = type("Layer", (klc.Recurrent,), {"cell_class": Flat})
+    results = []
+    for engine in ("derived", "reference"):
+        layer = layer_class(
+            4, engine=engine, return_state=True, recurrent_initializer="ones", kernel_initializer="ones"
+        )
+        layer.build((None, None, 3))
+        layer.cell.recurrent_kernel.value.data = torch.linspace(-1, 1, 16).reshape(4, 4).t()
+        for state in (torch.linspace(-1, 1, 8).reshape(4, 2).t(), torch.full((1, 4), 0.3).expand(2, 4)):
+            h, final = layer(X, initial_state=[state])
+            weights = [w.value for w in layer.trainable_weights]
+            results.append([h, final, *torch.autograd.grad((h**2).sum() + final.sum(), weights)])
+    for found, expected in zip(results[:2], results[2:], strict=True):
+        assert_equal(found, expected)
+
+
+def test_threads_that_trace_at_once(traces):
+    from concurrent.futures import ThreadPoolExecutor
+
+    layer, reference = layer_that(return_sequences=True)
+    inputs = [torch.randn(rows, 7, 3) for rows in range(1, 21)]  # more than are kept
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda x: gradients(layer, x), inputs))
+    for x, one in zip(inputs, found, strict=True):
+        assert_equal(one, gradients(reference, x))
+
+
+def test_inside_a_users_own_trace():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    layer, reference = layer_that()
+    layer(X)
+    recorded = make_fx(lambda x: layer(x))(X)
+    torch.testing.assert_close(recorded(2 * X), reference(2 * X))
+
+
+#: Values at which something overflows, vanishes or is not a number.
+EXTREME = [1e9, 1e38, 1e-30, float("inf"), float("nan")]
+
+
+@pytest.mark.parametrize("kind", ["gru before", "coupled", "projection", "gate norm", "slstm"])
+def test_extreme_inputs(kind):
+    """The same numbers as the reference engine's, and what is no number in the same places."""
+    case = Case(kind, "scattered", batch=2 * len(EXTREME))
+    data = arrays(case)
+    for row, value in enumerate(EXTREME):
+        data["x"][row, :, :] *= value  # all of a row
+        data["x"][len(EXTREME) + row, 2, 1] = value  # one
+    found, expected = (run(engine, case, data) for engine in ("derived", "reference"))
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
 @dataclass
 class Scaled:
     """A function that has no hash, as no dataclass that can be compared and changed has."""
@@ -191,7 +320,7 @@ def test_what_is_the_same_at_all_steps_is_computed_once():
     layer, reference = layer_that(lambda cell, h: h * ops.exp(cell.tensor("bias")))
     assert_equal(gradients(layer, X), gradients(reference, X))
     (step,) = traced.TRACES._made.values()
-    codes = [function.__self__.code for function in (step.once, step._forward, step._backward)]
+    codes = [function.__self__.code for function in (step._once, step._forward, step._backward)]
     assert ["torch.exp(" in code for code in codes] == [True, False, False]
 
 

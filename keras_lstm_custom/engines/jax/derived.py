@@ -161,7 +161,8 @@ def _products(step, z_x, state, weights, dropout):
         of_state.append(next((n for n, s in enumerate(state) if a is s), None))
         return a @ kernel
 
-    return step.kernels(product, z_x, state, weights, dropout), tuple(of_state)
+    kernels, _ = step.kernels(product, z_x, state, weights, dropout)
+    return kernels, tuple(of_state)
 
 
 #: Rows of a kernel from which on its products with a state are kept on a CPU: those of fewer are sooner computed again,

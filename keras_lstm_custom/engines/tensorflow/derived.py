@@ -85,7 +85,7 @@ class _Loops:
 
     def forward(self, z_x, state, weights, mask, dropout, keep):
         """Return the final state, h after each step, and to `keep` all states after it and products of each."""
-        kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, dropout)
+        kernels, _ = self.step.kernels(tf.matmul, z_x[0], state, weights, dropout)
 
         def one(here, state):
             z_t, read = here
@@ -110,7 +110,7 @@ class _Loops:
 
         That is what the gradients of the inputs and the kernels are made of, for each step: dz of the inputs first.
         """
-        kernels = self.step.kernels(tf.matmul, z_x[0], start, weights, dropout)
+        kernels, _ = self.step.kernels(tf.matmul, z_x[0], start, weights, dropout)
         of_step, after = _reader([z_x, d_hs, mask, products]), _reader(states)
 
         def read_all(t):
@@ -170,7 +170,7 @@ class _Loops:
         """
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            kernels = self.step.kernels(tf.matmul, z_x[0], state, weights, dropout)
+            kernels, _ = self.step.kernels(tf.matmul, z_x[0], state, weights, dropout)
 
         def factor(place):
             is_state, n = place

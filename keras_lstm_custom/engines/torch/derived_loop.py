@@ -62,11 +62,12 @@ def run(
     """Return what `recurrence` does, of projected inputs that come for some steps at a time."""
     step, z_xs = Step(cell, len(dropout)), iter(z_xs)
     first = next(z_xs)
-    kernels = step.kernels(torch.matmul, first[0], state, weights, dropout)
+    kernels, new = step.kernels(torch.matmul, first[0], state, weights, dropout)
     books = [Book() for _ in kernels]
     hooked = [_Kernel.apply(kernel, book) for kernel, book in zip(kernels, books, strict=True)]
     constants = Constants(weights, hooked, dropout)
-    traced = derived_traced.step(cell, timesteps, first[0], None if mask is None else mask[0], state, constants)
+    of_first = first[0], None if mask is None else mask[0], state, constants
+    traced = derived_traced.step(cell, timesteps, *of_first, new)
     part = partial(_part, step, books)
     if traced is not None:
         part = partial(traced.run, part, books)

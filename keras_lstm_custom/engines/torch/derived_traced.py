@@ -16,7 +16,7 @@ import torch
 from keras_lstm_custom.engines.derived_step import Step, settings
 from keras_lstm_custom.engines.torch.again import gradients
 from keras_lstm_custom.engines.torch.amortized import Amortized
-from keras_lstm_custom.engines.torch.trace import Trace, cut
+from keras_lstm_custom.engines.torch.trace import Trace, cut, is_recording
 from keras_lstm_custom.structures import Tensor
 
 
@@ -37,18 +37,40 @@ class Constants(NamedTuple):
 #: was 0.92 to 1.07 times as fast as the generic loop, over 64, 100, 64, 256 (up to 65,536) 1.09 to 1.18 times.
 SMALL = 65_536
 FEW = 8  #: steps that are not worth a trace
+#: By how many roundings a traced step may differ: where torch has two ways to a product, the one it takes depends on
+#: whether a gradient is wanted. Our cells' are the same to the bit.
+ROUNDINGS = 100
 
 
 def step(
-    cell: Any, timesteps: int, z_t: Tensor, mask_t: Tensor | None, state: Sequence[Tensor], constants: Constants
+    cell: Any,
+    timesteps: int,
+    z_t: Tensor,
+    mask_t: Tensor | None,
+    state: Sequence[Tensor],
+    constants: Constants,
+    new: Sequence[Tensor],
 ) -> TracedStep | None:
-    """Return a step for tensors like these, or None where the steps run as they are."""
+    """Return a step for tensors like these, or None where the steps run as they are.
+
+    `new` is what the cell's own step makes of them. A trace that gives something else is not used again: what the step
+    depends on has changed, and is nothing that a trace is known by.
+    """
     if timesteps < FEW or not _serves(z_t):
         return None
     inputs = [z_t, *([] if mask_t is None else [mask_t]), *state]
     shapes = ((t.shape, t.dtype) for t in (*inputs, *constants.all))
     key = (weakref.ref(cell), type(cell).step, *map(len, constants), *settings(cell), *shapes)
-    return TRACES.of(key, lambda: TracedStep(cell, inputs, constants))
+    traced = TRACES.of(key, lambda: TracedStep(cell, inputs, constants))
+    if traced is None or traced.gives(new, inputs, constants):
+        return traced
+    TRACES.give_up(
+        key,
+        f"it now gives other numbers than when it was traced, so {type(cell).__name__} depends on something beside the "
+        "step's arguments, the cell's weights and the cell's attributes (a global, an option of another object); make "
+        "that an attribute of the cell, or a weight",
+    )
+    return None
 
 
 def _serves(z_t: Tensor) -> bool:
@@ -59,6 +81,7 @@ def _serves(z_t: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
+        and not is_recording()
     )
 
 
@@ -72,9 +95,23 @@ class TracedStep:
         self.states = states
         step = Step(cell, len(constants.dropout))
         trace = Trace(partial(self._step, step), constants.all, inputs, inputs[-states:])
-        self.once, self._forward, self._backward = trace.once, trace.forward, trace.backward
+        self._once, self._forward, self._backward = trace.once, trace.forward, trace.backward
         of_z, *names = trace.gradients
         self._are_dz = [name == of_z for name in names[states + len(constants.weights) :]]  # by product
+
+    def once(self, *constants: Tensor) -> Sequence[Tensor]:
+        """Return what is the same at all steps."""
+        return self._once(*map(_as_traced, constants))
+
+    def gives(self, new: Sequence[Tensor], inputs: Sequence[Tensor], constants: Constants) -> bool:
+        """Return whether it makes these new states of the inputs, but for rounding."""
+        (z_t, *mask_t), state = cut([_as_traced(t) for t in inputs], len(inputs) - self.states)
+        with torch.no_grad():
+            try:
+                results, _ = self._forward(z_t, *map(torch.ones_like, mask_t), *state, *self.once(*constants.all))
+            except RuntimeError:  # the default dtype, say, is another now
+                return False
+            return all(map(_same, results, new))
 
     def parts(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Constants]:
         """Return the state, and the constants."""
@@ -103,7 +140,8 @@ class TracedStep:
             starts = [t for t in (z_t, *state, *weights, *products) if t.requires_grad]
             found = torch.autograd.grad([n for n, _ in ends], starts, [d for _, d in ends], allow_unused=True)
         by_start = dict(zip(map(id, starts), found, strict=True))
-        return [*new, *operands], [by_start.get(id(t)) for t in (z_t, *state, *weights, *products)]
+        gradients = [by_start.get(id(t)) for t in (z_t, *state, *weights, *products)]
+        return [*map(_as_traced, new), *operands], [None if d is None else _as_traced(d) for d in gradients]
 
     def run(
         self, again: Callable, books: Sequence, z_x: Tensor, mask: Tensor | None, state: Sequence, constants: Constants
@@ -127,6 +165,7 @@ class TracedStep:
     def forward(self, z_x: Tensor, mask: Tensor | None, state: Sequence[Tensor], fixed: Sequence[Tensor]):
         """Return h of all steps, the final state, and for each step what its gradient reads, with the operands last."""
         hs, kept, step = [], [], self._forward
+        z_x, state = _as_traced(z_x), [_as_traced(s) for s in state]
         for inputs in zip(*(t.unbind() for t in (z_x, mask) if t is not None), strict=True):
             results, read = step(*inputs, *state, *fixed)
             state, operands = cut(results, self._counts[0])
@@ -138,6 +177,7 @@ class TracedStep:
     def backward(self, kept: Sequence[Sequence[Tensor]], fixed: Sequence[Tensor], d_hs: Tensor, d_state: list[Tensor]):
         """Return the gradients of z_x, the state and the weights, and for each product its operands and dz."""
         step, (states, weights, products) = self._backward, self._counts
+        d_hs, d_state = _as_traced(d_hs), [_as_traced(d) for d in d_state]
         read, zeros = len(kept[0]) - products, [torch.zeros_like(d) for d in d_state]
         d_weights: list[Tensor | None] = [None] * weights
         given: list[Sequence[Tensor | None]] = []
@@ -151,6 +191,18 @@ class TracedStep:
         of_products = [of_z if is_dz else d for d, is_dz in zip(others, self._are_dz, strict=True)]
         operands = [torch.stack(a) for a in list(zip(*kept, strict=True))[read:]]
         return of_z, d_state, d_weights, list(zip(operands, of_products, strict=True))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    rounding = ROUNDINGS * torch.finfo(b.dtype).eps
+    return a.dtype == b.dtype and (
+        torch.equal(a, b) or torch.allclose(a, b, rtol=rounding, atol=rounding, equal_nan=True)
+    )
+
+
+def _as_traced(t: Tensor) -> Tensor:
+    """Return a tensor that lies in memory as one that a step is traced for: whether a view of it will do is decided."""
+    return t.contiguous()
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -56,6 +56,13 @@ class Trace:
         self.gradients = [None if n is None else n.name for n in gradients]
 
 
+def is_recording() -> bool:
+    """Return whether torch's operations are being recorded by `make_fx`, ours or a user's."""
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode  # takes a second
+
+    return get_proxy_mode() is not None
+
+
 def cut(items: Sequence, *counts: int) -> list[Sequence]:
     """Return the first items, the next ones, and so on, and those that are left."""
     ends = [0, *accumulate(counts), len(items)]
@@ -85,6 +92,8 @@ def _traced(function: Callable, arguments: list[Sequence[Tensor]]) -> tuple[fx.G
             node.replace_all_uses_with(node.args[0])
         elif node.op == "call_function" and _is_impure(node) and not _writes_into_its_own(node):
             raise RuntimeError(f"{node.target} changes a tensor in place, or draws at random")
+        elif _has_a_shape_by_numbers(node):
+            raise RuntimeError(f"how much {node.target} gives depends on the numbers")
     module.graph.eliminate_dead_code()
     return module, count
 
@@ -92,6 +101,16 @@ def _traced(function: Callable, arguments: list[Sequence[Tensor]]) -> tuple[fx.G
 def _is_impure(node: fx.Node) -> bool:
     """Return whether it changes a tensor in place or draws at random; the latter torch 2.6 does not say by itself."""
     return node.is_impure() or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _has_a_shape_by_numbers(node: fx.Node) -> bool:
+    """Return whether the shape of what it computes depends on numbers: a trace is for one shape."""
+    if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+        return False
+    if node.target is not torch.ops.aten.index.Tensor:
+        return True
+    by = [n.meta.get("tensor_meta") for n in node.all_input_nodes[1:]]
+    return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in by)
 
 
 def _writes_into_its_own(node: fx.Node) -> bool:
