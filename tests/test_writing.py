@@ -290,7 +290,7 @@ ELSEWHERE = {
     ("engines.native.build", "write_text"): "into `scratch`",
     ("export.converter", "open"): "the null device",
     ("export.converter", "save"): "into `scratch`",
-    ("export.plain_c.files", "write_text"): "into `new_folder`, and `scratch`",
+    ("export.plain_c.writing.files", "write_text"): "into `new_folder`, and `scratch`",
     ("export.plain_c.host", "write_text"): "into `scratch`",
     ("export.streaming", "write_bytes"): "into `new_file`",
     ("timeseries.commands", "to_csv"): "into `new_file`",

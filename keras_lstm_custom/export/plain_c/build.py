@@ -12,19 +12,20 @@ from keras_lstm_custom.export.model.calibration import calibration_arrays, held_
 from keras_lstm_custom.export.model.inputs import Timesteps, check_finite, check_sizes, input_shapes, sized
 from keras_lstm_custom.export.model.prepare import float32
 from keras_lstm_custom.export.model.samples import input_names, made_up, output_names
-from keras_lstm_custom.export.plain_c import package, remainders, weights
-from keras_lstm_custom.export.plain_c.builder import Builder
+from keras_lstm_custom.export.plain_c import package
 from keras_lstm_custom.export.plain_c.compare import largest
-from keras_lstm_custom.export.plain_c.emit import Emitter
-from keras_lstm_custom.export.plain_c.emit_float import FloatEmitter
-from keras_lstm_custom.export.plain_c.emit_integer import IntegerEmitter
-from keras_lstm_custom.export.plain_c.fixed_point import INFINITE
-from keras_lstm_custom.export.plain_c.integer_data import check_states, load_standardised, observe
-from keras_lstm_custom.export.plain_c.ir import Value
-from keras_lstm_custom.export.plain_c.layers import ROWS
-from keras_lstm_custom.export.plain_c.reading import Reader
-from keras_lstm_custom.export.plain_c.simplify import simplify
-from keras_lstm_custom.export.plain_c.tensors import Tensor
+from keras_lstm_custom.export.plain_c.floats.emitter import FloatEmitter
+from keras_lstm_custom.export.plain_c.graph.builder import Builder
+from keras_lstm_custom.export.plain_c.graph.ir import Value
+from keras_lstm_custom.export.plain_c.graph.simplify import simplify
+from keras_lstm_custom.export.plain_c.integers import remainders, weights
+from keras_lstm_custom.export.plain_c.integers.data import check_states, load_standardised, observe
+from keras_lstm_custom.export.plain_c.integers.emitter import IntegerEmitter
+from keras_lstm_custom.export.plain_c.integers.fixed_point import INFINITE
+from keras_lstm_custom.export.plain_c.reading.layers import ROWS
+from keras_lstm_custom.export.plain_c.reading.reader import Reader
+from keras_lstm_custom.export.plain_c.reading.tensors import Tensor
+from keras_lstm_custom.export.plain_c.writing.emitter import Emitter
 from keras_lstm_custom.models.rebuild import plain_graph, rebuild
 
 #: The largest error that is accepted of each kind of numbers, as a share of the standard deviation of the output.

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_lstm_custom.export.plain_c import host
-from keras_lstm_custom.export.plain_c.files import files, write
 from keras_lstm_custom.export.plain_c.package import Package
+from keras_lstm_custom.export.plain_c.writing.files import files, write
 from keras_lstm_custom.export.running.report import OutputError
 from keras_lstm_custom.export.running.verify import output_error
 

@@ -19,10 +19,10 @@ from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c import host
 from keras_lstm_custom.export.plain_c.build import BOUNDS, PLAIN, Finer, emitter_for, packed, prepared
 from keras_lstm_custom.export.plain_c.compare import Comparison
-from keras_lstm_custom.export.plain_c.files import files, write
 from keras_lstm_custom.export.plain_c.finer import improved
-from keras_lstm_custom.export.plain_c.frame import Unsupported
 from keras_lstm_custom.export.plain_c.package import Package
+from keras_lstm_custom.export.plain_c.reading.frame import Unsupported
+from keras_lstm_custom.export.plain_c.writing.files import files, write
 from keras_lstm_custom.export.reserved_names import chosen_name
 from keras_lstm_custom.export.running.report import ExportReport, RuntimeCheck
 from keras_lstm_custom.writing import scratch

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_lstm_custom.export.plain_c.build import Finer
 from keras_lstm_custom.export.plain_c.compare import Comparison, Errors
-from keras_lstm_custom.export.plain_c.ir import Value
+from keras_lstm_custom.export.plain_c.graph.ir import Value
 from keras_lstm_custom.export.plain_c.package import Package
 from keras_lstm_custom.progress import Bar
 

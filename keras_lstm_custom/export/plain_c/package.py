@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.emit import Emitter
-from keras_lstm_custom.export.plain_c.ir import Value
-from keras_lstm_custom.export.plain_c.schedule import Schedule
+from keras_lstm_custom.export.plain_c.graph.ir import Value
+from keras_lstm_custom.export.plain_c.graph.schedule import Schedule
+from keras_lstm_custom.export.plain_c.writing.emitter import Emitter
 
 #: What reads several steps at once, or knows which step it is.
 NOT_STEPWISE = ("reverse", "at", "whole", "steps", "window", "dots", "mix", "table")

@@ -14,8 +14,8 @@ import pytest
 from keras_lstm_custom.export.model.samples import predictions
 from keras_lstm_custom.export.plain_c.build import emitter_for, packed
 from keras_lstm_custom.export.plain_c.compare import Comparison
-from keras_lstm_custom.export.plain_c.files import files
 from keras_lstm_custom.export.plain_c.package import Package
+from keras_lstm_custom.export.plain_c.writing.files import files
 from tests.export.plain_c.zoo import inputs_for
 
 #: Of tests that compile packages.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_lstm_custom.export.plain_c.fixed_point import LIMIT, Number, constant, moving, shifted
+from keras_lstm_custom.export.plain_c.integers.fixed_point import LIMIT, Number, constant, moving, shifted
 
 
 @pytest.mark.parametrize("value", [1.0, -1.0, 0.5, 6.0, 1e-6, 0.0, 40000.0, -3.3])

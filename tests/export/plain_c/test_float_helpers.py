@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from keras_lstm_custom.export.plain_c.float_helpers import HELPERS, Q
+from keras_lstm_custom.export.plain_c.floats.helpers import HELPERS, Q
 from tests.engines.minimax import expm1_coefficients
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")

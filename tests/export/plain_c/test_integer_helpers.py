@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.integer_helpers import HELPERS
+from keras_lstm_custom.export.plain_c.integers.helpers import HELPERS
 from tests.export.plain_c.building import MARKS, SANITIZED, WARNINGS
 
 pytestmark = MARKS

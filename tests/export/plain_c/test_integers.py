@@ -14,7 +14,7 @@ from keras_lstm_custom import export
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.plain_c import host
 from keras_lstm_custom.export.plain_c.build import emitter_for
-from keras_lstm_custom.export.plain_c.files import files
+from keras_lstm_custom.export.plain_c.writing.files import files
 from tests.export.plain_c.building import MARKS, SANITIZED, error_on, package_of
 from tests.export.plain_c.zoo import MODELS, F, T, inputs_for, randomised, sequential, small
 from tests.export.random_graphs import samples_of

@@ -12,12 +12,13 @@ import keras_lstm_custom as klc
 from keras_lstm_custom import export
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.model.samples import predictions
-from keras_lstm_custom.export.plain_c import finer, host, weights
+from keras_lstm_custom.export.plain_c import finer, host
 from keras_lstm_custom.export.plain_c.build import PLAIN, Finer, emitter_for, packed, read
-from keras_lstm_custom.export.plain_c.files import files
 from keras_lstm_custom.export.plain_c.finer import recurrent
-from keras_lstm_custom.export.plain_c.integer_data import observe
-from keras_lstm_custom.export.plain_c.ir import ordered
+from keras_lstm_custom.export.plain_c.graph.ir import ordered
+from keras_lstm_custom.export.plain_c.integers import weights
+from keras_lstm_custom.export.plain_c.integers.data import observe
+from keras_lstm_custom.export.plain_c.writing.files import files
 from tests.export.plain_c.building import SANITIZED, WARNINGS
 from tests.export.plain_c.zoo import inputs_for, randomised, sequential
 from tests.export.random_graphs import random_graph, samples_of

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.plain_c import interpret
-from keras_lstm_custom.export.plain_c.fixed_point import INFINITE
-from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, ordered, unshaped, viewed
-from keras_lstm_custom.export.plain_c.weights import Moments
+from keras_lstm_custom.export.plain_c.graph import interpret
+from keras_lstm_custom.export.plain_c.graph.ir import VIEWS, Value, ordered, unshaped, viewed
+from keras_lstm_custom.export.plain_c.integers.fixed_point import INFINITE
+from keras_lstm_custom.export.plain_c.integers.weights import Moments
 from keras_lstm_custom.export.quantization.room import with_room
 
 #: As far below the other numbers minus infinity lies in integers: exp makes 1e-7 of it.

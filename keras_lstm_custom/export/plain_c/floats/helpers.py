@@ -6,8 +6,8 @@ import re
 from functools import reduce
 from string import Template
 
-from keras_lstm_custom.export.plain_c.functions import UNARY
-from keras_lstm_custom.export.plain_c.text import real
+from keras_lstm_custom.export.plain_c.reading.functions import UNARY
+from keras_lstm_custom.export.plain_c.writing.text import real
 
 #: expm1(r) = r + r² Q(r) on |r| <= ln 2 / 2: the Q of least relative error there, 1.3e-8 (`tests/engines/minimax.py`).
 Q = (0.49999997, 0.166665435, 0.0416672006, 0.008366514, 0.00138825225)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.ir import Value, ordered
+from keras_lstm_custom.export.plain_c.graph.ir import Value, ordered
 
 #: Of the mean variance of a product's inputs, what is added to each, since the rows seen are few.
 DAMPING = 0.01

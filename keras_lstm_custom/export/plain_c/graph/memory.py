@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, unshaped, viewed
-from keras_lstm_custom.export.plain_c.schedule import Schedule
+from keras_lstm_custom.export.plain_c.graph.ir import VIEWS, Value, unshaped, viewed
+from keras_lstm_custom.export.plain_c.graph.schedule import Schedule
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, LOWEST, VIEWS, Value, unshaped, viewed
+from keras_lstm_custom.export.plain_c.graph.ir import FUNCTIONS, LOWEST, VIEWS, Value, unshaped, viewed
 
 
 class Builder:

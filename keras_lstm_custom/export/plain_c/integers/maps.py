@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c import fixed_point as fp
-from keras_lstm_custom.export.plain_c.frame import Unsupported
-from keras_lstm_custom.export.plain_c.integer_places import IntegerPlaces
-from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, Value, unshaped
-from keras_lstm_custom.export.plain_c.schedule import Group
-from keras_lstm_custom.export.plain_c.text import Address, loop
+from keras_lstm_custom.export.plain_c.graph.ir import FUNCTIONS, Value, unshaped
+from keras_lstm_custom.export.plain_c.graph.schedule import Group
+from keras_lstm_custom.export.plain_c.integers import fixed_point as fp
+from keras_lstm_custom.export.plain_c.integers.places import IntegerPlaces
+from keras_lstm_custom.export.plain_c.reading.frame import Unsupported
+from keras_lstm_custom.export.plain_c.writing.text import Address, loop
 
 COMPARISONS = {"eq": "==", "ne": "!=", "gt": ">", "ge": ">="}
 ARITHMETIC = ("add", "sub", "mul", "max", "min", "abs", "same", "where", "div", "sqrt", *COMPARISONS)

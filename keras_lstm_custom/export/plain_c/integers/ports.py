@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c import fixed_point as fp
-from keras_lstm_custom.export.plain_c.emit import Arguments, Emitter
-from keras_lstm_custom.export.plain_c.integer_helpers import HELPERS, NEEDS, TABLES
-from keras_lstm_custom.export.plain_c.integer_maps import IntegerMaps
-from keras_lstm_custom.export.plain_c.ir import Value, viewed
-from keras_lstm_custom.export.plain_c.text import array, indented, real
+from keras_lstm_custom.export.plain_c.graph.ir import Value, viewed
+from keras_lstm_custom.export.plain_c.integers import fixed_point as fp
+from keras_lstm_custom.export.plain_c.integers.helpers import HELPERS, NEEDS, TABLES
+from keras_lstm_custom.export.plain_c.integers.maps import IntegerMaps
+from keras_lstm_custom.export.plain_c.writing.emitter import Arguments, Emitter
+from keras_lstm_custom.export.plain_c.writing.text import array, indented, real
 
 
 class IntegerPorts(IntegerMaps):

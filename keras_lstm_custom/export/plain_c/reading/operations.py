@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lstm_custom.export.plain_c import functions
-from keras_lstm_custom.export.plain_c.frame import TIME, Frame, Turned, Unsupported
-from keras_lstm_custom.export.plain_c.functions import ACTIVATIONS
-from keras_lstm_custom.export.plain_c.ir import Value
+from keras_lstm_custom.export.plain_c.graph.ir import Value
+from keras_lstm_custom.export.plain_c.reading import functions
+from keras_lstm_custom.export.plain_c.reading.frame import TIME, Frame, Turned, Unsupported
+from keras_lstm_custom.export.plain_c.reading.functions import ACTIVATIONS
 
 Lowering = Callable[[Frame, Any, list[Any]], Any]
 

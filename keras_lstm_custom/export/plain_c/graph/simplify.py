@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.ir import Value, ordered
+from keras_lstm_custom.export.plain_c.graph.ir import Value, ordered
 
 #: How far the factors of a product's inputs may differ, so that a row of its kernel still has one scale in int8.
 ALIKE = 8.0

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_lstm_custom.export.plain_c.frame import Unsupported
-from keras_lstm_custom.export.plain_c.ir import LOWEST, Value, unshaped
-from keras_lstm_custom.export.plain_c.reading import Reader, symbolic_activations
-from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, flatten, mask_of
+from keras_lstm_custom.export.plain_c.graph.ir import LOWEST, Value, unshaped
+from keras_lstm_custom.export.plain_c.reading.frame import Unsupported
+from keras_lstm_custom.export.plain_c.reading.reader import Reader, symbolic_activations
+from keras_lstm_custom.export.plain_c.reading.tensors import Tensor, array_of, flatten, mask_of
 from keras_lstm_custom.models.walk import cells_of
 
 

@@ -8,15 +8,15 @@ import keras
 import numpy as np
 
 from keras_lstm_custom.errors import ExportError
-from keras_lstm_custom.export.plain_c import functions
-from keras_lstm_custom.export.plain_c.frame import TIME, Unsupported
-from keras_lstm_custom.export.plain_c.ir import Value
-from keras_lstm_custom.export.plain_c.merges import MERGES
-from keras_lstm_custom.export.plain_c.reading import Reader, Row
-from keras_lstm_custom.export.plain_c.recurrent import RECURRENT
-from keras_lstm_custom.export.plain_c.simplify import ALIKE
-from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, as_tensor, listed
-from keras_lstm_custom.export.plain_c.windows import WINDOWS, one_of
+from keras_lstm_custom.export.plain_c.graph.ir import Value
+from keras_lstm_custom.export.plain_c.graph.simplify import ALIKE
+from keras_lstm_custom.export.plain_c.reading import functions
+from keras_lstm_custom.export.plain_c.reading.frame import TIME, Unsupported
+from keras_lstm_custom.export.plain_c.reading.merges import MERGES
+from keras_lstm_custom.export.plain_c.reading.reader import Reader, Row
+from keras_lstm_custom.export.plain_c.reading.recurrent import RECURRENT
+from keras_lstm_custom.export.plain_c.reading.tensors import Tensor, array_of, as_tensor, listed
+from keras_lstm_custom.export.plain_c.reading.windows import WINDOWS, one_of
 
 kl = keras.layers
 

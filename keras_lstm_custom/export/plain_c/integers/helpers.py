@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.integer_products import PRODUCT
+from keras_lstm_custom.export.plain_c.integers.products import PRODUCT
 
 #: σ on [0, 8] in steps of 1/32, 15 binary places; with linear interpolation its error is below 1.3e-5, that of tanh
 #: below 2.6e-5 (the second derivative of σ is at most 0.0963, so 0.0963 / 32² / 8, and half a unit of the table).

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.ir import ANYWHERE, FUNCTIONS, Value, ordered
+from keras_lstm_custom.export.plain_c.graph.ir import ANYWHERE, FUNCTIONS, Value, ordered
 
 Found = dict[int, np.ndarray]
 

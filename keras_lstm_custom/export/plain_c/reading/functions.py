@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.builder import Builder
-from keras_lstm_custom.export.plain_c.ir import FUNCTIONS, Value, viewed
+from keras_lstm_custom.export.plain_c.graph.builder import Builder
+from keras_lstm_custom.export.plain_c.graph.ir import FUNCTIONS, Value, viewed
 
 
 class Unary(NamedTuple):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c import fixed_point as fp
-from keras_lstm_custom.export.plain_c.emit import Emitter
-from keras_lstm_custom.export.plain_c.integer_data import Interval, with_loads
-from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, ordered, viewed
-from keras_lstm_custom.export.plain_c.remainders import normalised
+from keras_lstm_custom.export.plain_c.graph.ir import VIEWS, Value, ordered, viewed
+from keras_lstm_custom.export.plain_c.integers import fixed_point as fp
+from keras_lstm_custom.export.plain_c.integers.data import Interval, with_loads
+from keras_lstm_custom.export.plain_c.integers.remainders import normalised
+from keras_lstm_custom.export.plain_c.writing.emitter import Emitter
 
 #: How many binary places more than its value the rest of a value has that takes two int16.
 REST = 13

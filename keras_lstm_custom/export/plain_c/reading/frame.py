@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c import functions
-from keras_lstm_custom.export.plain_c.builder import Builder
-from keras_lstm_custom.export.plain_c.ir import Value
+from keras_lstm_custom.export.plain_c.graph.builder import Builder
+from keras_lstm_custom.export.plain_c.graph.ir import Value
+from keras_lstm_custom.export.plain_c.reading import functions
 
 
 class Unsupported(Exception):

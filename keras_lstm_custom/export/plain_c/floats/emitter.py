@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from keras_lstm_custom.export.plain_c.emit import Emitter
-from keras_lstm_custom.export.plain_c.float_helpers import HELPERS, NEEDS
-from keras_lstm_custom.export.plain_c.ir import Value, unshaped
-from keras_lstm_custom.export.plain_c.schedule import Group
-from keras_lstm_custom.export.plain_c.text import Address, loop, real
-from keras_lstm_custom.export.plain_c.weights import eight_bits
+from keras_lstm_custom.export.plain_c.floats.helpers import HELPERS, NEEDS
+from keras_lstm_custom.export.plain_c.graph.ir import Value, unshaped
+from keras_lstm_custom.export.plain_c.graph.schedule import Group
+from keras_lstm_custom.export.plain_c.integers.weights import eight_bits
+from keras_lstm_custom.export.plain_c.writing.emitter import Emitter
+from keras_lstm_custom.export.plain_c.writing.text import Address, loop, real
 
 #: The functions of two and three numbers, and the few of one that are arithmetic.
 ARITHMETIC = {

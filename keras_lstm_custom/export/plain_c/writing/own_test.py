@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_lstm_custom.export.plain_c.package import Package
-from keras_lstm_custom.export.plain_c.text import array, indented
+from keras_lstm_custom.export.plain_c.writing.text import array, indented
 
 
 def test(package: Package) -> str:

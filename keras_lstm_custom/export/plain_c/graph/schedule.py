@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from keras_lstm_custom.export.plain_c.ir import ANYWHERE, LEAVES, VIEWS, Value, ordered, unshaped, viewed
+from keras_lstm_custom.export.plain_c.graph.ir import ANYWHERE, LEAVES, VIEWS, Value, ordered, unshaped, viewed
 
 
 @dataclass

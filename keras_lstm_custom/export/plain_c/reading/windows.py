@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.frame import Unsupported
-from keras_lstm_custom.export.plain_c.ir import LOWEST, Value
-from keras_lstm_custom.export.plain_c.reading import Reader, Row
-from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, mask_of
+from keras_lstm_custom.export.plain_c.graph.ir import LOWEST, Value
+from keras_lstm_custom.export.plain_c.reading.frame import Unsupported
+from keras_lstm_custom.export.plain_c.reading.reader import Reader, Row
+from keras_lstm_custom.export.plain_c.reading.tensors import Tensor, array_of, mask_of
 
 kl = keras.layers
 

@@ -16,11 +16,19 @@ from keras import ops, tree
 
 from keras_lstm_custom.errors import ExportError
 from keras_lstm_custom.export.model.samples import graph_of
-from keras_lstm_custom.export.plain_c.builder import Builder
-from keras_lstm_custom.export.plain_c.frame import Frame, Unsupported
-from keras_lstm_custom.export.plain_c.ir import Value
-from keras_lstm_custom.export.plain_c.operations import OPERATIONS
-from keras_lstm_custom.export.plain_c.tensors import Tensor, array_of, as_tensor, flatten, listed, map_leaves, plain
+from keras_lstm_custom.export.plain_c.graph.builder import Builder
+from keras_lstm_custom.export.plain_c.graph.ir import Value
+from keras_lstm_custom.export.plain_c.reading.frame import Frame, Unsupported
+from keras_lstm_custom.export.plain_c.reading.operations import OPERATIONS
+from keras_lstm_custom.export.plain_c.reading.tensors import (
+    Tensor,
+    array_of,
+    as_tensor,
+    flatten,
+    listed,
+    map_leaves,
+    plain,
+)
 from keras_lstm_custom.models.rebuild import is_graph
 
 Row = Callable[["Reader", Any, Any, dict[str, Any]], Any]

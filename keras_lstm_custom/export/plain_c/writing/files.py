@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from keras_lstm_custom.export.plain_c.own_test import test
 from keras_lstm_custom.export.plain_c.package import Package, Port
-from keras_lstm_custom.export.plain_c.text import indented
+from keras_lstm_custom.export.plain_c.writing.own_test import test
+from keras_lstm_custom.export.plain_c.writing.text import indented
 
 WARNINGS = "-Wall -Wextra -Wpedantic -Wconversion -Wshadow"
 

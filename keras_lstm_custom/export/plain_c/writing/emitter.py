@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c.ir import VIEWS, Value, unshaped
-from keras_lstm_custom.export.plain_c.memory import Memory, plan
-from keras_lstm_custom.export.plain_c.schedule import Group, Phase, Schedule
-from keras_lstm_custom.export.plain_c.text import Address, array, indented, loop, real
+from keras_lstm_custom.export.plain_c.graph.ir import VIEWS, Value, unshaped
+from keras_lstm_custom.export.plain_c.graph.memory import Memory, plan
+from keras_lstm_custom.export.plain_c.graph.schedule import Group, Phase, Schedule
+from keras_lstm_custom.export.plain_c.writing.text import Address, array, indented, loop, real
 
 
 class Arguments(NamedTuple):

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_lstm_custom.export.plain_c import fixed_point as fp
-from keras_lstm_custom.export.plain_c.frame import Unsupported
-from keras_lstm_custom.export.plain_c.integer_places import finer
-from keras_lstm_custom.export.plain_c.integer_ports import IntegerPorts
-from keras_lstm_custom.export.plain_c.integer_products import by_four, packed_rows
-from keras_lstm_custom.export.plain_c.ir import Value
-from keras_lstm_custom.export.plain_c.text import Address, indented, loop
-from keras_lstm_custom.export.plain_c.weights import eight_bits
+from keras_lstm_custom.export.plain_c.graph.ir import Value
+from keras_lstm_custom.export.plain_c.integers import fixed_point as fp
+from keras_lstm_custom.export.plain_c.integers.places import finer
+from keras_lstm_custom.export.plain_c.integers.ports import IntegerPorts
+from keras_lstm_custom.export.plain_c.integers.products import by_four, packed_rows
+from keras_lstm_custom.export.plain_c.integers.weights import eight_bits
+from keras_lstm_custom.export.plain_c.reading.frame import Unsupported
+from keras_lstm_custom.export.plain_c.writing.text import Address, indented, loop
 
 MOST = 65000  #: of a sum of absolute weights: times 32768 it fits into an int32
 

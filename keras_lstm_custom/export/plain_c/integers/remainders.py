@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_lstm_custom.export.plain_c.integer_data import Interval
-from keras_lstm_custom.export.plain_c.ir import Value, ordered, unshaped
+from keras_lstm_custom.export.plain_c.graph.ir import Value, ordered, unshaped
+from keras_lstm_custom.export.plain_c.integers.data import Interval
 
 Parts = dict[int, tuple[Value, Value]]
 

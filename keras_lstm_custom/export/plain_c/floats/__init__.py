@@ -1,0 +1,1 @@
+"""Packages that compute in float."""
