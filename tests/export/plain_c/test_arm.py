@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import keras
 import pytest
 
@@ -10,6 +12,7 @@ from keras_lstm_custom import export
 from keras_lstm_custom.export.plain_c import finer
 from keras_lstm_custom.export.plain_c.build import Finer
 from tests.export.plain_c import arm
+from tests.export.plain_c.building import WARNINGS
 from tests.export.plain_c.zoo import T, inputs_for, randomised, sequential
 from tests.export.random_graphs import samples_of
 
@@ -59,6 +62,14 @@ def test_packages_pass_their_tests(folders, core):
         program = arm.compiled(folders / name, core, [f"{name}.c", f"{name}_test.c"], f"{core}.elf", "-O2")
         ran = arm.emulated(program, core)
         assert ran.returncode == 0, (name, ran.stdout, ran.stderr)
+
+
+@pytest.mark.parametrize("core", arm.CORES)
+def test_their_compiler_has_no_word_to_say_either(folders, core):
+    for name in ("floats", "integers", "finer_integers"):
+        call = ["arm-none-eabi-gcc", *arm.CORES[core].flags, "-mthumb", "-std=c99", "-O2", *WARNINGS, "-c", f"{name}.c"]
+        done = subprocess.run(call, cwd=folders / name, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (name, done.stderr[:2000])
 
 
 def test_the_cost_that_is_promised(tmp_path):

@@ -34,7 +34,13 @@ NEEDS = {
 HELPERS = {
     **PRODUCT,
     "sat": """\
-#if defined(__ARM_FEATURE_SAT)
+#if defined(__ARM_FEATURE_SAT) && defined(__GNUC__)
+/* GCC's own __ssat warns under -Wconversion */
+static inline int16_t k_sat(int32_t v) {
+  __asm__("ssat %0, #16, %0" : "+r"(v));
+  return (int16_t)v;
+}
+#elif defined(__ARM_FEATURE_SAT)
 static inline int16_t k_sat(int32_t v) { return (int16_t)__ssat(v, 16); }
 #else
 static inline int16_t k_sat(int32_t v) { return (int16_t)(v > 32767 ? 32767 : v < -32768 ? -32768 : v); }
