@@ -165,7 +165,7 @@ class WithConstant(keras.layers.Layer):
     """What is not computed from the input, but given with it."""
 
     def call(self, x):
-        return x, ops.convert_to_tensor(np.array([[0.3, -0.2, 0.1]], "float32"))
+        return 1 * x, ops.convert_to_tensor(np.array([[0.3, -0.2, 0.1]], "float32"))
 
 
 def _constant(x):
