@@ -40,7 +40,7 @@ def observe(outputs: list[Value], rows: list[np.ndarray], largest: float = INFIN
     """Return what the values behind `outputs` are on rows of real input.
 
     What stands for minus infinity does not count for a range; where it is, there is room for something far below.
-    A row of a table may be anyone, seen or not.
+    Any row of a table may be asked for, whether it was here or not.
 
     Raises:
         ExportError: a value is not below `largest`, or no number at all, so that nothing is left to compute with.
